@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make help` lists all.
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO_OUTPUT := demo-output
+# The first Python 3.11-3.13 that really starts; name another with `make PYTHON=...`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+# Beam's workers talk over local gRPC, which a proxy would swallow.
+export no_proxy := localhost,127.0.0.1,$(no_proxy)
+
+.PHONY: help demo test lint bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.demo  ## extract features of scikit-image's sample photos and show them
+	@photos="$$($(PY) -c 'import importlib.util as u; print(u.find_spec("skimage.data").submodule_search_locations[0])')" \
+	&& $(VENV)/bin/image-features extract --input "$$photos" --output $(DEMO_OUTPUT) \
+	&& $(VENV)/bin/image-features show $(DEMO_OUTPUT) --rows 40
+
+test: $(VENV)/.test  ## all tests
+	$(PY) -m pytest
+
+lint: $(VENV)/.test  ## ruff and mypy --strict
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:  ## remove the environment and the demo's output
+	rm -rf $(VENV) $(DEMO_OUTPUT) build *.egg-info
+
+$(VENV)/.demo: setup.py pyproject.toml
+	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu
+	@touch $@
+
+$(VENV)/.test: setup.py pyproject.toml
+	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu,test
+	@touch $@
+
+.PHONY: install
+install:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing beam-image-features[$(EXTRAS)] into $(VENV) ($$($(PY) --version))"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"

@@ -1,0 +1,123 @@
+"""The command ``image-features``: words on a terminal around the functions of this package."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from pipeline.options import config_of, parse
+from transforms.errors import Refused, RunFailed, UserError
+
+EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; returns the exit code: 0 published or nothing new, 1 failed or refused, 2 usage."""
+    _log_to_stderr()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        return _COMMANDS[arguments.command](arguments)
+    except UserError as error:
+        return _complain(str(error), EXIT_USAGE)
+    except (Refused, RunFailed) as error:
+        return _complain(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return _complain(
+            "stopped; nothing was published. Run the same command again: it takes up what is done.", 130
+        )
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PUBLISHED
+    except Exception as error:
+        if os.environ.get("IMAGE_FEATURES_DEBUG"):
+            raise
+        if _is_storage_error(error):
+            return _complain(str(error), EXIT_FAILED)
+        text = f"{type(error).__name__}: {str(error).strip()[:500]}"
+        return _complain(f"{text} (set IMAGE_FEATURES_DEBUG=1 to see where it comes from)", EXIT_FAILED)
+
+
+def _log_to_stderr() -> None:
+    """Our own messages; those of libraries only when they are errors: they warn of all that they did not find."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    if not os.environ.get("IMAGE_FEATURES_DEBUG"):
+        handler.addFilter(lambda record: record.name.partition(".")[0] in ("pipeline", "transforms"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _is_storage_error(error: Exception) -> bool:
+    from transforms.storage import StorageError  # not at the top: it imports Arrow
+
+    return isinstance(error, StorageError)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"image-features: {message}", file=sys.stderr)
+    return code
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    from pipeline.run import extract
+
+    summary = extract(config)
+    print(summary)
+    if summary.failures_by_kind:
+        print("failed: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items()))
+    if summary.still_failed:
+        print(
+            f"{summary.still_failed:,} of the failed were not tried again: neither image nor reason has changed"
+        )
+    if summary.verdict:
+        print(f"time: {summary.verdict}")
+    if summary.published:
+        print(f"published version {summary.version} of {config.output.rstrip('/')}/features")
+    else:
+        print("dry run: nothing was written" if config.dry_run else "nothing new: nothing was published")
+    return EXIT_PUBLISHED
+
+
+def _backbones(arguments: argparse.Namespace) -> int:
+    from pipeline.show import backbones_table
+
+    print(backbones_table())
+    return EXIT_PUBLISHED
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    from pipeline.trace import trace
+
+    values = {
+        name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save")
+    }
+    print(trace(arguments.photo, values, arguments.save))
+    return EXIT_PUBLISHED
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from pipeline.show import show
+
+    print(show(arguments.output, arguments.rows))
+    return EXIT_PUBLISHED
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "extract": _extract,
+    "backbones": _backbones,
+    "trace": _trace,
+    "show": _show,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

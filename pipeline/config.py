@@ -1,0 +1,68 @@
+"""The configuration of a run: what the command line says, checked once, at construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from transforms.errors import UserError
+
+if TYPE_CHECKING:
+    from transforms.backbones import BackboneConfig
+
+Resize = Literal["squash", "crop"]
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One run. Raises ``UserError`` for a value that cannot be meant."""
+
+    inputs: tuple[str, ...]
+    output: str
+    backbone: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    labels: str | None = None
+    feature_layer: str | None = None
+    pooling: str = "avg"
+    input_size: int | None = None
+    preprocess: str | None = None
+    normalize: str = "none"
+    top_k: int = 5
+    allow_code: bool = False
+    resize: Resize = "squash"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    engine: Literal["auto", "tensorflow", "openvino"] = "auto"
+    shard_size: int = 2048
+    max_failure_rate: float = 0.1
+    max_image_bytes: int = 100 * MIB
+    max_pixels: int = 100_000_000
+    rebuild: bool = False
+    dry_run: bool = False
+    beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise UserError("no --input given; name a folder, a prefix, a glob or list:FILE")
+        if not self.output:
+            raise UserError("no --output given; name a folder or URL for the tables")
+        if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
+            raise UserError("inputs and beam_args are tuples of strings, not one string")
+        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise UserError(f"--max-failure-rate {self.max_failure_rate}: a share from 0 to 1")
+        if self.top_k < 0:
+            raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
+
+    def backbone_config(self) -> BackboneConfig:
+        """The part that chooses the network."""
+        from transforms.backbones import BackboneConfig
+
+        names = (
+            "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code"
+        )
+        return BackboneConfig(**{name: getattr(self, name) for name in names.split()})

@@ -1,0 +1,217 @@
+"""The command line's options: one parser, whose values become a ``Config``.
+
+Imports neither Beam nor TensorFlow: ``--help`` answers at once. What is no option of ours must be one of
+Beam's, and only when there is such a one is Beam asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shlex
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from pipeline.config import Config
+from transforms.errors import UserError
+
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config)}
+
+_EXTRACT_EXAMPLES = """\
+examples:
+  image-features extract --input photos --output features
+  image-features extract --input 's3://bucket/2024/**/*.jpg' --output s3://bucket/features --backbone ResNet50
+  image-features extract --input list:uris.txt --output features --backbone model.keras --preprocess tf
+  image-features extract @nightly.args
+
+Options of Apache Beam and its runners (--runner, --direct_num_workers, …) may follow; any other is refused.
+exit codes: 0 published, or nothing new; 1 the run failed or was refused; 2 the command line is wrong
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse, with ``@file.args`` that may hold comments and quotes, and errors as ``UserError``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **kwargs)
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """One line of an arguments file: words as in a shell, ``#`` starts a comment."""
+        return shlex.split(arg_line, comments=True)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting: the command line prints every mistake in one way."""
+        raise UserError(f"{message} (see '{self.prog} --help')")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Shows each option's default where there is one to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        shown = action.help or ""
+        hidden = action.default in (None, False, "", argparse.SUPPRESS, []) or "default" in shown
+        return shown if hidden or not action.option_strings else f"{shown} (default: %(default)s)"
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=112)
+
+
+def command_parser() -> Parser:
+    """The parser of ``image-features`` and all its commands."""
+    parser = Parser(
+        prog="image-features",
+        description="Image collections → pooled vectors and labels from a pretrained network, in Parquet.",
+        formatter_class=_Formatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    add = commands.add_parser
+    _extract_options(
+        add("extract", help="extract features of an image collection into a table", epilog=_EXTRACT_EXAMPLES,
+            description="Extract features of every new image of a collection and publish them in one commit.",
+            formatter_class=_Formatter)
+    )  # fmt: skip
+    add("backbones", help="list the backbones", description="List the backbones.", formatter_class=_Formatter)
+    trace = add(
+        "trace", help="show one photo's way through all stages", formatter_class=_Formatter,
+        description="Show one photo's way: loaded → resized → preprocessed → pooled vector → top-k labels.",
+    )  # fmt: skip
+    trace.add_argument("photo", metavar="PHOTO", help="path or URL of an image")
+    trace.add_argument("--save", metavar="DIR", help="save there the picture that the network sees")
+    _backbone_options(trace)
+    _compute_options(trace)
+    _limit_options(trace)
+    show = add("show", help="show what is in an output", description="Show what is in an output.")
+    show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
+    show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
+    return parser
+
+
+def _extract_options(parser: Parser) -> None:
+    places = parser.add_argument_group("where from, where to")
+    places.add_argument(
+        "--input", action="append", metavar="PATTERN", dest="inputs", default=[],
+        help="a folder, a prefix, a glob (*, **, ?, […]), local or gs://, s3://, az://, file://; "
+        "or list:FILE with one URI a line (list:- reads standard input). May be given several times",
+    )  # fmt: skip
+    places.add_argument("--output", metavar="DIR_OR_URL", default="", help="folder of the tables")
+    _backbone_options(parser)
+    _compute_options(parser)
+    _limit_options(parser)
+    run = parser.add_argument_group("the run")
+    run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
+    run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
+                     help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
+    run.add_argument("--rebuild", action="store_true",
+                     help="do all images again and replace the table, in one commit")  # fmt: skip
+    run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
+    run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
+    parser.set_defaults(
+        **{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")}
+    )
+
+
+def _backbone_options(parser: Parser) -> None:
+    group = parser.add_argument_group("the network")
+    add = group.add_argument
+    add("--backbone", metavar="NAME_OR_PATH",
+        help="a name of 'image-features backbones', or your own .keras, .h5 or SavedModel")  # fmt: skip
+    add("--weights", metavar="imagenet|random|PATH", help="imagenet, random (seeded), or a weights file")
+    add("--labels", metavar="PATH", help="text file with one label a line (default: the backbone's own)")
+    add(
+        "--feature-layer",
+        metavar="NAME",
+        help="layer whose output is the vector (default: the pooled features)",
+    )
+    add("--pooling", choices=("avg", "max"), help="how a feature map becomes a vector")
+    add("--input-size", type=int, metavar="PIXELS", help="height and width (default: the backbone's own)")
+    add(
+        "--preprocess",
+        metavar="MODE",
+        help="value range that your own model expects: caffe, tf, torch, unit, none",
+    )
+    add("--normalize", choices=("none", "l2"), help="l2: vectors of length 1")
+    add("--top-k", type=int, metavar="K", help="labels an image; 0 for none")
+    add("--allow-code", action="store_true", help="load a model file that carries code; it can do anything")
+    parser.set_defaults(**{name: _DEFAULTS[name] for name in ["backbone", "weights", "labels", "feature_layer", "pooling", "input_size", "preprocess", "normalize", "top_k", "allow_code"]})  # fmt: skip
+
+
+def _compute_options(parser: Parser) -> None:
+    group = parser.add_argument_group("how it computes")
+    add = group.add_argument
+    add("--resize", choices=("squash", "crop"),
+        help="squash: the whole picture, its aspect ratio given up; crop: the middle square")  # fmt: skip
+    add("--precision", choices=("float32", "bfloat16", "float16"), help="of the network's arithmetic")
+    add("--engine", choices=("auto", "tensorflow", "openvino"),
+        help="auto: openvino on a machine without a GPU where it is installed, otherwise tensorflow")  # fmt: skip
+    parser.set_defaults(**{name: _DEFAULTS[name] for name in ("resize", "precision", "engine")})
+
+
+def _limit_options(parser: Parser) -> None:
+    group = parser.add_argument_group("limits, checked before an image is decoded")
+    group.add_argument("--max-image-bytes", type=int, metavar="N", help="larger files fail")
+    group.add_argument("--max-pixels", type=int, metavar="N", help="images with more pixels fail")
+    parser.set_defaults(**{name: _DEFAULTS[name] for name in ("max_image_bytes", "max_pixels")})
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse a command line; ``beam_args`` holds what was left for Beam. Raises ``UserError``."""
+    parser = command_parser()
+    arguments, left = parser.parse_known_args(argv)
+    if left and arguments.command != "extract":
+        _refuse(left[0], _own_options(parser, arguments.command))
+    if left:
+        _check_beam(left, _own_options(parser, "extract"))
+    if getattr(arguments, "runner", None):
+        left = [*left, f"--runner={arguments.runner}"]
+    arguments.beam_args = tuple(left)
+    return arguments
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """The run that an ``extract`` command line means."""
+    values = {f.name: getattr(arguments, f.name) for f in fields(Config)}
+    return Config(**{**values, "inputs": tuple(values["inputs"])})
+
+
+def _own_options(parser: Parser, command: str) -> list[str]:
+    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    chosen: argparse.ArgumentParser = subparsers.choices[command]
+    return [name for action in chosen._actions for name in action.option_strings]
+
+
+def _check_beam(left: list[str], own: list[str]) -> None:
+    """Refuse what no Beam option class knows: Beam itself would drop a mistyped option in silence."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in _subclasses(PipelineOptions):
+        options._add_argparse_args(parser)
+    try:
+        _, unknown = parser.parse_known_args(left)
+    except (SystemExit, argparse.ArgumentError):
+        raise UserError(f"cannot read the Beam options {shlex.join(left)}") from None
+    if unknown:
+        beam = [name for action in parser._actions for name in action.option_strings]
+        _refuse(unknown[0], own + beam)
+
+
+def _subclasses(base: Any) -> list[Any]:
+    direct = {cls.__name__: cls for cls in base.__subclasses__()}
+    return [
+        cls
+        for child in direct.values()
+        for cls in [child, *_subclasses(child)]
+        if "_add_argparse_args" in vars(cls)
+    ]
+
+
+def _refuse(word: str, known: list[str]) -> NoReturn:
+    name = word.split("=")[0]
+    if not name.startswith("-"):
+        raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")
+    close = difflib.get_close_matches(
+        name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65
+    )
+    spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
+    hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
+    raise UserError(f"unknown option {name}; {hint}")

@@ -1,0 +1,90 @@
+"""Live progress, counted from the receipts, so that it is the same for every runner."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TextIO
+
+from pipeline.runs import Run
+from transforms.storage import Storage
+from transforms.write import decode_receipt
+
+_LOG = logging.getLogger(__name__)
+
+
+class Progress:
+    """Shows images done, rate, failures and time left while its block runs.
+
+    On a terminal one line that renews itself each second; otherwise a log line each half minute.
+    """
+
+    def __init__(self, run: Run, output: Storage, stream: TextIO = sys.stderr) -> None:
+        self._run = run
+        self._output = output
+        self._stream = stream
+        self._live = stream.isatty()
+        self._seen: set[str] = set()
+        self._done = self._failed = self._before = 0
+        self._start = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._count()
+        self._before = self._done
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._live:
+            self._stream.write("\n")
+
+    def line(self) -> str:
+        """``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
+        elapsed = time.monotonic() - self._start
+        rate = (self._done - self._before) / elapsed if elapsed else 0.0
+        text = (
+            f"{self._done:,} / {self._run.references:,} images, {rate:,.0f} images/s, {self._failed:,} failed"
+        )
+        left = self._run.references - self._done
+        return f"{text}, {_duration(left / rate)} left" if rate and left else text
+
+    def _watch(self) -> None:
+        pause = 1.0 if self._live else 30.0
+        while not self._stop.wait(pause):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        try:
+            self._count()
+        except Exception as error:  # the run goes on without its progress line
+            _LOG.debug("progress cannot be read: %s", error)
+            return
+        if self._live:
+            self._stream.write(f"\r\033[K{self.line()}")
+            self._stream.flush()
+        else:
+            _LOG.info(self.line())
+
+    def _count(self) -> None:
+        for entry in self._output.list(f"{self._run.folder}/receipts/"):
+            if entry.key not in self._seen:
+                receipt = decode_receipt(self._output.read(entry.key))
+                self._seen.add(entry.key)
+                self._done += receipt.references
+                self._failed += len(receipt.failures)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,65 @@
+"""Which Beam runner runs, and its options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from transforms.errors import Refused, RunFailed, UserError
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+
+def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
+    """A pipeline for the runner that the options name.
+
+    Beam's own ``DirectRunner`` decides by the graph's content which of three runners really runs, tries to
+    download one of them, and warns about what it did not find. Pinned here is the one in this process,
+    ``FnApiRunner``, with the options handed on to its worker processes, which it does not do by itself.
+    """
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+    options = PipelineOptions(list(beam_args))
+    if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
+        return beam.Pipeline(options=options)
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    runner = fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+    return beam.Pipeline(runner=runner, options=options)
+
+
+def worker_count(beam_args: Sequence[str]) -> int:
+    """How many shards the runner can work on at once, as far as its options tell; at least 1."""
+    if not beam_args:
+        return 1
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    options = PipelineOptions(list(beam_args)).get_all_options()
+    names = ("direct_num_workers", "max_num_workers", "num_workers", "parallelism")
+    counts: list[int] = [options[name] for name in names if isinstance(options.get(name), int)]
+    return max([1, *counts])
+
+
+@contextmanager
+def run_failed(run_id: str) -> Iterator[None]:
+    """Turn whatever a runner raises into one line that says what happened and how to go on."""
+    try:
+        yield
+    except (UserError, Refused):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        cause = next(
+            (line for line in reversed(lines) if "Error" in line), lines[-1] if lines else repr(error)
+        )
+        raise RunFailed(
+            f"run {run_id} broke off: {cause[:500]} Nothing was published. Run the same command again: it takes "
+            "up what is done."
+        ) from error

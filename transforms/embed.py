@@ -1,0 +1,65 @@
+"""Embed: pixels through the engine. One bad image fails alone, and a full device gets smaller batches."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from transforms.engines.base import Engine, Outputs, Pixels
+from transforms.errors import FailureKind, ImageError
+
+_LOG = logging.getLogger(__name__)
+_OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
+
+
+def embed(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+    """Run ``images`` uint8 [N, H, W, 3] through the engine.
+
+    Returns the outputs of all N, and by position those images that failed (their rows mean nothing):
+    a vector with a value that is not finite, or an image on which the engine itself fails alone.
+    """
+    outputs, failures = _run(engine, images)
+    for position in np.flatnonzero(~np.isfinite(outputs.features).all(axis=1)).tolist():
+        message = "the network gave a vector with values that are not finite"
+        failures.setdefault(position, ImageError("embed", FailureKind.NON_FINITE, message))
+    return outputs, failures
+
+
+def _run(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+    try:
+        return engine.run(images), {}
+    except Exception as error:
+        if type(error).__name__ in _OUT_OF_MEMORY and engine.batch_size > 1:
+            engine.batch_size //= 2  # kept for all later batches of this process
+            _LOG.warning("out of memory on the device: batches of %d from now on", engine.batch_size)
+            return _run(engine, images)
+        if len(images) == 1:
+            return _nothing(engine), {0: ImageError("embed", FailureKind.ENGINE_ERROR, _first_line(error))}
+    return _halves(engine, images)
+
+
+def _halves(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+    """Look for the images on which the engine fails: log2(N) more runs for one of them."""
+    middle = len(images) // 2
+    left, left_failures = _run(engine, images[:middle])
+    right, right_failures = _run(engine, images[middle:])
+    outputs = Outputs(
+        np.concatenate([left.features, right.features]),
+        np.concatenate([left.scores, right.scores]),
+        np.concatenate([left.indices, right.indices]),
+    )
+    return outputs, left_failures | {middle + i: error for i, error in right_failures.items()}
+
+
+def _nothing(engine: Engine) -> Outputs:
+    model = engine.model
+    return Outputs(
+        np.full((1, model.dimension), np.nan, np.float32),
+        np.zeros((1, model.top_k), np.float32),
+        np.zeros((1, model.top_k), np.int32),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"[:300]

@@ -1,0 +1,98 @@
+"""Engines: what runs the exported network. Loaded once a process, and only after a self-check."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from transforms.engines.base import PRECISIONS, Engine, ExportedModel, Outputs, Precision, has_gpu, read_exported
+from transforms.errors import UserError
+
+__all__ = ["PRECISIONS", "Engine", "EngineConfig", "EngineName", "ExportedModel", "Outputs", "Precision"]
+__all__ += ["check_golden", "choose_engine", "load_engine", "read_exported"]
+
+EngineName = Literal["auto", "tensorflow", "openvino"]
+ENGINES: tuple[EngineName, ...] = ("auto", "tensorflow", "openvino")
+
+# The smallest cosine between a vector and Keras' own that a worker may show on the golden batch.
+_GOLDEN_COSINE = {"float32": 0.99999, "bfloat16": 0.98, "float16": 0.999}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Which exported model to run, with what, and how precisely."""
+
+    model: str  # the exported folder, on this machine
+    engine: EngineName = "auto"
+    precision: Precision = "float32"
+
+
+def choose_engine(engine: EngineName) -> EngineName:
+    """Resolve ``auto``: OpenVINO on a machine without a GPU where it is installed, otherwise TensorFlow."""
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    if engine == "openvino" and not has_openvino:
+        raise UserError(
+            "--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'"
+        )
+    if engine != "auto":
+        return engine
+    return "openvino" if has_openvino and not has_gpu() else "tensorflow"
+
+
+_loaded: dict[EngineConfig, Engine] = {}
+_loading = threading.Lock()
+
+
+def load_engine(config: EngineConfig) -> Engine:
+    """The engine of this process for ``config``: loaded and checked at the first call, then shared.
+
+    It lives in the process and not in a DoFn, because runners call ``setup`` when and as often as they like.
+    """
+    with _loading:
+        if config not in _loaded:
+            engine = _open(config)
+            check_golden(engine, config)
+            _loaded[config] = engine
+        return _loaded[config]
+
+
+def _open(config: EngineConfig) -> Engine:
+    model = read_exported(Path(config.model))
+    if choose_engine(config.engine) == "openvino":
+        from transforms.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(model, config.precision)
+    from transforms.engines.tensorflow_engine import TensorFlowEngine
+
+    return TensorFlowEngine(model, config.precision)
+
+
+def check_golden(engine: Engine, config: EngineConfig) -> None:
+    """Compare this worker's vectors of the golden batch with Keras' own.
+
+    Raises ``RuntimeError`` when one is off: a worker that computes wrong vectors must stop the run.
+    """
+    with np.load(engine.model.directory / "golden.npz") as golden:
+        images, expected = golden["images"], golden["vectors"]
+    got = engine.run(images).features
+    allowed = _GOLDEN_COSINE[config.precision]
+    worst = float(cosine(got, expected).min())
+    lengths = np.linalg.norm(got, axis=1) / np.linalg.norm(expected, axis=1)
+    if not worst >= allowed or not np.all(np.abs(lengths - 1) < 0.1):
+        raise RuntimeError(
+            f"self-check failed: {choose_engine(config.engine)} in {config.precision} computes other vectors "
+            f"than Keras (cosine {worst:.5f}, at least {allowed} is needed) on this machine. "
+            "Nothing was written. Try the other --engine, or --precision float32."
+        )
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine of each row of ``a`` [N, D] with the same row of ``b`` [N, D]: float64 [N]."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    cosines: np.ndarray = (a64 * b64).sum(1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
+    return cosines

@@ -1,0 +1,85 @@
+"""What an engine is: an exported backbone, loaded, that turns pixels into vectors and top-k labels."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]  # [N, H, W, 3], RGB, 0-255
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedModel:
+    """A folder written by ``transforms.backbones.export``; read without Keras."""
+
+    directory: Path
+    input_size: tuple[int, int]  # height, width
+    dimension: int
+    top_k: int  # 0 for a backbone without labels
+    labels: tuple[str, ...]
+
+    @property
+    def graph(self) -> Path:
+        """The frozen GraphDef: ``images`` uint8 [N, H, W, 3] → ``features``, ``scores``, ``indices``."""
+        return self.directory / "graph.pb"
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the network says of N images; scores and indices have no columns where there are no labels."""
+
+    features: npt.NDArray[np.float32]  # [N, D]
+    scores: npt.NDArray[np.float32]  # [N, k], descending
+    indices: npt.NDArray[np.int32]  # [N, k]
+
+
+class Engine(Protocol):
+    """A loaded network. Safe for threads: callers take turns, so that each batch has all the cores."""
+
+    model: ExportedModel
+    batch_size: int  # images a step; may shrink when the device runs out of memory
+
+    def run(self, images: Pixels) -> Outputs:
+        """Compute any number of images, in steps of ``batch_size``. Raises what the library raises."""
+        ...
+
+
+def read_exported(directory: Path) -> ExportedModel:
+    """Read ``model.json`` of an exported backbone."""
+    facts = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    height, width = facts["input_size"]
+    return ExportedModel(
+        directory=directory,
+        input_size=(height, width),
+        dimension=facts["dimension"],
+        top_k=facts["top_k"],
+        labels=tuple(facts["labels"] or ()),
+    )
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU of NVIDIA's, asked without TensorFlow."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def pad_batch(images: Pixels, batch_size: int) -> Pixels:
+    """Fill the last batch up with its last image: one shape for all batches.
+
+    A second shape would be compiled anew and may take other kernels, and then an image's vector would
+    depend on how many neighbours it had.
+    """
+    missing = batch_size - len(images)
+    return images if missing <= 0 else np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])

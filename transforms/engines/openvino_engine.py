@@ -1,0 +1,65 @@
+"""OpenVINO: the exported graph on a CPU, at about twice the speed of TensorFlow there."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from transforms.engines.base import ExportedModel, Outputs, Pixels, Precision, available_cores, pad_batch
+
+_BATCH = 16
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class OpenVinoEngine:
+    """One compiled network with a fixed batch shape; its streams share the batches of a call."""
+
+    def __init__(self, model: ExportedModel, precision: Precision) -> None:
+        import openvino as ov
+
+        self.model = model
+        self.batch_size = self._compiled_batch = _BATCH
+        self._turn = threading.Lock()
+        self._names = ["features"] + (["scores", "indices"] if model.top_k else [])
+        self._core = ov.Core()
+        self._settings = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": available_cores(),
+            "INFERENCE_PRECISION_HINT": _TYPES[precision],
+        }
+        self._queue = self._compile()
+
+    def _compile(self) -> Any:
+        import openvino as ov
+
+        network = self._core.read_model(str(self.model.graph))
+        network.reshape([self.batch_size, *self.model.input_size, 3])
+        compiled = self._core.compile_model(network, "CPU", self._settings)
+        queue = ov.AsyncInferQueue(compiled)
+        queue.set_callback(self._collect)
+        return queue
+
+    def _collect(self, request: Any, target: tuple[dict[str, Any], int, int]) -> None:
+        columns, start, count = target
+        for name in self._names:
+            columns[name][start : start + count] = request.get_tensor(f"{name}:0").data[:count]
+
+    def run(self, images: Pixels) -> Outputs:
+        """Compute any number of images, in steps of ``batch_size``, several at once."""
+        count, size = len(images), self.model.top_k
+        columns: dict[str, Any] = {
+            "features": np.empty((count, self.model.dimension), np.float32),
+            "scores": np.empty((count, size), np.float32),
+            "indices": np.empty((count, size), np.int32),
+        }
+        with self._turn:
+            if self.batch_size != self._compiled_batch:  # shrunk, because memory was short
+                self._queue, self._compiled_batch = self._compile(), self.batch_size
+            for start in range(0, count, self.batch_size):
+                batch = images[start : start + self.batch_size]
+                target = (columns, start, len(batch))
+                self._queue.start_async({"images:0": pad_batch(batch, self.batch_size)}, target)
+            self._queue.wait_all()
+        return Outputs(columns["features"], columns["scores"], columns["indices"])

@@ -1,0 +1,56 @@
+"""The two kinds of trouble: a user's mistake, which stops the run, and an image's, which costs one row."""
+
+from enum import Enum
+from typing import Literal
+
+Stage = Literal["read", "decode", "embed"]
+
+
+class UserError(Exception):
+    """A mistake that its user can mend: one clear line, no traceback.
+
+    The message says what was seen, what is allowed and what to do.
+    """
+
+
+class FailureKind(Enum):
+    """Why an image has no vector: a closed set, so that counts by kind stay readable.
+
+    A *transient* kind is tried again by the next run; a *permanent* one only when the image's etag changes.
+    """
+
+    NOT_FOUND = ("not_found", True)
+    PERMISSION_DENIED = ("permission_denied", True)
+    IO_ERROR = ("io_error", True)
+    CHANGED = ("changed", True)
+    ENGINE_ERROR = ("engine_error", True)
+    EMPTY = ("empty", False)
+    TOO_LARGE = ("too_large", False)
+    TOO_MANY_PIXELS = ("too_many_pixels", False)
+    NOT_AN_IMAGE = ("not_an_image", False)
+    UNSUPPORTED = ("unsupported", False)
+    TRUNCATED = ("truncated", False)
+    CORRUPT = ("corrupt", False)
+    NON_FINITE = ("non_finite", False)
+
+    def __init__(self, word: str, transient: bool) -> None:
+        self.word = word
+        self.transient = transient
+
+
+class ImageError(Exception):
+    """One image cannot go on: it becomes a row of the errors table and touches no other image."""
+
+    def __init__(self, stage: Stage, kind: FailureKind, message: str) -> None:
+        super().__init__(message)
+        self.stage: Stage = stage
+        self.kind = kind
+        self.message = message
+
+
+class Refused(Exception):
+    """The run ends without publishing, on purpose; the published tables are as they were."""
+
+
+class RunFailed(Exception):
+    """The run broke off (storage, workers, the runner); the published tables are as they were."""

@@ -1,0 +1,29 @@
+"""The recipe: everything that determines a vector, as canonical JSON whose sha256 is its id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+Recipe = Mapping[str, str | int | float | bool | None]  # flat, so that a difference reads field by field
+
+
+def canonical_json(recipe: Recipe) -> str:
+    """The one way to write a recipe: keys sorted, no spaces, UTF-8."""
+    return json.dumps(dict(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def recipe_id(recipe: Recipe) -> str:
+    """Sha256 of the canonical JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """The fields that differ, one line each: ``resize: squash → crop``."""
+    names = sorted(set(old) | set(new))
+    return [
+        f"{name}: {old.get(name, '(none)')} → {new.get(name, '(none)')}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]

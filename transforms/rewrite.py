@@ -1,0 +1,23 @@
+"""Rewrite: a part that holds stale rows → the same part without them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.recipe import Recipe
+from transforms.storage import Storage
+from transforms.write import Part, write_part
+
+
+def rewrite_part(storage: Storage, path: str, without: pa.Array, run_id: str, recipe: Recipe) -> Part | None:
+    """Write the part at ``path`` anew without the rows of the uris in ``without``; None if none is left.
+
+    Rows, types and vectors of the others stay as they are, bit by bit: the vectors are not computed again.
+    """
+    table = pq.read_table(pa.BufferReader(storage.read(path)))
+    kept = table.filter(pc.invert(pc.is_in(table["uri"], value_set=without)))
+    if not kept.num_rows:
+        return None
+    return write_part(storage, kept, "", f"part-{run_id}-rewritten", recipe)

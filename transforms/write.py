@@ -1,0 +1,115 @@
+"""Write: rows → one Parquet part, and last the receipt that says the shard is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.recipe import Recipe, canonical_json
+from transforms.storage import Storage
+
+RECIPE_KEY = b"image-features.recipe"  # in each part's Parquet metadata: the file explains itself
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet file of a table, with what Delta's log wants to know of it."""
+
+    path: str  # relative to the table
+    size: int  # bytes
+    rows: int
+    minimum: dict[str, str]  # per column, of the columns worth skipping files by
+    maximum: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One image of a shard that has no vector, and why."""
+
+    uri: str
+    etag: str
+    size: int
+    modified: int | None  # microseconds since 1970, UTC
+    stage: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Says that a shard is done: every one of its references is a row of the part or a failure."""
+
+    shard: str
+    references: int
+    part: Part | None  # None when no image of the shard has a vector
+    failures: tuple[FailureRow, ...]
+    bytes_read: int
+    seconds: dict[str, float]  # per stage: read, decode, embed, write
+
+    @property
+    def rows(self) -> int:
+        """How many images have a vector."""
+        return self.part.rows if self.part else 0
+
+
+def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe: Recipe) -> Part:
+    """Write ``table`` sorted by uri as ``folder/name-<digest>.parquet``.
+
+    The digest of the content in the name keeps two workers with the same shard out of each other's way:
+    equal results are one file, different ones two, and each receipt names its own.
+    """
+    table = table.sort_by("uri")
+    encoded = encode_parquet(table, recipe)
+    path = f"{name}-{hashlib.sha256(encoded).hexdigest()[:12]}.parquet"
+    storage.write(f"{folder}/{path}".lstrip("/"), encoded)
+    bounds = {column: table[column] for column in ("uri", "recipe", "run_id")}
+    return Part(
+        path=path,
+        size=len(encoded),
+        rows=table.num_rows,
+        minimum={name: min(column.to_pylist()) for name, column in bounds.items()},
+        maximum={name: max(column.to_pylist()) for name, column in bounds.items()},
+    )
+
+
+def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
+    """Parquet with zstd, without dictionary and statistics for the vector, where they only cost."""
+    metadata = {**(table.schema.metadata or {}), RECIPE_KEY: canonical_json(recipe).encode()}
+    scalars = [
+        name for name in table.column_names if name not in ("embedding", "uri", "content_sha256", "etag")
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        use_dictionary=[name for name in scalars if name != "labels"],
+        write_statistics=[*scalars, "uri"],
+    )
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def read_recipe(encoded: bytes) -> Recipe:
+    """The recipe that a part was made with, from its own metadata."""
+    metadata = pq.read_metadata(pa.BufferReader(encoded)).metadata or {}
+    recipe: Recipe = json.loads(metadata[RECIPE_KEY])
+    return recipe
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """The receipt as JSON."""
+    return json.dumps(asdict(receipt), ensure_ascii=False).encode()
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """Read a receipt back."""
+    fields: dict[str, Any] = json.loads(data)
+    part = fields.pop("part")
+    failures = tuple(FailureRow(**row) for row in fields.pop("failures"))
+    return Receipt(part=Part(**part) if part else None, failures=failures, **fields)
