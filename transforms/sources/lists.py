@@ -1,0 +1,123 @@
+"""Lists: named images, one a line, and single files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+
+from transforms.buckets import (
+    ALLOWED,
+    Bucket,
+    NotFound,
+    PermissionDenied,
+    Unaddressable,
+    parse_url,
+    scheme_of,
+)
+from transforms.errors import UserError
+from transforms.sources.batches import Row, local_row, to_batches, unknown_row
+from transforms.storage import local_path
+
+_PIECE = 10_000  # entries of one piece
+_THREADS = 32  # requests at once: the knee for small objects
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Images that are named one by one."""
+
+    text: str  # as the user wrote it
+    uris: tuple[str, ...]  # absolute paths and full URLs
+
+
+def parse_list(text: str) -> Entries:
+    """Read ``list:FILE`` or ``list:-`` (standard input): UTF-8, one path or URL a line.
+
+    Empty lines are left out, and that is all: there are no comments and no wildcards, so a name may hold
+    any character but a line break. A relative path starts from the current folder, as for every program.
+    A list that lies in a bucket may only name objects of buckets, no files of this machine.
+    Raises ``UserError`` naming the line.
+    """
+    name = text.removeprefix("list:")
+    remote = name != "-" and scheme_of(name) not in ("", "file")
+    try:
+        lines = _read(name).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{text}: a list has to be UTF-8 text, one path or URL a line") from error
+    uris = []
+    for number, line in enumerate(lines, 1):
+        if entry := line.removesuffix("\r"):
+            try:
+                uris.append(_entry(entry, remote))
+            except UserError as error:
+                raise UserError(f"{text}, line {number}: {error}") from error
+    if not uris:
+        raise UserError(f"{text} names no image; give one path or URL a line")
+    return Entries(text, tuple(uris))
+
+
+def split_entries(entries: Entries) -> list[Entries]:
+    """Cut a long list into lists of 10,000."""
+    uris = entries.uris
+    return [replace(entries, uris=uris[start : start + _PIECE]) for start in range(0, len(uris), _PIECE)]
+
+
+def list_entries(entries: Entries) -> Iterator[pa.RecordBatch]:
+    """List the entries in their order, each once for every line, with etag and size where they can be had."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for piece in split_entries(entries):
+            size = min(64, 1 + len(piece.uris) // (4 * _THREADS))  # a task for each local file is its main cost
+            groups = [piece.uris[start : start + size] for start in range(0, len(piece.uris), size)]
+            yield from to_batches(chain.from_iterable(pool.map(_look_at_all, groups)))
+
+
+def _look_at_all(uris: Sequence[str]) -> list[Row]:
+    return [_look(uri) for uri in uris]
+
+
+def _look(uri: str) -> Row:
+    if not scheme_of(uri):
+        try:
+            return local_row(uri, Path(uri).stat())
+        except OSError:
+            return local_row(uri, None)
+    scheme, name, key = parse_url(uri)
+    try:
+        found = Bucket(scheme, name).head(key)
+    except (NotFound, PermissionDenied, Unaddressable):
+        return unknown_row(uri)  # reading it will say why
+    if found is None:
+        return unknown_row(uri)
+    modified = round(found.modified.timestamp() * 1e6) if found.modified else None
+    return uri, found.etag, found.size, modified
+
+
+def _entry(entry: str, remote: bool) -> str:
+    """Return the absolute path or full URL that a line names."""
+    path = local_path(entry)
+    if path is not None and remote:
+        raise UserError(f"{entry!r}: a list in a bucket may only name s3://, gs:// and az:// URLs")
+    if path is not None:
+        return str(path)
+    if not parse_url(entry)[2]:
+        raise UserError(f"{entry!r} names no object; allowed: {ALLOWED}")
+    return entry
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    path = local_path(name)
+    if path is None:
+        scheme, bucket, key = parse_url(name)
+        return Bucket(scheme, bucket).get(key)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the list {path}: {error.strerror}") from error

@@ -1,0 +1,229 @@
+"""Trees: a folder or prefix, or a glob in one → the images below it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.buckets import Bucket, parse_url, scheme_of
+from transforms.errors import UserError
+from transforms.records import REFERENCE_SCHEMA
+from transforms.sources.batches import Row, local_row, to_batches
+from transforms.sources.globs import START, States, compile_pattern
+
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".webp", ".avif"),
+)
+_PIECES = 32  # parts that a tree is cut into at most
+_PAGE = 1000  # objects that a bucket lists with one request
+
+
+@dataclass
+class Ignored:
+    """What a listing has passed over."""
+
+    other: int = 0  # files without an image extension, and what is no file (sockets, pipes, devices)
+    hidden: int = 0  # files with a dot before their name; into such folders nobody looks
+    links: int = 0  # symbolic links to folders, which are not followed
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.other + self.hidden + self.links
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A folder or prefix with a pattern of what to take from it, or some of its parts."""
+
+    text: str  # as the user wrote it
+    root: str  # absolute path, or URL; without a slash at its end
+    pattern: str = "**"  # relative to ``root``
+    images_only: bool = True  # take image extensions only
+    parts: tuple[tuple[str, bool], ...] = (("", True),)  # folders below ``root``; with all below them?
+
+    def enter(self, states: States, name: str) -> States:
+        """Go into the sub-folder ``name``; empty states if nothing below it can be taken."""
+        return compile_pattern(self.pattern).enter(states, name)
+
+    def takes(self, states: States, name: str) -> bool:
+        """Tell whether the file ``name`` is taken."""
+        if self.images_only:
+            return name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".")
+        return compile_pattern(self.pattern).takes(states, name)
+
+    def reach(self, folder: str) -> States:
+        """Return the pattern's states in a ``folder`` relative to ``root``."""
+        states = START
+        for name in folder.split("/") if folder else ():
+            states = self.enter(states, name)
+        return states
+
+
+def list_tree(tree: Tree, ignored: Ignored) -> Iterator[pa.RecordBatch]:
+    """List a tree's images in the order of their names, folder by folder."""
+    if scheme_of(tree.root):
+        return _list_bucket(tree, ignored)
+    return to_batches(_walk(tree, ignored))
+
+
+def split_tree(tree: Tree) -> list[Tree]:
+    """Cut a tree into up to 32 trees that together list exactly the same."""
+    units: deque[tuple[str, bool]] = deque(tree.parts)
+    whole = deque(unit for unit in units if unit[1])
+    done = [unit for unit in units if not unit[1]]
+    while whole and len(whole) + len(done) < _PIECES:
+        folder, _ = whole.popleft()
+        folders = _sub_folders(tree, folder)
+        done.append((folder, not folders))
+        whole.extend((sub_folder, True) for sub_folder in folders)
+    units = deque([*done, *whole])
+    count = min(len(units), _PIECES)
+    return [replace(tree, parts=tuple(list(units)[start::count])) for start in range(count)]
+
+
+def _sub_folders(tree: Tree, folder: str) -> list[str]:
+    """Folders below ``folder`` worth listing apart, relative to the root; none where that does not pay."""
+    states = tree.reach(folder)
+    if scheme_of(tree.root):
+        names = _prefixes(tree, folder)
+    else:
+        entries = _scan(_path(tree, folder))
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    below = f"{folder}/" if folder else ""
+    return [below + name for name in names if tree.enter(states, name)]
+
+
+def _prefixes(tree: Tree, folder: str) -> list[str]:
+    """Names of the sub-prefixes of a prefix; none if its first page holds all, or nothing but plain keys.
+
+    A flat prefix of a million keys would be listed to its end just to learn that it has no sub-prefixes.
+    """
+    bucket, prefix = _locate(tree, folder)
+    start = len(f"{prefix}/") if prefix else 0
+    first = next(bucket.pages(prefix, _PAGE), None)
+    if first is None or first.num_rows < _PAGE or not any("/" in path[start:] for path in first["path"].to_pylist()):
+        return []
+    return [key[start:] for key in bucket.level(prefix)[0]]
+
+
+def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
+    """Walk through a local tree; 100,000 files take about a second."""
+    for part, deep in tree.parts:
+        stack = [(_path(tree, part), tree.reach(part))]
+        while stack:
+            folder, states = stack.pop()
+            below = []
+            for entry in _scan(folder):
+                if not entry.is_dir():
+                    yield from _local_file(tree, states, entry, ignored)
+                elif inside := tree.enter(states, entry.name):
+                    if entry.is_symlink():
+                        ignored.links += 1
+                    elif deep:
+                        below.append((entry.path, inside))
+            stack += reversed(below)
+
+
+def _local_file(tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ignored) -> Iterator[Row]:
+    if tree.takes(states, entry.name):
+        try:
+            status = entry.stat()
+        except OSError:  # a broken link, or gone since
+            yield local_row(entry.path, None)
+            return
+        if stat.S_ISREG(status.st_mode):
+            yield local_row(entry.path, status)
+        else:
+            ignored.other += 1
+    elif tree.images_only:
+        _count(entry.name.startswith("."), ignored)
+
+
+def _path(tree: Tree, part: str) -> str:
+    return f"{tree.root.rstrip('/')}/{part}" if part else tree.root
+
+
+def _scan(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):  # nothing there, or gone since: nothing to list
+        return []
+    except OSError as error:
+        raise UserError(f"cannot list the folder {folder}: {error.strerror}") from error
+
+
+def _count(hidden: bool, ignored: Ignored) -> None:
+    ignored.hidden += hidden
+    ignored.other += not hidden
+
+
+@dataclass
+class _Keys:
+    """Decides on a bucket's keys, which come sorted, so that a folder's states are worked out once."""
+
+    tree: Tree
+    start: int  # length of the root's key and its slash
+    ignored: Ignored
+    states: dict[str, States] = field(default_factory=dict)
+
+    def take(self, path: str, size: int) -> bool:
+        folder, _, name = path[self.start :].rpartition("/")
+        states = self.reach(folder)
+        if not states:
+            return False
+        if self.tree.takes(states, name):
+            return True
+        if self.tree.images_only and (size or "." in name):  # else an empty "directory" object
+            _count(name.startswith("."), self.ignored)
+        return False
+
+    def reach(self, folder: str) -> States:
+        if folder not in self.states:
+            if len(self.states) > 10_000:
+                self.states.clear()
+            self.states[folder] = self.tree.reach(folder)
+        return self.states[folder]
+
+
+def _list_bucket(tree: Tree, ignored: Ignored) -> Iterator[pa.RecordBatch]:
+    for part, deep in tree.parts:
+        bucket, prefix = _locate(tree, part)
+        root = parse_url(tree.root)[2]
+        keys = _Keys(tree, len(f"{root}/") if root else 0, ignored)
+        pages = bucket.pages(prefix) if deep else bucket.level(prefix)[1].to_batches()
+        for page in pages:
+            found = _select(page, keys, bucket)
+            if found.num_rows:
+                yield found
+
+
+def _locate(tree: Tree, folder: str) -> tuple[Bucket, str]:
+    """Return the bucket, and the key of a folder below the root."""
+    scheme, name, root = parse_url(tree.root)
+    return Bucket(scheme, name), "/".join(part for part in (root, folder) if part)
+
+
+def _select(page: pa.RecordBatch, keys: _Keys, bucket: Bucket) -> pa.RecordBatch:
+    paths, sizes = page["path"].to_pylist(), page["size"].to_pylist()
+    taken = [keys.take(path, size) for path, size in zip(paths, sizes, strict=True)]
+    empty = [i for i, size in enumerate(sizes) if taken[i] and not size]
+    if empty:  # "a/" comes as "a" too: only asking tells an empty file from a "directory" object
+        with ThreadPoolExecutor(32) as pool:
+            for i, found in zip(empty, pool.map(bucket.head, [paths[i] for i in empty]), strict=True):
+                taken[i] = found is not None
+    page = page.filter(pa.array(taken, pa.bool_()))
+    uri = pc.binary_join_element_wise(bucket.url(), page["path"].cast(pa.string()), "")
+    etag = pc.fill_null(page["e_tag"].cast(pa.string()), "")
+    etag = pc.utf8_trim(pc.replace_substring_regex(etag, "^W/", ""), '"')  # as ``normal_etag`` does
+    arrays = [uri, etag, page["size"].cast(pa.int64()), page["last_modified"].cast(pa.timestamp("us", "UTC"))]
+    return pa.RecordBatch.from_arrays(arrays, schema=REFERENCE_SCHEMA)
