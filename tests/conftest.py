@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+pytest_plugins = ["s3_server"]
 os.environ.setdefault("no_proxy", "localhost,127.0.0.1")  # Beam's workers and the test servers are local
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -29,6 +30,15 @@ def photos() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Exported networks go to a cache of this session, not to the user's."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _unload() -> Iterator[None]:
+    """Let the networks of a test go: each holds some 300 MB."""
+    yield
+    from transforms.engines import unload_engines
+
+    unload_engines()
 
 
 @pytest.fixture

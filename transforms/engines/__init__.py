@@ -14,7 +14,7 @@ from transforms.engines.base import PRECISIONS, Engine, ExportedModel, Outputs, 
 from transforms.errors import UserError
 
 __all__ = ["PRECISIONS", "Engine", "EngineConfig", "EngineName", "ExportedModel", "Outputs", "Precision"]
-__all__ += ["check_golden", "choose_engine", "load_engine", "read_exported"]
+__all__ += ["check_golden", "choose_engine", "load_engine", "read_exported", "unload_engines"]
 
 EngineName = Literal["auto", "tensorflow", "openvino"]
 ENGINES: tuple[EngineName, ...] = ("auto", "tensorflow", "openvino")
@@ -59,6 +59,12 @@ def load_engine(config: EngineConfig) -> Engine:
             check_golden(engine, config)
             _loaded[config] = engine
         return _loaded[config]
+
+
+def unload_engines() -> None:
+    """Let go of all engines of this process."""
+    with _loading:
+        _loaded.clear()
 
 
 def _open(config: EngineConfig) -> Engine:

@@ -1,0 +1,99 @@
+"""Engines: both give Keras' vectors, and one that does not stops the run."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from transforms.backbones import BackboneConfig, export, resolve
+from transforms.engines import EngineConfig, choose_engine, cosine, load_engine
+from transforms.errors import UserError
+
+ENGINES = ("tensorflow", "openvino")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    export(resolve(BackboneConfig()), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (37, 224, 224, 3), np.uint8)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_golden_batch_is_keras_own_within_a_thousandth(model, engine):
+    loaded = load_engine(EngineConfig(str(model), engine))
+    with np.load(model / "golden.npz") as golden:
+        outputs = loaded.run(golden["images"])
+        expected = golden["vectors"]
+        assert (outputs.indices[:, 0] == golden["indices"][:, 0]).all()
+    np.testing.assert_allclose(outputs.features, expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_any_number_of_images_gives_the_same_vectors(model, engine, images):
+    loaded = load_engine(EngineConfig(str(model), engine))
+    whole = loaded.run(images)
+    assert whole.features.shape == (37, 1280)
+    assert whole.indices.shape == whole.scores.shape == (37, 5)
+    assert (np.diff(whole.scores, axis=1) <= 0).all()
+    for start, count in ((0, 1), (5, 3), (36, 1), (0, 32)):
+        piece = loaded.run(images[start : start + count])
+        np.testing.assert_allclose(piece.features, whole.features[start : start + count], atol=1e-5)
+
+
+def test_engines_agree(model, images):
+    a, b = (load_engine(EngineConfig(str(model), engine)).run(images) for engine in ENGINES)
+    np.testing.assert_allclose(a.features, b.features, atol=1e-3 * np.abs(a.features).max())
+    assert (a.indices[:, 0] == b.indices[:, 0]).all()
+
+
+def test_bfloat16_stays_close(model, images):
+    full = load_engine(EngineConfig(str(model), "openvino"))
+    half = load_engine(EngineConfig(str(model), "openvino", "bfloat16"))
+    cosines = cosine(full.run(images).features, half.run(images).features)
+    assert cosines.min() >= 0.98
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_computes_other_vectors_stops_before_the_first_image(model, engine, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(model, wrong)
+    with np.load(model / "golden.npz") as golden:
+        arrays = dict(golden)
+    arrays["vectors"] = np.roll(arrays["vectors"], 1, axis=0)
+    np.savez(wrong / "golden.npz", **arrays)
+    with pytest.raises(RuntimeError, match="self-check failed: .* computes other vectors than Keras"):
+        load_engine(EngineConfig(str(wrong), engine))
+
+
+def test_an_engine_is_loaded_once_a_process(model):
+    config = EngineConfig(str(model), "openvino")
+    assert load_engine(config) is load_engine(EngineConfig(str(model), "openvino"))
+
+
+def test_a_smaller_batch_gives_the_same_vectors(model, images):
+    from transforms.engines.base import read_exported
+    from transforms.engines.openvino_engine import OpenVinoEngine
+
+    engine = OpenVinoEngine(read_exported(model), "float32")
+    before = engine.run(images[:10]).features
+    engine.batch_size = 4
+    np.testing.assert_allclose(engine.run(images[:10]).features, before, atol=1e-5)
+
+
+def test_openvino_is_chosen_without_a_gpu_and_missed_with_a_hint(monkeypatch):
+    import transforms.engines as engines
+
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+    assert choose_engine("auto") == "openvino"
+    monkeypatch.setattr(engines, "has_gpu", lambda: True)
+    assert choose_engine("auto") == "tensorflow"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    assert choose_engine("auto") == "tensorflow"
+    with pytest.raises(UserError, match=r"pip install 'beam-image-features\[cpu\]'"):
+        choose_engine("openvino")
