@@ -44,13 +44,11 @@ class Table:
         self._delta = self._open()
 
     def _open(self) -> Any:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
-
-        try:
-            return DeltaTable(self.url, storage_options=self._options)
-        except TableNotFoundError:
+        if next(iter(self._storage.list("_delta_log")), None) is None:  # our own look first: its errors are one line
             return None
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.url, storage_options=self._options)
 
     @property
     def version(self) -> int | None:
