@@ -28,9 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     except (Refused, RunFailed) as error:
         return _complain(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return _complain(
-            "stopped; nothing was published. Run the same command again: it takes up what is done.", 130
-        )
+        return _complain("stopped; nothing was published. Run the same command again: it takes up what is done.", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PUBLISHED
@@ -76,9 +74,7 @@ def _extract(arguments: argparse.Namespace) -> int:
     if summary.failures_by_kind:
         print("failed: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items()))
     if summary.still_failed:
-        print(
-            f"{summary.still_failed:,} of the failed were not tried again: neither image nor reason has changed"
-        )
+        print(f"{summary.still_failed:,} of the failed were not tried again: neither image nor reason has changed")
     if summary.verdict:
         print(f"time: {summary.verdict}")
     if summary.published:
@@ -98,9 +94,7 @@ def _backbones(arguments: argparse.Namespace) -> int:
 def _trace(arguments: argparse.Namespace) -> int:
     from pipeline.trace import trace
 
-    values = {
-        name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save")
-    }
+    values = {name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save")}
     print(trace(arguments.photo, values, arguments.save))
     return EXIT_PUBLISHED
 

@@ -62,7 +62,5 @@ class Config:
         """The part that chooses the network."""
         from transforms.backbones import BackboneConfig
 
-        names = (
-            "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code"
-        )
+        names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code"
         return BackboneConfig(**{name: getattr(self, name) for name in names.split()})

@@ -105,9 +105,7 @@ def _extract_options(parser: Parser) -> None:
                      help="do all images again and replace the table, in one commit")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
-    parser.set_defaults(
-        **{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")}
-    )
+    parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")})
 
 
 def _backbone_options(parser: Parser) -> None:
@@ -132,7 +130,8 @@ def _backbone_options(parser: Parser) -> None:
     add("--normalize", choices=("none", "l2"), help="l2: vectors of length 1")
     add("--top-k", type=int, metavar="K", help="labels an image; 0 for none")
     add("--allow-code", action="store_true", help="load a model file that carries code; it can do anything")
-    parser.set_defaults(**{name: _DEFAULTS[name] for name in ["backbone", "weights", "labels", "feature_layer", "pooling", "input_size", "preprocess", "normalize", "top_k", "allow_code"]})  # fmt: skip
+    names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code"
+    parser.set_defaults(**{name: _DEFAULTS[name] for name in names.split()})
 
 
 def _compute_options(parser: Parser) -> None:
@@ -198,10 +197,7 @@ def _check_beam(left: list[str], own: list[str]) -> None:
 def _subclasses(base: Any) -> list[Any]:
     direct = {cls.__name__: cls for cls in base.__subclasses__()}
     return [
-        cls
-        for child in direct.values()
-        for cls in [child, *_subclasses(child)]
-        if "_add_argparse_args" in vars(cls)
+        cls for child in direct.values() for cls in [child, *_subclasses(child)] if "_add_argparse_args" in vars(cls)
     ]
 
 
@@ -209,9 +205,7 @@ def _refuse(word: str, known: list[str]) -> NoReturn:
     name = word.split("=")[0]
     if not name.startswith("-"):
         raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")
-    close = difflib.get_close_matches(
-        name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65
-    )
+    close = difflib.get_close_matches(name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65)
     spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
     hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
     raise UserError(f"unknown option {name}; {hint}")

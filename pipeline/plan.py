@@ -25,9 +25,7 @@ class Listing:
     ignored: int  # files of folders and prefixes that are no images by their name
 
 
-def list_sources(
-    inputs: Sequence[str], output: Storage, run_folder: str, beam_args: Sequence[str]
-) -> Listing:
+def list_sources(inputs: Sequence[str], output: Storage, run_folder: str, beam_args: Sequence[str]) -> Listing:
     """List all inputs, in parallel by sub-folder or prefix, through files in the run's folder."""
     import apache_beam as beam
 

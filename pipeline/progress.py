@@ -22,11 +22,11 @@ class Progress:
     On a terminal one line that renews itself each second; otherwise a log line each half minute.
     """
 
-    def __init__(self, run: Run, output: Storage, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, run: Run, output: Storage, stream: TextIO | None = None) -> None:
         self._run = run
         self._output = output
-        self._stream = stream
-        self._live = stream.isatty()
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
         self._seen: set[str] = set()
         self._done = self._failed = self._before = 0
         self._start = time.monotonic()
@@ -39,9 +39,7 @@ class Progress:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
         if self._live:
@@ -51,9 +49,7 @@ class Progress:
         """``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
         elapsed = time.monotonic() - self._start
         rate = (self._done - self._before) / elapsed if elapsed else 0.0
-        text = (
-            f"{self._done:,} / {self._run.references:,} images, {rate:,.0f} images/s, {self._failed:,} failed"
-        )
+        text = f"{self._done:,} / {self._run.references:,} images, {rate:,.0f} images/s, {self._failed:,} failed"
         left = self._run.references - self._done
         return f"{text}, {_duration(left / rate)} left" if rate and left else text
 

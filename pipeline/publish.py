@@ -48,9 +48,7 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
     off = [r.shard for r in receipts if r.rows + len(r.failures) != r.references]
     if off or not summary.balanced:
         where = f"; shard {off[0]} does not add up" if off else ""
-        raise Refused(
-            f"the counts do not balance: {summary}{where}. Nothing was published; this is a bug to report."
-        )
+        raise Refused(f"the counts do not balance: {summary}{where}. Nothing was published; this is a bug to report.")
     return summary
 
 
@@ -73,9 +71,7 @@ def publish(run: Run, receipts: Sequence[Receipt], output: Storage, features: Ta
     """
     parts = [receipt.part for receipt in receipts if receipt.part]
     _check_parts(parts, output)
-    todo = pa.concat_tables(
-        [read_shard_table(output, f"{run.folder}/plan/{shard}.parquet") for shard in run.shards]
-    )
+    todo = pa.concat_tables([read_shard_table(output, f"{run.folder}/plan/{shard}.parquet") for shard in run.shards])
     uris = todo["uri"].combine_chunks()
     if not errors.has_run(run.run_id):
         _commit_errors(run, receipts, output, errors, uris)
@@ -102,13 +98,9 @@ def _check_parts(parts: Sequence[Part], output: Storage) -> None:
             )
 
 
-def _commit_errors(
-    run: Run, receipts: Sequence[Receipt], output: Storage, errors: Table, uris: pa.Array
-) -> None:
+def _commit_errors(run: Run, receipts: Sequence[Receipt], output: Storage, errors: Table, uris: pa.Array) -> None:
     known = errors.read(["uri"])
-    replaced = (
-        bool(pa.compute.any(pa.compute.is_in(known["uri"], value_set=uris)).as_py()) and not run.rebuild
-    )
+    replaced = bool(pa.compute.any(pa.compute.is_in(known["uri"], value_set=uris)).as_py()) and not run.rebuild
     table = failure_rows(run, receipts, errors)
     if not table.num_rows and not replaced and not run.rebuild and errors.version is not None:
         return

@@ -48,18 +48,22 @@ def worker_count(beam_args: Sequence[str]) -> int:
 
 
 @contextmanager
-def run_failed(run_id: str) -> Iterator[None]:
+def run_failed(run: str) -> Iterator[None]:
     """Turn whatever a runner raises into one line that says what happened and how to go on."""
     try:
         yield
     except (UserError, Refused):
         raise
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        cause = next(
-            (line for line in reversed(lines) if "Error" in line), lines[-1] if lines else repr(error)
-        )
         raise RunFailed(
-            f"run {run_id} broke off: {cause[:500]} Nothing was published. Run the same command again: it takes "
-            "up what is done."
+            f"run {run} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
+            "what is done."
         ) from error
+
+
+def _cause(error: Exception) -> str:
+    """What a runner's error is about: the last line of the worker's traceback that it quotes, or its message."""
+    text = re.sub(r"\s*\[while running '[^']*'\]\s*", " ", str(error)).strip()
+    if "Traceback (most recent call last)" in text:
+        text = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
+    return " ".join(text.split())[:500].rstrip(".") or type(error).__name__

@@ -34,9 +34,7 @@ class Run:
     ignored: int = 0
     changed: int = 0
     shards: tuple[str, ...] = ()
-    versions: Mapping[str, int | None] = field(
-        default_factory=dict
-    )  # of the tables that the plan was made from
+    versions: Mapping[str, int | None] = field(default_factory=dict)  # of the tables that the plan was made from
     summary: Mapping[str, Any] | None = None
 
     @property
@@ -46,9 +44,7 @@ class Run:
 
     def save(self, output: Storage) -> Run:
         """Write the note."""
-        output.write(
-            f"{self.folder}/run.json", json.dumps(asdict(self), ensure_ascii=False, indent=1).encode()
-        )
+        output.write(f"{self.folder}/run.json", json.dumps(asdict(self), ensure_ascii=False, indent=1).encode())
         return self
 
     def end(self, output: Storage, state: State, summary: Summary | None = None) -> Run:

@@ -70,9 +70,7 @@ def _failures(errors: Table) -> str:
     kinds = Counter(errors.read(["kind"])["kind"].to_pylist())
     if not kinds:
         return "none"
-    return f"{kinds.total():,} images: " + ", ".join(
-        f"{kind} {count:,}" for kind, count in kinds.most_common()
-    )
+    return f"{kinds.total():,} images: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
 
 
 def _run_line(run: Run) -> str:
@@ -125,6 +123,4 @@ def backbones_table() -> str:
 def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -14,12 +14,8 @@ class Summary:
     listed: int = 0
     embedded: int = 0
     unchanged: int = 0
-    failed: int = (
-        0  # images without a vector, those that failed in an earlier run and were not tried again included
-    )
-    still_failed: int = (
-        0  # of the failed: not tried again, for neither the image nor the reason can have changed
-    )
+    failed: int = 0  # images without a vector, those that failed in an earlier run and were not tried again included
+    still_failed: int = 0  # of the failed: not tried again, for neither the image nor the reason can have changed
     ignored: int = 0  # files of a folder that are no images by their name; not listed
     todo: int = 0  # of a dry run: images that a run would do
     published: bool = False

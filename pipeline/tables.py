@@ -119,9 +119,7 @@ class Table:
             else:
                 removes = [] if commit.replace_all else self._removals(commit.remove)
                 mode = "overwrite" if commit.replace_all else "append"
-                self._delta.create_write_transaction(
-                    adds + removes, mode, schema, commit_properties=properties
-                )
+                self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
         except (CommitFailedError, DeltaError) as error:
             current = self._open()
             if (current.version() if current else None) == self.version:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transforms.preprocess import ValueRange, image_chain
 
 from pipeline.config import Config
 from pipeline.show import format_table
@@ -18,6 +17,7 @@ from transforms.embed import embed
 from transforms.engines import EngineConfig, Outputs, load_engine
 from transforms.errors import ImageError, UserError
 from transforms.models import cached_model
+from transforms.preprocess import ValueRange, image_chain
 from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.records import ImageReference
 from transforms.storage import local_path
@@ -64,9 +64,7 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> s
 
 def _read(photo: str, config: Config) -> bytes:
     uri = str(local_path(photo) or photo)
-    item = next(
-        read_images([ImageReference(uri, "", -1, None)], ReadPolicy(max_bytes=config.max_image_bytes))
-    )
+    item = next(read_images([ImageReference(uri, "", -1, None)], ReadPolicy(max_bytes=config.max_image_bytes)))
     if isinstance(item, EncodedImage):
         return item.data
     raise item[1]

@@ -67,7 +67,7 @@ def test_an_engine_that_computes_other_vectors_stops_before_the_first_image(mode
         arrays = dict(golden)
     arrays["vectors"] = np.roll(arrays["vectors"], 1, axis=0)
     np.savez(wrong / "golden.npz", **arrays)
-    with pytest.raises(RuntimeError, match="self-check failed: .* computes other vectors than Keras"):
+    with pytest.raises(RuntimeError, match=r"self-check failed: .* computes other vectors than Keras"):
         load_engine(EngineConfig(str(wrong), engine))
 
 
