@@ -1,0 +1,322 @@
+"""What decoding gives for every format and mode: the policies of docs/decoding.md, on files made here."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+import tifffile
+from PIL import Image, features
+
+from transforms.decode import DecodePolicy, decode
+from transforms.errors import FailureKind, ImageError
+
+POLICY = DecodePolicy()
+SAMPLES = Path(skimage.__file__).parent / "data"
+PHOTO = Image.open(SAMPLES / "coffee.png").convert("RGB").resize((181, 121))
+PIXELS = np.asarray(PHOTO)
+GRAY = np.asarray(PHOTO.convert("L"))
+TRANSPOSE = Image.Transpose
+TURNED = {  # EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
+    1: PIXELS,
+    2: PIXELS[:, ::-1],
+    3: PIXELS[::-1, ::-1],
+    4: PIXELS[::-1],
+    5: PIXELS.transpose(1, 0, 2),
+    6: np.rot90(PIXELS, -1),
+    7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(PIXELS),
+}
+
+
+def encode(image: Image.Image, name: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, name, **options)
+    return out.getvalue()
+
+
+def tiff(array: np.ndarray, **options: object) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, array, **options)
+    return out.getvalue()
+
+
+def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False) -> bytes:
+    """A PNG of a [H, W] or [H, W, C] array of uint8 or uint16; ``depth`` 1 packs bits."""
+    height, width = array.shape[:2]
+    passes = [(0, 0, 1, 1)]
+    if interlaced:  # Adam7
+        passes = [
+            (0, 0, 8, 8),
+            (0, 4, 8, 8),
+            (4, 0, 8, 4),
+            (0, 2, 4, 4),
+            (2, 0, 4, 2),
+            (0, 1, 2, 2),
+            (1, 0, 2, 1),
+        ]
+    raw = b""
+    for top, left, down, right in passes:
+        for row in array[top::down, left::right]:
+            values = np.packbits(row) if depth == 1 else row.astype(">u2" if depth == 16 else "u1")
+            raw += b"\0" + values.tobytes()
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    body = chunk(b"IHDR", header) + chunks + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def exif(orientation: int) -> bytes:
+    block = Image.Exif()
+    block[0x010F] = "a camera"
+    block[0x0112] = orientation
+    return block.tobytes()
+
+
+def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    opacity = alpha[..., None] / 255
+    return colour * opacity + 255 * (1 - opacity)
+
+
+def difference(pixels: np.ndarray, expected: np.ndarray) -> float:
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels.shape == expected.shape
+    return float(np.abs(pixels.astype(float) - expected).max())
+
+
+LOSSLESS = {
+    "png": (encode(PHOTO, "PNG"), "PNG"),
+    "png interlaced": (png(PIXELS, 8, 2, interlaced=True), "PNG"),
+    "png 16 bit": (png(PIXELS.astype(np.uint16) * 257, 16, 2), "PNG"),
+    "bmp": (encode(PHOTO, "BMP"), "BMP"),
+    "webp lossless": (encode(PHOTO, "WEBP", lossless=True), "WEBP"),
+    "tiff": (encode(PHOTO, "TIFF"), "TIFF"),
+    "tiff lzw": (encode(PHOTO, "TIFF", compression="tiff_lzw"), "TIFF"),
+    "tiff deflate": (encode(PHOTO, "TIFF", compression="tiff_adobe_deflate"), "TIFF"),
+    "tiff tiled": (tiff(PIXELS, photometric="rgb", tile=(64, 64)), "TIFF"),
+    "tiff big endian": (tiff(PIXELS, photometric="rgb", byteorder=">"), "TIFF"),
+    "tiff planar": (tiff(PIXELS.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"), "TIFF"),
+    "tiff 16 bit": (tiff(PIXELS.astype(np.uint16) * 257, photometric="rgb"), "TIFF"),
+    "tiff 16 bit planar": (
+        tiff(
+            PIXELS.transpose(2, 0, 1).astype(np.uint16) * 257,
+            photometric="rgb",
+            planarconfig="separate",
+            compression="zlib",
+        ),
+        "TIFF",
+    ),
+    "tiff tiled 16 bit big endian": (
+        tiff(PIXELS.astype(np.uint16) * 257, photometric="rgb", tile=(64, 64), byteorder=">", compression="zlib"),
+        "TIFF",
+    ),
+    "bigtiff": (tiff(PIXELS, photometric="rgb", bigtiff=True), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("case", LOSSLESS)
+def test_a_lossless_file_gives_its_pixels(case: str) -> None:
+    data, name = LOSSLESS[case]
+    image = decode(data, POLICY)
+    assert difference(image.pixels, PIXELS) == 0
+    assert (image.format, image.width, image.height) == (name, 181, 121)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "mean_limit"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}, 3),
+        ("WEBP", {"quality": 95}, 3),
+        ("AVIF", {"quality": 95}, 3),
+        ("TIFF", {"compression": "jpeg", "quality": 95}, 3),
+        ("GIF", {}, 6),
+    ],
+)
+def test_a_lossy_file_gives_nearly_its_pixels(name: str, options: dict[str, object], mean_limit: float) -> None:
+    if name == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    image = decode(encode(PHOTO, name, **options), POLICY)
+    assert image.format == name
+    assert image.pixels.shape == PIXELS.shape
+    assert np.abs(image.pixels.astype(float) - PIXELS).mean() < mean_limit
+
+
+PALETTE = PHOTO.quantize(200)
+BITS = GRAY > 128
+GRAYS = {
+    "png gray": (encode(PHOTO.convert("L"), "PNG"), GRAY),
+    "png 1 bit": (png(BITS, 1, 0), BITS * 255),
+    "png 1 bit interlaced": (png(BITS, 1, 0, interlaced=True), BITS * 255),
+    "tiff 1 bit": (encode(Image.fromarray(BITS), "TIFF", compression="group4"), BITS * 255),
+    "bmp 1 bit": (encode(Image.fromarray(BITS), "BMP"), BITS * 255),
+    "tiff gray, white is zero": (tiff(GRAY, photometric="miniswhite"), 255 - GRAY),
+}
+
+
+@pytest.mark.parametrize("case", GRAYS)
+def test_gray_is_repeated_in_three_channels(case: str) -> None:
+    data, gray = GRAYS[case]
+    assert difference(decode(data, POLICY).pixels, np.dstack([gray] * 3)) == 0
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP", "GIF", "TIFF"])
+def test_a_palette_gives_its_colours(name: str) -> None:
+    assert difference(decode(encode(PALETTE, name), POLICY).pixels, np.asarray(PALETTE.convert("RGB"))) == 0
+
+
+EVERY_16_BIT = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+SCALED = np.rint(EVERY_16_BIT * (255 / 65535))
+
+
+@pytest.mark.parametrize(
+    ("case", "tolerance"),
+    [
+        (png(EVERY_16_BIT, 16, 0), 0),
+        (tiff(EVERY_16_BIT, photometric="minisblack"), 0),
+        (tiff(EVERY_16_BIT, photometric="minisblack", byteorder=">", compression="zlib"), 0),
+        (tiff(65535 - EVERY_16_BIT, photometric="miniswhite"), 0),
+        (png(np.dstack([EVERY_16_BIT] * 3), 16, 2), 1),  # Pillow keeps the high byte of 16-bit colours
+        (tiff(np.dstack([EVERY_16_BIT] * 3), photometric="rgb"), 1),
+    ],
+    ids=["png gray", "tiff gray", "tiff gray big endian", "tiff white is zero", "png colour", "tiff colour"],
+)
+def test_16_bit_values_are_scaled_not_cut(case: bytes, tolerance: int) -> None:
+    pixels = decode(case, POLICY).pixels
+    assert difference(pixels, np.dstack([SCALED] * 3)) <= tolerance
+    assert abs(pixels.mean() - SCALED.mean()) < 0.01
+
+
+ALPHA = np.tile(np.linspace(0, 255, 181).astype(np.uint8), (121, 1))
+RGBA = Image.fromarray(np.dstack([PIXELS, ALPHA]))
+GRAY_RGB = np.dstack([GRAY] * 3)
+ONE_IS_CLEAR = np.where(np.asarray(PALETTE) == 7, 0, 255)
+TRANSPARENT = {
+    "png": (encode(RGBA, "PNG"), on_white(PIXELS, ALPHA)),
+    "png 16 bit": (png(np.asarray(RGBA).astype(np.uint16) * 257, 16, 6), on_white(PIXELS, ALPHA)),
+    "png gray": (png(np.dstack([GRAY, ALPHA]), 8, 4), on_white(GRAY_RGB, ALPHA)),
+    "png gray 16 bit": (png(np.dstack([GRAY, ALPHA]).astype(np.uint16) * 257, 16, 4), on_white(GRAY_RGB, ALPHA)),
+    "png one palette entry": (
+        encode(PALETTE, "PNG", transparency=7),
+        on_white(np.asarray(PALETTE.convert("RGB")), ONE_IS_CLEAR),
+    ),
+    "png palette of alphas": (
+        encode(PALETTE, "PNG", transparency=bytes(range(200))),
+        on_white(np.asarray(PALETTE.convert("RGB")), np.asarray(PALETTE)),
+    ),
+    "png one gray": (
+        png(GRAY, 8, 0, chunk(b"tRNS", struct.pack(">H", 90))),
+        on_white(GRAY_RGB, np.where(GRAY == 90, 0, 255)),
+    ),
+    "png one 16-bit gray": (
+        png(GRAY.astype(np.uint16) * 257, 16, 0, chunk(b"tRNS", struct.pack(">H", 90 * 257))),
+        on_white(GRAY_RGB, np.where(GRAY == 90, 0, 255)),
+    ),
+    "png one colour": (
+        png(PIXELS, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *PIXELS[5, 5]))),
+        on_white(PIXELS, np.where((PIXELS[5, 5] == PIXELS).all(-1), 0, 255)),
+    ),
+    "gif": (encode(PALETTE, "GIF", transparency=7), on_white(np.asarray(PALETTE.convert("RGB")), ONE_IS_CLEAR)),
+    "webp": (encode(RGBA, "WEBP", lossless=True, exact=True), on_white(PIXELS, ALPHA)),
+    "tiff": (encode(RGBA, "TIFF"), on_white(PIXELS, ALPHA)),
+    "tiff premultiplied": (
+        tiff(
+            np.dstack([np.rint(PIXELS * (ALPHA[..., None] / 255)).astype(np.uint8), ALPHA]),
+            photometric="rgb",
+            extrasamples=["assocalpha"],
+        ),
+        on_white(PIXELS, ALPHA),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRANSPARENT)
+def test_alpha_is_composed_on_white(case: str) -> None:
+    data, expected = TRANSPARENT[case]
+    assert difference(decode(data, POLICY).pixels, expected) <= 1.5  # a premultiplied file is rounded twice
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("GIF", {}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("WEBP", {"lossless": True}),
+        ("AVIF", {"quality": 100, "subsampling": "4:4:4"}),
+    ],
+)
+def test_the_first_frame_is_taken(name: str, options: dict[str, object]) -> None:
+    first, second = Image.new("RGB", (40, 30), (200, 30, 60)), Image.new("RGB", (40, 30), (20, 130, 250))
+    data = encode(first, name, save_all=True, append_images=[second, second], **options)
+    image = decode(data, POLICY)
+    assert image.format == name
+    assert difference(image.pixels, np.asarray(first)) <= 2
+
+
+def test_a_strip_of_a_large_picture_meets_the_next_one() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (1500, 1600, 4), np.uint8)  # 2.4 megapixels: three strips
+    expected = on_white(large[..., :3], large[..., 3])
+    assert difference(decode(encode(Image.fromarray(large), "PNG", compress_level=1), POLICY).pixels, expected) <= 1
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_exif_orientation_is_applied(name: str, orientation: int) -> None:
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95}}
+    image = decode(encode(PHOTO, name, exif=exif(orientation), **options.get(name, {})), POLICY)
+    expected = TURNED[orientation]
+    assert image.pixels.shape == expected.shape
+    assert np.abs(image.pixels.astype(float) - expected).mean() < (3 if name in ("JPEG", "AVIF") else 1e-9)
+    assert (image.width, image.height) == (181, 121)
+
+
+def broken_exif_blocks() -> list[bytes]:
+    good = exif(6)
+    return [b"Exif\0\0", good[:9], good[:20], b"Exif\0\0XX" + good[8:], exif(0), exif(9), exif(65535)]
+
+
+@pytest.mark.parametrize("block", broken_exif_blocks(), ids=repr)
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+def test_a_broken_exif_block_is_ignored(name: str, block: bytes) -> None:
+    plain = decode(encode(PHOTO, name), POLICY)
+    assert difference(decode(encode(PHOTO, name, exif=block), POLICY).pixels, plain.pixels) == 0
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"])
+def test_the_pixel_limit_is_checked_before_decoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(PHOTO, name)
+    assert decode(data, DecodePolicy(max_pixels=181 * 121)).width == 181
+
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("decoded before the limit was checked")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", too_late)
+    monkeypatch.setattr("simplejpeg.decode_jpeg", too_late)
+    with pytest.raises(ImageError, match=r"^181x121 is 21901 pixels; at most 21900 are read$") as caught:
+        decode(data, DecodePolicy(max_pixels=21900))
+    assert caught.value.kind is FailureKind.TOO_MANY_PIXELS
+    assert caught.value.stage == "decode"
+
+
+def test_pillows_own_limit_stays_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # of the file's 21901
+    assert difference(decode(encode(PHOTO, "PNG"), POLICY).pixels, PIXELS) == 0
+    assert Image.MAX_IMAGE_PIXELS == 5000
+
+
+def test_the_byte_limit_and_the_empty_file() -> None:
+    data = encode(PHOTO, "PNG")
+    decode(data, DecodePolicy(max_bytes=len(data)))
+    with pytest.raises(ImageError, match=f"^{len(data)} bytes; at most {len(data) - 1} are read$") as caught:
+        decode(data, DecodePolicy(max_bytes=len(data) - 1))
+    assert caught.value.kind is FailureKind.TOO_LARGE
+    with pytest.raises(ImageError, match=r"^0 bytes$") as caught:
+        decode(b"", POLICY)
+    assert caught.value.kind is FailureKind.EMPTY

@@ -1,0 +1,174 @@
+"""Colours end in sRGB: embedded profiles, CMYK, and pixels without an agreed white."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+import tifffile
+from PIL import Image, ImageCms
+
+from transforms import colour
+from transforms.decode import DecodePolicy, decode
+from transforms.errors import FailureKind, ImageError
+
+POLICY = DecodePolicy()
+SAMPLES = Path(skimage.__file__).parent / "data"
+PHOTO = Image.open(SAMPLES / "coffee.png").convert("RGB").resize((180, 120))
+PIXELS = np.asarray(PHOTO)
+LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
+
+# Columns of the matrix to XYZ (D50) of ICC's white: Display P3 has sRGB's blue and a wider red and green.
+P3 = [(0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407)]
+SRGB = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)]
+
+
+def profile(columns: list[tuple[float, float, float]] | None, gamma: float) -> bytes:
+    """A version 2 matrix profile (ICC.1:2001-04), or a gray one without columns."""
+
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    white = (0.9642, 1.0, 0.8249)
+    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(79),
+        b"wtpt": b"XYZ \0\0\0\0" + fixed(*white),
+    }
+    if columns:
+        for name, column in zip((b"r", b"g", b"b"), columns, strict=True):
+            tags |= {name + b"XYZ": b"XYZ \0\0\0\0" + fixed(*column), name + b"TRC": curve}
+    else:
+        tags[b"kTRC"] = curve
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content
+    space = b"RGB " if columns else b"GRAY"
+    head = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
+    return head + fixed(*white) + bytes(48) + table + body
+
+
+def encode(image: Image.Image, name: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, name, **options)
+    return out.getvalue()
+
+
+def converted(pixels: np.ndarray, columns: list[tuple[float, float, float]], gamma: float) -> np.ndarray:
+    """The same by the definitions: linear light, matrix to XYZ, matrix to sRGB, its transfer curve."""
+    linear = (pixels / 255) ** gamma @ np.array(columns) @ np.linalg.inv(np.array(SRGB))
+    linear = np.clip(linear, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_a_profile_is_converted_to_srgb(name: str) -> None:
+    data = encode(PHOTO, name, icc_profile=profile(P3, 2.2), **LOSSLESS[name])
+    pixels = decode(data, POLICY).pixels.astype(float)
+    expected = converted(PIXELS, P3, 2.2)
+    assert np.abs(pixels - expected).mean() < 0.5
+    assert np.abs(PIXELS - expected).mean() > 2  # it matters
+
+
+@pytest.mark.parametrize("target", [None, (40, 60)])
+def test_a_jpegs_profile_is_converted_on_the_fast_path(target: tuple[int, int] | None) -> None:
+    plain = decode(encode(PHOTO, "JPEG", quality=95), POLICY, target).pixels
+    pixels = decode(encode(PHOTO, "JPEG", quality=95, icc_profile=profile(P3, 2.2)), POLICY, target).pixels
+    assert np.abs(pixels - converted(plain, P3, 2.2)).mean() < 0.5
+
+
+def test_a_long_jpeg_profile_comes_in_chunks() -> None:
+    long = profile(P3, 2.2) + bytes(150_000)  # three APP2 segments; trailing bytes belong to no tag
+    data = encode(PHOTO, "JPEG", quality=95, icc_profile=long)
+    assert data.count(b"ICC_PROFILE\0") == 3
+    whole = decode(data, POLICY).pixels
+    assert (whole == decode(encode(PHOTO, "JPEG", quality=95, icc_profile=profile(P3, 2.2)), POLICY).pixels).all()
+    lost = data.replace(b"ICC_PROFILE\0\x02", b"XCC_PROFILE\0\x02")
+    assert (decode(lost, POLICY).pixels == decode(encode(PHOTO, "JPEG", quality=95), POLICY).pixels).all()
+
+
+def test_alpha_survives_the_conversion() -> None:
+    image = PHOTO.convert("RGBA")
+    image.putalpha(128)
+    pixels = decode(encode(image, "PNG", icc_profile=profile(P3, 2.2)), POLICY).pixels
+    expected = converted(PIXELS, P3, 2.2) * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(pixels - expected).mean() < 0.6
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG"])
+def test_a_gray_profile_is_converted(name: str) -> None:
+    gray = PHOTO.convert("L")
+    options = {"quality": 100} if name == "JPEG" else {}
+    pixels = decode(encode(gray, name, icc_profile=profile(None, 1.25), **options), POLICY).pixels
+    plain = decode(encode(gray, name, **options), POLICY).pixels
+    linear = (plain / 255) ** 1.25
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(pixels - expected).max() <= 2
+    assert np.abs(plain - expected).mean() > 20
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG"])
+def test_an_srgb_profile_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    colour._transform.cache_clear()
+    decode(encode(PHOTO, name, icc_profile=srgb), POLICY)  # looks the profile up once
+
+    def too_slow(*_: object) -> None:
+        raise AssertionError("converted from sRGB to sRGB")
+
+    monkeypatch.setattr(ImageCms.ImageCmsTransform, "apply", too_slow)
+    pixels = decode(encode(PHOTO, name, icc_profile=srgb), POLICY).pixels
+    assert (pixels == decode(encode(PHOTO, name), POLICY).pixels).all()
+
+
+@pytest.mark.parametrize(
+    "icc",
+    [b"not a profile", profile(P3, 2.2)[:200], profile(None, 1.2), b"\0" * 3000],
+    ids=["text", "cut", "a gray one", "zeros"],
+)
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_broken_or_unfitting_profile_is_ignored(name: str, icc: bytes) -> None:
+    data = encode(PHOTO, name, icc_profile=icc)
+    assert (decode(data, POLICY).pixels == decode(encode(PHOTO, name), POLICY).pixels).all()
+
+
+@pytest.mark.parametrize("name", ["TIFF", "JPEG"])
+def test_cmyk_with_an_rgb_profile_is_read_without_it(name: str) -> None:
+    options = {"quality": 100, "subsampling": 0} if name == "JPEG" else {}
+    data = encode(PHOTO.convert("CMYK"), name, icc_profile=profile(P3, 2.2), **options)
+    assert np.abs(decode(data, POLICY).pixels.astype(float) - PIXELS).mean() < 2
+
+
+def test_a_real_photo_in_adobe_rgb() -> None:
+    data = (SAMPLES / "rocket.jpg").read_bytes()
+    image = Image.open(io.BytesIO(data))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+    assert "Adobe RGB" in ImageCms.getProfileDescription(source)
+    expected = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
+    assert np.abs(decode(data, POLICY).pixels - np.asarray(expected).astype(float)).max() <= 1
+
+
+def tiff(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, array, photometric="minisblack")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint32, np.int32, np.int16])
+def test_values_without_an_agreed_white_are_refused(dtype: type) -> None:
+    with pytest.raises(ImageError, match="have no agreed white; save as 8 or 16 bit") as caught:
+        decode(tiff(np.asarray(PHOTO.convert("L")).astype(dtype)), POLICY)
+    assert caught.value.kind is FailureKind.UNSUPPORTED
+
+
+def test_lab_is_refused() -> None:
+    lab = ImageCms.profileToProfile(
+        PHOTO, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    with pytest.raises(ImageError, match="mode LAB") as caught:
+        decode(encode(lab, "TIFF"), POLICY)
+    assert caught.value.kind is FailureKind.UNSUPPORTED

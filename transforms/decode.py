@@ -1,0 +1,157 @@
+"""Encoded bytes → pixels: uint8 RGB, upright, in sRGB. The policies are in docs/decoding.md."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from transforms import jpeg
+from transforms.colour import keeps_colours, to_srgb
+from transforms.errors import FailureKind, ImageError
+from transforms.exif import exif_orientation, upright
+from transforms.sniff import image_format, stops_early
+
+# The classes themselves, not Image.open: no other plugin can be reached (EPS would start ghostscript), the
+# reason of a refusal is kept, and Pillow's global pixel limit stays out of it.
+_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by components
+# What Pillow says of a sound file that it cannot read.
+_UNREAD_WORDS = ("unknown", "unsupported", "not supported", "cannot handle", "not installed", "not available")
+
+_NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
+
+
+@dataclass(frozen=True)
+class DecodePolicy:
+    """The limits, checked before anything is decoded.
+
+    A picture of ``max_pixels`` takes at most 8 bytes per pixel while it is decoded, 0.8 GB by default.
+    """
+
+    max_bytes: int = 100_000_000  # what a worker may hold of one file; a JPEG of 100 megapixels has 20 to 60 MB
+    max_pixels: int = 100_000_000  # above every full-frame camera (61 megapixels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """One decoded picture; ``format``, ``width`` and ``height`` are those of the file."""
+
+    pixels: np.ndarray  # uint8 [H, W, 3], sRGB, upright, C-contiguous, maybe read-only
+    format: str  # AVIF, BMP, GIF, JPEG, PNG, TIFF or WEBP, by content
+    width: int  # as stored: before the EXIF orientation and before scaled decoding
+    height: int
+
+
+def decode(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = None) -> DecodedImage:
+    """Decode the first frame of an image. Safe to call from many threads; the codecs release the GIL.
+
+    Args:
+        data: The whole encoded file.
+        policy: The limits.
+        target: (height, width) of the network's input. It permits a large JPEG to be decoded at 1/2, 1/4 or
+            1/8 where that gives the network the same picture (``jpeg.scale_for``); None decodes in full.
+
+    Raises:
+        ImageError: Stage ``decode``; its kind says why, its message what was seen, in one line.
+    """
+    if not data:
+        raise ImageError("decode", FailureKind.EMPTY, "0 bytes")
+    if len(data) > policy.max_bytes:
+        message = f"{len(data)} bytes; at most {policy.max_bytes} are read"
+        raise ImageError("decode", FailureKind.TOO_LARGE, message)
+    name = image_format(data)
+    try:
+        return _decode_jpeg(data, policy, target) if name == "JPEG" else _decode_other(data, name, policy)
+    except ImageError:
+        raise
+    except Exception as error:  # on hostile bytes a decoder may raise anything
+        raise _as_image_error(error, data, name) from error
+
+
+def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None) -> DecodedImage:
+    header = jpeg.read_header(data)
+    _check_size(header.width, header.height, policy)
+    pixels = jpeg.decode_pixels(data, header, jpeg.scale_for(header, target))
+    mode = _JPEG_MODES[header.components]
+    if mode == "CMYK" or not keeps_colours(header.icc, mode):
+        size = pixels.shape[1], pixels.shape[0]
+        samples = pixels[..., 0].copy() if mode == "L" else pixels  # a gray profile fits gray pixels only
+        pixels = to_srgb(Image.frombuffer(mode, size, samples, "raw", mode, 0, 1), header.icc)
+    return DecodedImage(upright(pixels, header.orientation), "JPEG", header.width, header.height)
+
+
+def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
+    with _PLUGINS[name](io.BytesIO(data)) as image:
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]  # image.size is turned already
+            _refuse_misread_tiff(image)
+        _check_size(width, height, policy)
+        image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
+        pixels = to_srgb(image, image.info.get("icc_profile"))
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            return DecodedImage(_white_is_white(image, pixels), name, width, height)
+        orientation = exif_orientation(image.info.get("exif", b""))
+        return DecodedImage(upright(pixels, orientation), name, width, height)
+
+
+def _check_size(width: int, height: int, policy: DecodePolicy) -> None:
+    if width < 1 or height < 1:
+        raise ImageError("decode", FailureKind.CORRUPT, f"its header says {width}x{height} pixels")
+    if width * height > policy.max_pixels:
+        message = f"{width}x{height} is {width * height} pixels; at most {policy.max_pixels} are read"
+        raise ImageError("decode", FailureKind.TOO_MANY_PIXELS, message)
+
+
+def _refuse_misread_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """TIFFs that Pillow would open and give something else than the picture for."""
+    tags = image.tag_v2
+    seen = None
+    if tags.get(_NEW_SUBFILE_TYPE, 0) & 1 or _DNG in tags:
+        seen = "a camera's raw file, whose first picture is a thumbnail,"
+    elif tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8 and not image.use_load_libtiff:
+        seen = "an uncompressed TIFF of 16-bit planes"  # Pillow 12.3 takes them for 8-bit ones
+    elif image.mode.startswith("I;16") and tags.get(_BITS) != (16,):
+        seen = f"a TIFF of {tags.get(_BITS)} bits per sample"
+    if seen:
+        raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG")
+
+
+def _white_is_white(image: TiffImagePlugin.TiffImageFile, pixels: np.ndarray) -> np.ndarray:
+    """Pillow inverts 8-bit WhiteIsZero pictures, and forgets the 16-bit ones."""
+    inverted = image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
+    return 255 - pixels if inverted else pixels
+
+
+def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:
+    seen = " ".join(str(error).split())[:200] or type(error).__name__
+    if isinstance(error, MemoryError):  # another night, or a larger worker, may succeed: a transient kind
+        return ImageError("decode", FailureKind.IO_ERROR, f"{name}: out of memory while decoding")
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        kind = FailureKind.TOO_MANY_PIXELS  # a GIF frame or TIFF tile larger than the header said
+    elif stops_early(data, name):
+        kind = FailureKind.TRUNCATED
+    elif any(word in seen.lower() for word in _UNREAD_WORDS):
+        kind = FailureKind.UNSUPPORTED
+    else:
+        kind = FailureKind.CORRUPT
+    return ImageError("decode", kind, f"{name}: {seen}")

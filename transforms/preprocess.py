@@ -1,0 +1,169 @@
+"""From decoded pixels to what a network takes: a chain of small ops.
+
+An op is a frozen dataclass that is called with one image and gives the next one. It takes a NumPy array or a
+TensorFlow tensor, eager or inside ``tf.data`` and ``tf.function``, and its ``repr`` is its line in the recipe:
+
+>>> Chain(Resize(224, 224), ValueRange("tf"))
+resize(224x224, squash, bilinear) | value_range(tf)
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
+
+ResizeMode = Literal["squash", "crop"]
+ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
+
+# keras.applications.imagenet_utils.preprocess_input, of Keras 3.15
+_CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
+_TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+_local = threading.local()  # one resizer per thread: the object is not documented as safe to share
+
+
+class Op(Protocol):
+    """One step; ``Any`` stands for an array or a tensor."""
+
+    def __call__(self, image: Any) -> Any: ...
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Chain:
+    """Ops one after the other, itself an op; empty, it changes nothing."""
+
+    ops: tuple[Op, ...]
+
+    def __init__(self, *ops: Op) -> None:
+        object.__setattr__(self, "ops", ops)
+
+    def __call__(self, image: Any) -> Any:
+        """Run the ops from left to right."""
+        for op in self.ops:
+            image = op(image)
+        return image
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.ops))
+
+
+@dataclass(frozen=True, repr=False)
+class Resize:
+    """uint8 [H, W, 3] → uint8 [height, width, 3] by antialiased bilinear interpolation.
+
+    ``squash`` takes the whole picture and changes its aspect ratio; ``crop`` takes its largest centred part
+    of the right aspect ratio, as ``keras.utils.load_img(keep_aspect_ratio=True)`` does.
+
+    Raises:
+        ValueError: A size below 1, an unknown mode, or pixels that are not uint8 [H, W, 3].
+    """
+
+    height: int
+    width: int
+    mode: ResizeMode = "squash"
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"cannot resize to {self.height}x{self.width}; both sides must be at least 1")
+        _check_choice("resize", self.mode, get_args(ResizeMode))
+
+    def __call__(self, image: Any) -> Any:
+        """Resize one image; a tensor's static shape is set."""
+        if isinstance(image, np.ndarray):
+            return self._resize(image)
+        import tensorflow as tf
+
+        resized = tf.numpy_function(self._resize, [image], tf.uint8, stateful=False)
+        return tf.ensure_shape(resized, (self.height, self.width, 3))
+
+    def _resize(self, pixels: np.ndarray) -> np.ndarray:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise ValueError(f"resize takes uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+        source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
+        result = ImageData(self.width, self.height, PixelType.U8x3)
+        _resizer().resize(source, result, _options(self.mode))
+        return np.frombuffer(result.get_buffer(), np.uint8).reshape(self.height, self.width, 3)
+
+    def __repr__(self) -> str:
+        return f"resize({self.height}x{self.width}, {self.mode}, bilinear)"
+
+
+@dataclass(frozen=True, repr=False)
+class ValueRange:
+    """RGB 0..255 [..., 3] → float32 of the range that the weights were trained with, never in place.
+
+    | mode | result |
+    |---|---|
+    | caffe | BGR minus the ImageNet mean 103.939, 116.779, 123.68 |
+    | tf | x / 127.5 − 1 |
+    | torch | (x / 255 − mean) / std, mean .485 .456 .406, std .229 .224 .225 |
+    | none | x |
+    | unit | x / 255 |
+    | lite | (x − 127) / 128 |
+
+    Raises:
+        ValueError: An unknown mode.
+    """
+
+    mode: ValueMode
+
+    def __post_init__(self) -> None:
+        _check_choice("value range", self.mode, get_args(ValueMode))
+
+    def __call__(self, image: Any) -> Any:
+        """Convert one image or a batch of them."""
+        x = _as_float32(image)
+        match self.mode:
+            case "caffe":
+                return x[..., ::-1] - _CAFFE_MEAN_BGR
+            case "tf":
+                return x / 127.5 - 1.0
+            case "torch":
+                return (x / 255.0 - _TORCH_MEAN) / _TORCH_STD
+            case "unit":
+                return x / 255.0
+            case "lite":
+                return (x - 127.0) / 128.0
+        return x
+
+    def __repr__(self) -> str:
+        return f"value_range({self.mode})"
+
+
+def image_chain(size: tuple[int, int], resize: ResizeMode) -> Chain:
+    """Give the part that workers run on the CPU: uint8 [H, W, 3] → uint8 [*size, 3], size = (height, width).
+
+    The value range belongs to the exported network, so that pixels travel as bytes.
+    """
+    return Chain(Resize(*size, resize))
+
+
+def _check_choice(what: str, seen: str, allowed: tuple[str, ...]) -> None:
+    if seen not in allowed:
+        raise ValueError(f"unknown {what} mode {seen!r}; choose one of {', '.join(allowed)}")
+
+
+def _as_float32(image: Any) -> Any:
+    if isinstance(image, np.ndarray):
+        return image.astype(np.float32)  # a copy, also of float32
+    if image.dtype == "float32":
+        return image
+    import tensorflow as tf
+
+    return tf.cast(image, tf.float32)
+
+
+def _resizer() -> Resizer:
+    if not hasattr(_local, "resizer"):
+        _local.resizer = Resizer()
+    return _local.resizer
+
+
+def _options(mode: ResizeMode) -> ResizeOptions:
+    fit = (0.5, 0.5) if mode == "crop" else False  # centred
+    return ResizeOptions(ResizeAlg.convolution(FilterType.bilinear), fit_into_destination=fit)
