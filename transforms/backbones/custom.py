@@ -1,0 +1,109 @@
+"""The user's own models: what must be said about them, what is found by itself, and which is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from transforms.backbones import keras_file, saved_model
+from transforms.backbones.labels import labels_sha256, read_labels
+from transforms.backbones.network import CustomFacts, Network
+from transforms.backbones.spec import VALUE_MODES, BackboneConfig, Resolved, Weights, file_sha256
+from transforms.errors import UserError
+
+if TYPE_CHECKING:
+    from transforms.preprocess import ValueMode
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+class _Format(Protocol):
+    """``keras_file`` or ``saved_model``."""
+
+    def read_facts(self, path: Path, config: BackboneConfig) -> CustomFacts: ...
+    def open_model(self, resolved: Resolved, path: Path) -> Network: ...
+
+
+def is_path(backbone: str) -> bool:
+    """Whether ``--backbone`` names a file or folder rather than a row of the table."""
+    return "/" in backbone or "\\" in backbone or backbone.endswith(_SUFFIXES) or Path(backbone).exists()
+
+
+def resolve_custom(config: BackboneConfig) -> Resolved:
+    """Check a model of the user's. Imports TensorFlow: only Keras can tell what a model file holds."""
+    path = Path(config.backbone).expanduser()
+    chosen = _format_of(path)
+    if config.weights != "imagenet":
+        raise UserError(f"--weights {config.weights}: {path.name} brings its own weights; leave the option out")
+    labels = read_labels(config.labels) if config.labels else None
+    facts = chosen.read_facts(path, config)
+    mode = _value_mode(config, facts)
+    notes = _check_labels(labels, facts, config)
+    return Resolved(
+        config=config,
+        name=path.name,
+        backbone=None,
+        weights=Weights("own", _sha256(path), path, facts.classes),
+        labels=labels,
+        labels_id=labels_sha256(labels) if labels else None,
+        input_size=facts.input_size,
+        preprocess=mode,
+        feature_layer=facts.feature_layer,
+        dimension=facts.dimension,
+        notes=notes,
+    )
+
+
+def open_custom(resolved: Resolved) -> Network:
+    """Load the model that was resolved."""
+    path = resolved.weights.path
+    assert path
+    return _format_of(path).open_model(resolved, path)
+
+
+def _format_of(path: Path) -> _Format:
+    if not path.exists():
+        raise UserError(f"--backbone {path}: there is no such file or folder")
+    if path.is_file() and path.suffix in _SUFFIXES:
+        return keras_file
+    if (path / "saved_model.pb").is_file():
+        return saved_model
+    raise UserError(f"--backbone {path}: give a .keras or .h5 file, or a SavedModel folder (with saved_model.pb)")
+
+
+def _value_mode(config: BackboneConfig, facts: CustomFacts) -> ValueMode:
+    for mode in VALUE_MODES:
+        if mode == config.preprocess:
+            return mode
+    modes = "; ".join(f"{word}: {meaning}" for word, meaning in VALUE_MODES.items())
+    seen = f"--preprocess {config.preprocess}: unknown." if config.preprocess else "--preprocess is missing."
+    hint = f" It has a layer {facts.own_scaling} that scales: probably none." if facts.own_scaling else ""
+    raise UserError(f"{seen} Say which pixel values {Path(config.backbone).name} was trained on: {modes}.{hint}")
+
+
+def _check_labels(labels: tuple[str, ...] | None, facts: CustomFacts, config: BackboneConfig) -> tuple[str, ...]:
+    if labels and not facts.classes:
+        raise UserError(
+            f"--labels {config.labels}: {Path(config.backbone).name} gives {facts.outputs}; labels need one output "
+            "[N, classes]. Leave the option out for vectors alone"
+        )
+    if labels and len(labels) != facts.classes:
+        raise UserError(
+            f"--labels {config.labels}: has {len(labels)} labels, but {Path(config.backbone).name} has "
+            f"{facts.classes} classes"
+        )
+    if labels or not facts.classes or not config.top_k:
+        return ()
+    name = Path(config.backbone).name
+    return (f"{name} has {facts.classes} classes: without --labels there are vectors and no labels",)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; of a folder's files, by sorted relative path, names and contents."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""Writes a resolved backbone as a folder that workers load without Keras: pixels in, vectors and top-k out.
+
+- ``graph.pb``: a frozen GraphDef, ``images`` uint8 [N, H, W, 3] → ``features`` float32 [N, D] and, with labels,
+  ``scores`` float32 [N, k] descending and ``indices`` int32 [N, k], all from one forward pass.
+- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``, ``indices``.
+- ``model.json``: sizes, labels and parameters; written last, so a folder that has it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transforms.backbones.golden import golden_images
+from transforms.backbones.spec import Resolved
+from transforms.recipe import recipe_id
+
+if TYPE_CHECKING:
+    from transforms.backbones.network import Network
+
+FORMAT = 1
+_EPSILON = 1e-12  # of the squared length: a zero vector stays zero
+
+
+def model_id(resolved: Resolved) -> str:
+    """Sha256 that names the export: of its recipe fields and of this format."""
+    return recipe_id({**resolved.recipe_fields, "format": FORMAT})
+
+
+def export(resolved: Resolved, directory: Path) -> None:
+    """Build the network with Keras and write it to ``directory``, which is made if it does not exist.
+
+    Raises ``UserError`` for weights that turn out not to fit. Imports TensorFlow. Resets Keras' session.
+    """
+    from transforms.backbones.custom import open_custom
+    from transforms.backbones.named import open_named
+
+    network = open_named(resolved) if resolved.backbone else open_custom(resolved)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "model.json").unlink(missing_ok=True)
+    graph = _freeze(network.forward, resolved)
+    _write(directory / "graph.pb", graph.SerializeToString(deterministic=True))
+    images, vectors, indices = _golden(network, resolved)
+    np.savez(directory / "golden.npz", images=images, vectors=vectors, indices=indices)
+    facts = {
+        "format": FORMAT,
+        "input_size": list(resolved.input_size),
+        "dimension": network.dimension,
+        "top_k": resolved.top_k,
+        "labels": list(resolved.labels or ()) if resolved.top_k else None,
+        "parameters": network.parameters,
+    }
+    _write(directory / "model.json", json.dumps(facts, ensure_ascii=False).encode())
+
+
+def _freeze(forward: Any, resolved: Resolved) -> Any:
+    """The whole graph, from uint8 pixels to top-k, as a GraphDef without variables."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from transforms.preprocess import ValueRange
+
+    scale, k = ValueRange(resolved.preprocess), resolved.top_k
+    names = ["features", "scores", "indices"][: 3 if k else 1]
+
+    def call(images: Any) -> list[Any]:
+        vectors, probabilities = forward(scale(images))
+        if resolved.config.normalize == "l2":
+            vectors = tf.math.l2_normalize(vectors, axis=1, epsilon=_EPSILON)
+        outputs = [vectors, *(tf.math.top_k(probabilities, k) if k else ())]
+        return [tf.identity(tensor, name) for tensor, name in zip(outputs, names, strict=True)]
+
+    images = tf.TensorSpec([None, *resolved.input_size, 3], tf.uint8, "images")
+    function = tf.function(call, [images], autograph=False).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(function).graph.as_graph_def()
+    return _cut(frozen, names)
+
+
+def _cut(graph: Any, names: list[str]) -> Any:
+    """The nodes that ``names`` need, and no device: the driver's are not the workers'."""
+    nodes = {node.name: node for node in graph.node}
+    needed, waiting = set(), list(names)
+    while waiting:
+        name = waiting.pop().lstrip("^").partition(":")[0]
+        if name not in needed:
+            needed.add(name)
+            waiting += nodes[name].input
+    for node in graph.node:
+        node.device = ""
+    kept = [node for node in graph.node if node.name in needed]
+    del graph.node[:]
+    graph.node.extend(kept)
+    return graph
+
+
+def _golden(network: Network, resolved: Resolved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, Keras' own vectors of them, and its top-k indices."""
+    images = golden_images(*resolved.input_size)
+    vectors, probabilities = network.reference(images)
+    if resolved.config.normalize == "l2":
+        squares = np.sum(np.square(vectors), axis=1, keepdims=True)
+        vectors = vectors / np.sqrt(np.maximum(squares, _EPSILON))
+    indices: np.ndarray = np.empty((len(images), 0))
+    if probabilities is not None:
+        indices = np.argsort(-probabilities, axis=1, kind="stable")[:, : resolved.top_k]
+    return images, vectors.astype(np.float32), indices.astype(np.int32)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write whole or not at all."""
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_bytes(data)
+    scratch.replace(path)

@@ -1,0 +1,147 @@
+"""A whole model in a ``.keras`` file, or in an ``.h5`` file of Keras 2 or 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transforms.backbones.network import (
+    CustomFacts,
+    Images,
+    Network,
+    Rows,
+    choose_size,
+    first_line,
+    import_keras,
+    layer_output,
+    pooled,
+    run,
+    softmax_needed,
+)
+from transforms.backbones.spec import BackboneConfig, Resolved
+from transforms.errors import UserError
+
+_PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
+
+
+def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
+    """Load the model and find its input size, feature layer, vector and classes.
+
+    Raises ``UserError`` for a file that cannot be loaded or carries code, and for a layer that does not exist.
+    """
+    model = _load(path, config.allow_code)
+    feature, name = _feature(model, path, config)
+    return CustomFacts(
+        input_size=choose_size(path.name, tuple(model.inputs[0].shape), config.input_size),
+        feature_layer=name,
+        dimension=int(feature.shape[-1]),
+        classes=_classes(model),
+        outputs=", ".join(str(list(output.shape)) for output in model.outputs),
+        own_scaling=_own_scaling(model),
+    )
+
+
+def open_model(resolved: Resolved, path: Path) -> Network:
+    """Load the model, cut at its feature layer."""
+    config = resolved.config
+    model = _load(path, config.allow_code)
+    import keras
+    import tensorflow as tf
+
+    from transforms.preprocess import ValueRange
+
+    feature, _ = _feature(model, path, config)
+    classes = _classes(model)
+    both = keras.Model(model.inputs, [feature, *model.outputs[: 1 if classes else 0]])
+    scale = ValueRange(resolved.preprocess)
+    logits = bool(classes) and _gives_logits(model, scale, resolved)
+
+    def forward(pixels: Any) -> tuple[Any, Any]:
+        vectors, *outputs = both(tf.cast(pixels, model.inputs[0].dtype), training=False)
+        if not outputs:
+            return vectors, None
+        return vectors, tf.nn.softmax(outputs[0]) if logits else outputs[0]
+
+    def reference(images: Images) -> Rows:
+        pixels = np.asarray(scale(images)).astype(model.inputs[0].dtype)
+        vectors = run(keras.Model(model.inputs, feature), pixels)
+        if not classes:
+            return vectors, None
+        outputs = run(model, pixels)
+        return vectors, _softmax(outputs) if logits else outputs
+
+    return Network(forward, reference, int(feature.shape[-1]), classes, int(model.count_params()))
+
+
+def _load(path: Path, allow_code: bool) -> Any:
+    keras = import_keras()
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=not allow_code)
+    except Exception as error:  # Keras raises many kinds
+        raise _cannot_load(path, str(error), first_line(error)) from error
+    shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
+        raise UserError(f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, W, 3]")
+    return model
+
+
+def _cannot_load(path: Path, message: str, line: str) -> UserError:
+    if "safe_mode" in message or "unsafe" in message:
+        return UserError(
+            f"--backbone {path}: the file carries code (a Lambda layer or the like), which would run on this "
+            "machine. If you trust where it comes from, add --allow-code; better, save the model without it"
+        )
+    if "No model config" in message:
+        return UserError(f"--backbone {path}: holds weights only; give them by --weights with the backbone's name")
+    if "Could not locate" in message or "Unknown layer" in message:
+        return UserError(
+            f"--backbone {path}: uses a layer that is not Keras' own ({line}). Save the model with model.export() "
+            "and give the SavedModel folder, which needs no Python class"
+        )
+    return UserError(f"--backbone {path}: Keras cannot load it ({line})")
+
+
+def _feature(model: Any, path: Path, config: BackboneConfig) -> tuple[Any, str]:
+    """The symbolic vector and the name of where it comes from: by default, what the last Dense layer takes."""
+    how_to_list = f"python -c 'import keras; keras.models.load_model(\"{path}\", compile=False).summary()'"
+    name = config.feature_layer
+    if name:
+        return pooled(layer_output(model, name, how_to_list), config.pooling, name), name
+    dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"]
+    if not dense:
+        last = ", ".join(layer.name for layer in model.layers[-5:])
+        raise UserError(
+            f"--backbone {path}: has no Dense layer whose input would be the vector; name one by --feature-layer. "
+            f"The last ones are {last}. All {len(model.layers)}: {how_to_list}"
+        )
+    name = f"input of {dense[-1].name}"
+    return pooled(dense[-1].input, config.pooling, name), name
+
+
+def _classes(model: Any) -> int:
+    """Classes of a model with one output [N, classes]; 0 for any other."""
+    shape = tuple(model.outputs[0].shape)
+    return int(shape[1]) if len(model.outputs) == 1 and len(shape) == 2 and shape[1] else 0
+
+
+def _own_scaling(model: Any) -> str | None:
+    kinds = ("Rescaling", "Normalization")
+    return next((layer.name for layer in model.layers[:4] if type(layer).__name__ in kinds), None)
+
+
+def _gives_logits(model: Any, scale: Any, resolved: Resolved) -> bool:
+    """Whether softmax is still to be taken: by the last layer's activation; if it has none, by its values."""
+    layer = model.outputs[0]._keras_history.operation
+    if type(layer).__name__ == "Softmax":
+        return False
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    if activation:
+        return activation not in _PROBABILITIES
+    return softmax_needed(lambda images: run(model, np.asarray(scale(images))), resolved.input_size)
+
+
+def _softmax(rows: Any) -> Any:
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

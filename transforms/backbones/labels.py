@@ -1,0 +1,42 @@
+"""Label sets: ImageNet's thousand, or a text file of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from transforms.errors import UserError
+
+_IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """ImageNet's 1000 names in the order of its classes. Two names occur twice: tell classes by their index."""
+    return tuple(_IMAGENET.read_text(encoding="utf-8").splitlines())
+
+
+def read_labels(path: str) -> tuple[str, ...]:
+    """Read a text file with one label a line, the first for class 0.
+
+    Raises ``UserError`` for a file that cannot be read, is empty, or has an empty line between labels.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"--labels {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--labels {path}: is no UTF-8 text; give one label a line") from error
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    if not lines:
+        raise UserError(f"--labels {path}: is empty; give one label a line")
+    if "" in lines:
+        raise UserError(
+            f"--labels {path}: line {lines.index('') + 1} is empty; its class would have no name. "
+            "Give one label a line, the first for class 0"
+        )
+    return tuple(lines)
+
+
+def labels_sha256(labels: tuple[str, ...]) -> str:
+    """Sha256 of the labels, joined by newlines."""
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest()

@@ -1,0 +1,202 @@
+"""Networks of the table: built by Keras with no weights, filled, and cut at the layer that gives the vector."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transforms.backbones.network import (
+    Floats,
+    Images,
+    Network,
+    Rows,
+    first_line,
+    import_keras,
+    layer_output,
+    pooled,
+    refresh,
+    run,
+    set_weights,
+)
+from transforms.backbones.spec import BLOCK5_POOL, POOL_NORM, Backbone, Resolved
+from transforms.backbones.weights import is_legacy
+from transforms.errors import UserError
+
+# The deviations of keras/src/applications/efficientnet.py, IMAGENET_STDDEV_RGB.
+_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def builder(spec: Backbone) -> tuple[Callable[..., Any], Callable[[Floats], Floats]]:
+    """The family's model function and its own preprocess_input."""
+    if spec.weights == "embedded":
+        from transforms.backbones import lite0
+
+        return lite0.efficientnet_lite0, lite0.preprocess_input
+    import keras
+
+    return getattr(keras.applications, spec.name), getattr(keras.applications, spec.module).preprocess_input
+
+
+def layer_dimension(resolved: Resolved) -> int:
+    """Numbers in the vector of ``--feature-layer``. Raises ``UserError`` for a layer that is not there."""
+    import_keras()
+    return int(_feature(_build(resolved), resolved).shape[-1])
+
+
+def open_named(resolved: Resolved) -> Network:
+    """Build and fill a backbone of the table. Raises ``UserError`` for weights that do not fit."""
+    keras = import_keras()
+    model = _build(resolved)
+    _fill(model, resolved)
+    loaded = model.get_weights()
+    if _rescaled(resolved):
+        _fold_rescaling(model)
+    with_top = _has_top(resolved)
+    feature = _feature(model, resolved)
+    outputs = [feature, model.output] if with_top else [feature]
+    both = keras.Model(model.input, outputs)
+
+    def forward(pixels: Any) -> tuple[Any, Any]:
+        vectors, *probabilities = both(pixels, training=False)
+        return vectors, probabilities[0] if probabilities else None
+
+    return Network(
+        forward=forward,
+        reference=_reference(model, loaded, resolved),
+        dimension=int(feature.shape[-1]),
+        classes=int(model.output.shape[-1]) if with_top else 0,
+        parameters=int(model.count_params()),
+    )
+
+
+def _has_top(resolved: Resolved) -> bool:
+    """Whether the model has its top: VGG's fits the default size only."""
+    assert resolved.backbone
+    fits = not resolved.backbone.fixed_top or resolved.input_size[0] == resolved.backbone.size
+    return bool(resolved.weights.classes) and fits
+
+
+def _rescaled(resolved: Resolved) -> bool:
+    assert resolved.backbone
+    return resolved.backbone.rescaled_after_normalization and resolved.weights.word != "random"
+
+
+def _build(resolved: Resolved) -> Any:
+    """The model of this input size, weights not loaded, with its top where it can have one."""
+    assert resolved.backbone
+    build, _ = builder(resolved.backbone)
+    shape = (*resolved.input_size, 3)
+    if resolved.weights.word == "random":
+        import keras
+
+        keras.utils.set_random_seed(0)
+    if _has_top(resolved):
+        return build(weights=None, include_top=True, input_shape=shape, classes=resolved.weights.classes)
+    return build(weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling)
+
+
+def _feature(model: Any, resolved: Resolved) -> Any:
+    """The symbolic vector: what include_top=False with this pooling gives, or the layer that was asked for."""
+    spec, pooling, name = resolved.backbone, resolved.config.pooling, resolved.feature_layer
+    assert spec
+    if resolved.config.feature_layer:
+        return pooled(layer_output(model, name, _how_to_list(spec)), pooling, name)
+    if not _has_top(resolved):
+        return model.output
+    if spec.feature == BLOCK5_POOL:
+        return pooled(model.get_layer(BLOCK5_POOL).output, pooling, name)
+    vector = pooled(_last(model, "GlobalAveragePooling2D").input, pooling, name)
+    return _last(model, "LayerNormalization")(vector) if spec.feature == POOL_NORM else vector
+
+
+def _last(model: Any, kind: str) -> Any:
+    return [layer for layer in model.layers if type(layer).__name__ == kind][-1]
+
+
+def _how_to_list(spec: Backbone) -> str:
+    if spec.weights == "embedded":
+        return (
+            "python -c 'from transforms.backbones.lite0 import efficientnet_lite0 as net; "
+            "print(*[layer.name for layer in net().layers])'"
+        )
+    return (
+        f"python -c 'from keras.applications import {spec.name} as net; "
+        "print(*[layer.name for layer in net(weights=None).layers])'"
+    )
+
+
+def _fill(model: Any, resolved: Resolved) -> None:
+    """Load the weights into the model, by way of a default-size one where only that takes the file's top."""
+    spec, weights = resolved.backbone, resolved.weights
+    assert spec
+    if weights.path and weights.classes and not _has_top(resolved):
+        build, _ = builder(spec)
+        whole = build(weights=None, include_top=True, classes=weights.classes)
+        _load(whole, resolved)
+        set_weights(model, whole.get_weights()[: len(model.weights)])
+    else:
+        _load(model, resolved)
+
+
+def _load(model: Any, resolved: Resolved) -> None:
+    path = resolved.weights.path
+    if path is None:
+        return
+    if path.suffix == ".pth":
+        from transforms.backbones.lite0 import load_embedded
+
+        load_embedded(model, path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / ("w.h5" if is_legacy(path) else "w.weights.h5")  # Keras goes by the name
+        link.symlink_to(path.resolve())
+        try:
+            model.load_weights(link)
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"--weights {path}: does not fit {resolved.name} ({first_line(error)})") from error
+    refresh(model)
+
+
+def _fold_rescaling(model: Any) -> None:
+    """Make Normalization do what Keras' Rescaling(1 / sqrt(deviation)) after it does, for weights="imagenet".
+
+    (x - mean) / sqrt(variance) / sqrt(deviation) = (x - mean) / sqrt(variance · deviation).
+    """
+    normalization = _last(model, "Normalization")
+    mean, variance, count = normalization.get_weights()
+    normalization.set_weights([mean, variance * _DEVIATION, count])
+    normalization.finalize_state()
+
+
+def _unfolded_pixels(pixels: Floats, loaded: list[np.ndarray]) -> Floats:
+    """Pixels which, through Normalization alone, come out as the others through Normalization and Rescaling."""
+    mean = loaded[0]  # of Normalization, the first layer with weights
+    stretched: Floats = ((pixels / 255 - mean) / np.sqrt(_DEVIATION) + mean) * 255
+    return stretched.astype(np.float32)
+
+
+def _reference(model: Any, loaded: list[np.ndarray], resolved: Resolved) -> Callable[[Images], Rows]:
+    """Keras' own vectors: include_top=False, pooling, preprocess_input; and the whole model's probabilities."""
+    spec = resolved.backbone
+    assert spec
+    build, preprocess = builder(spec)
+
+    def reference(images: Images) -> Rows:
+        import keras
+
+        pixels = np.asarray(preprocess(images.astype(np.float32)))
+        probabilities = run(model, pixels) if _has_top(resolved) else None
+        if resolved.config.feature_layer:
+            return run(keras.Model(model.input, _feature(model, resolved)), pixels), probabilities
+        shape = (*resolved.input_size, 3)
+        headless = build(weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling)
+        set_weights(headless, loaded[: len(headless.weights)])
+        if _rescaled(resolved):
+            pixels = _unfolded_pixels(pixels, loaded)
+        return run(headless, pixels), probabilities
+
+    return reference

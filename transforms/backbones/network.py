@@ -1,0 +1,149 @@
+"""What every network looks like to the export, and the small Keras tools that named and custom ones share."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from transforms.backbones.golden import golden_images
+from transforms.engines.tensorflow_engine import import_tensorflow
+from transforms.errors import UserError
+
+Images = npt.NDArray[np.uint8]  # [N, H, W, 3], RGB
+Floats = npt.NDArray[np.float32]
+Rows = tuple[Floats, Floats | None]  # vectors [N, D] and probabilities [N, classes]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network with its weights, in two independent forms: one to trace, and one that Keras runs itself."""
+
+    forward: Callable[[Any], tuple[Any, Any]]  # tensor float32 [N, H, W, 3] in its value range → vectors, probabilities
+    reference: Callable[[Images], Rows]  # pixels → the same, by the framework's own preprocessing and prediction
+    dimension: int
+    classes: int  # 0 without probabilities
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class CustomFacts:
+    """What was found in a model of the user's."""
+
+    input_size: tuple[int, int]  # height, width
+    feature_layer: str  # where the vector comes from
+    dimension: int
+    classes: int  # of its one output [N, classes]; 0 where it has another kind of output
+    outputs: str  # its outputs, in words for an error
+    own_scaling: str | None = None  # a layer of its own that scales pixels
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, with its global settings as the exports need them: float32, channels last.
+
+    Numbers its automatic layer names from nothing, so that a layer has the same name in every process.
+    Raises ``UserError`` where another backend is set.
+    """
+    import_tensorflow()
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"Keras is set to the backend {keras.backend.backend()!r}; exports need tensorflow. "
+            "Set KERAS_BACKEND=tensorflow"
+        )
+    keras.utils.clear_session()
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    return keras
+
+
+def pooled(tensor: Any, pooling: str, layer: str) -> Any:
+    """A symbolic [N, H, W, C] pooled to [N, C]; [N, D] as it is. Raises ``UserError`` for other ranks."""
+    import keras
+
+    rank = len(tensor.shape)
+    if rank == 2:
+        return tensor
+    if rank != 4:
+        raise UserError(
+            f"--feature-layer {layer}: gives {list(tensor.shape)}; a vector needs a layer that gives "
+            "[N, D], or [N, H, W, C], which is pooled"
+        )
+    pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
+    return pool()(tensor)
+
+
+def layer_output(model: Any, name: str, how_to_list: str) -> Any:
+    """The symbolic output of the layer called ``name``. Raises ``UserError`` with close names."""
+    names = [layer.name for layer in model.layers]
+    if name not in names:
+        raise unknown_layer(name, names, how_to_list)
+    outputs = model.get_layer(name).output
+    if isinstance(outputs, (list, tuple, dict)):
+        raise UserError(f"--feature-layer {name}: gives several outputs; choose a layer that gives one")
+    return outputs
+
+
+def choose_size(name: str, shape: tuple[int | None, ...], wanted: int | None) -> tuple[int, int]:
+    """The input size of a custom model that takes ``shape`` [N, H, W, 3]: its own, or the one wanted if it is free.
+
+    Raises ``UserError`` where the two disagree, or neither says.
+    """
+    _, height, width, _ = shape
+    if height and width:
+        if wanted and (height, width) != (wanted, wanted):
+            raise UserError(f"--input-size {wanted}: {name} takes images of {height}x{width} only; leave it out")
+        return height, width
+    if not wanted:
+        raise UserError(f"{name} takes images of any size: say which by --input-size, the one it was trained on")
+    return wanted, wanted
+
+
+def softmax_needed(predict: Callable[[Images], Floats], input_size: tuple[int, int]) -> bool:
+    """Whether the outputs for the golden images are logits: anything but rows of shares that sum to 1."""
+    rows = predict(golden_images(*input_size))
+    shares = bool((rows >= 0).all()) and bool(np.allclose(rows.sum(axis=1), 1, atol=1e-3))
+    return not shares
+
+
+def unknown_layer(name: str, names: Sequence[str], how_to_list: str) -> UserError:
+    """The error for a layer or operation that does not exist: close names, and how to see all."""
+    close = [known for known in names if name.lower() in known.lower()][:5]
+    close = close or difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    hint = f"close: {', '.join(close)}" if close else f"the last ones are {', '.join(names[-5:])}"
+    return UserError(f"--feature-layer {name}: there is no such layer; {hint}. All {len(names)}: {how_to_list}")
+
+
+def run(model: Any, pixels: Any) -> Any:
+    """Keras' own eager prediction on the CPU, as NumPy arrays: a driver's GPU may round otherwise."""
+    import tensorflow as tf
+
+    with tf.device("/CPU:0"):
+        outputs = model(tf.constant(pixels), training=False)
+    return tf.nest.map_structure(lambda tensor: tensor.numpy(), outputs)
+
+
+def set_weights(model: Any, arrays: Sequence[np.ndarray]) -> None:
+    """``model.set_weights``, and what Keras forgets there: Normalization keeps a copy of its numbers."""
+    model.set_weights(arrays)
+    refresh(model)
+
+
+def refresh(model: Any) -> None:
+    """Let layers that keep a copy of their weights (Normalization) take them anew."""
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
+def first_line(error: Exception) -> str:
+    """The part of a library's message that fits in one of ours."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,104 @@
+"""From what the user chose to what is meant: every mistake is found here, and TensorFlow only when it must be."""
+
+from __future__ import annotations
+
+import logging
+
+from transforms.backbones.custom import is_path, resolve_custom
+from transforms.backbones.labels import imagenet_labels, labels_sha256, read_labels
+from transforms.backbones.spec import Backbone, BackboneConfig, Resolved, Weights
+from transforms.backbones.table import find_backbone, is_backbone
+from transforms.backbones.weights import IMAGENET_CLASSES, find_weights
+from transforms.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+
+def resolve(config: BackboneConfig) -> Resolved:
+    """Check a choice and hash its weights.
+
+    A backbone of the table is resolved without TensorFlow, unless its weights have to be downloaded or a layer was
+    named by ``feature_layer``; a model of the user's is loaded. Raises ``UserError``. What the user should know
+    (no labels, for one) is logged as a warning and kept in ``notes``.
+    """
+    _check_words(config)
+    if not is_backbone(config.backbone) and is_path(config.backbone):
+        resolved = resolve_custom(config)
+    else:
+        resolved = _resolve_named(find_backbone(config.backbone), config)
+    for note in resolved.notes:
+        _LOG.warning("%s", note)
+    return resolved
+
+
+def _check_words(config: BackboneConfig) -> None:
+    allowed = {"pooling": ("avg", "max"), "normalize": ("none", "l2")}
+    for name, words in allowed.items():
+        value = getattr(config, name)
+        if value not in words:
+            raise UserError(f"--{name} {value}: must be {' or '.join(words)}")
+    if config.top_k < 0:
+        raise UserError(f"--top-k {config.top_k}: must be 0 (no labels) or more")
+    if config.input_size is not None and config.input_size < 1:
+        raise UserError(f"--input-size {config.input_size}: must be at least 1")
+
+
+def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
+    if config.preprocess is not None:
+        raise UserError(
+            f"--preprocess {config.preprocess}: {spec.name} has its own value range ({spec.mode}); "
+            "the option is for models of your own"
+        )
+    size = config.input_size or spec.size
+    if size < spec.least_size:
+        raise UserError(f"--input-size {size}: {spec.name} needs at least {spec.least_size} (its own is {spec.size})")
+    given = read_labels(config.labels) if config.labels else None
+    weights = find_weights(spec, config.weights, size, len(given) if given else None)
+    labels, labels_id, notes = _labels(spec, weights, given, config)
+    resolved = Resolved(
+        config=config,
+        name=spec.name,
+        backbone=spec,
+        weights=weights,
+        labels=labels,
+        labels_id=labels_id,
+        input_size=(size, size),
+        preprocess=spec.mode,
+        feature_layer=config.feature_layer or spec.feature,
+        dimension=spec.dimension,
+        notes=notes,
+    )
+    return _with_layer(resolved) if config.feature_layer else resolved
+
+
+def _with_layer(resolved: Resolved) -> Resolved:
+    from dataclasses import replace
+
+    from transforms.backbones.named import layer_dimension
+
+    return replace(resolved, dimension=layer_dimension(resolved))
+
+
+def _labels(
+    spec: Backbone, weights: Weights, given: tuple[str, ...] | None, config: BackboneConfig
+) -> tuple[tuple[str, ...] | None, str | None, tuple[str, ...]]:
+    """The labels, their id, and what to say about them."""
+    if not weights.classes:
+        if given:
+            raise UserError(f"--labels {config.labels}: {weights.word} has no top, so there is nothing to label")
+        return None, None, (f"{weights.word} has no top: there are vectors and no labels",)
+    size = config.input_size or spec.size
+    if spec.fixed_top and size != spec.size:
+        note = f"{spec.name} has labels at its own input size {spec.size} only: at {size} there are vectors alone"
+        return None, None, (note,)
+    if given and len(given) != weights.classes:
+        raise UserError(
+            f"--labels {config.labels}: has {len(given)} labels, but the weights of {spec.name} ({weights.word}) have "
+            f"{weights.classes} classes"
+        )
+    if given:
+        return given, labels_sha256(given), ()
+    if weights.classes == IMAGENET_CLASSES:
+        return imagenet_labels(), "imagenet", ()
+    note = f"{weights.word} has {weights.classes} classes: without --labels there are vectors and no labels"
+    return None, None, (note,)

