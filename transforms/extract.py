@@ -42,9 +42,7 @@ class ExtractJob:
 
     output: str
     run_id: str
-    started_at: (
-        datetime  # UTC; the ``extracted_at`` of all rows, so that a shard done twice gives equal files
-    )
+    started_at: datetime  # UTC; the ``extracted_at`` of all rows, so that a shard done twice gives equal files
     recipe: Recipe
     model_id: str  # folder of the exported network under ``models/``
     resize: ResizeMode = "squash"

@@ -43,9 +43,7 @@ def compare(listed: pa.Table, features: pa.Table, errors: pa.Table) -> Changes:
     listed = distinct(listed)
     in_features, same_features = _match(listed, features)
     in_errors, same_errors = _match(listed, errors)
-    transient = (
-        pc.is_in(errors["kind"], pa.array(_TRANSIENT)) if errors.num_rows else pa.array([], pa.bool_())
-    )
+    transient = pc.is_in(errors["kind"], pa.array(_TRANSIENT)) if errors.num_rows else pa.array([], pa.bool_())
     may_have_passed = _lookup(listed, errors, transient)
     unchanged = in_features & same_features
     still_failed = ~unchanged & in_errors & same_errors & ~may_have_passed

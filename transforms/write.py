@@ -80,9 +80,7 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
 def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
     """Parquet with zstd, without dictionary and statistics for the vector, where they only cost."""
     metadata = {**(table.schema.metadata or {}), RECIPE_KEY: canonical_json(recipe).encode()}
-    scalars = [
-        name for name in table.column_names if name not in ("embedding", "uri", "content_sha256", "etag")
-    ]
+    scalars = [name for name in table.column_names if name not in ("embedding", "uri", "content_sha256", "etag")]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata(metadata),

@@ -36,9 +36,7 @@ def choose_engine(engine: EngineName) -> EngineName:
     """Resolve ``auto``: OpenVINO on a machine without a GPU where it is installed, otherwise TensorFlow."""
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
-        raise UserError(
-            "--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'"
-        )
+        raise UserError("--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'")
     if engine != "auto":
         return engine
     return "openvino" if has_openvino and not has_gpu() else "tensorflow"

@@ -35,9 +35,7 @@ class TensorFlowEngine:
         rewrite = _REWRITES.get(("GPU" if gpu else "CPU", precision))
         if precision != "float32" and rewrite is None:
             raise ValueError(f"TensorFlow on this device does not compute in {precision}")
-        tf.config.optimizer.set_experimental_options(
-            {name: name == rewrite for name in set(_REWRITES.values())}
-        )
+        tf.config.optimizer.set_experimental_options({name: name == rewrite for name in set(_REWRITES.values())})
         self._tf = tf
         self._function = self._load()
 
@@ -52,17 +50,13 @@ class TensorFlowEngine:
     def run(self, images: Pixels) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``."""
         with self._turn:
-            steps = [
-                self._step(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)
-            ]
+            steps = [self._step(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)]
         features, scores, indices = (np.concatenate(column) for column in zip(*steps, strict=True))
         return Outputs(features, scores, indices)
 
     def _step(self, images: Pixels) -> tuple[Any, Any, Any]:
         count = len(images)
-        outputs = [
-            t.numpy()[:count] for t in self._function(self._tf.constant(pad_batch(images, self.batch_size)))
-        ]
+        outputs = [t.numpy()[:count] for t in self._function(self._tf.constant(pad_batch(images, self.batch_size)))]
         if not self.model.top_k:
             outputs += [np.empty((count, 0), np.float32), np.empty((count, 0), np.int32)]
         return outputs[0], outputs[1], outputs[2]

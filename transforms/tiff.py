@@ -1,0 +1,52 @@
+"""Integer tags of a TIFF structure's first directory, which EXIF blocks have too."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+
+_INTEGERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
+_STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
+_MAX_ENTRIES = 65535  # of a plain TIFF; BigTIFF's 64-bit counts allow any time to be spent
+_MAX_VALUES = 1 << 20
+
+
+def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """Read those of the wanted tags that are there and hold integers; the first counts where one is repeated.
+
+    TIFF 6.0, section 2, and BigTIFF, whose counts and offsets have 64 bits.
+
+    Raises:
+        struct.error: The directory, or a value, lies behind the end; or this is no TIFF structure.
+    """
+    order = ">" if data[:2] == b"MM" else "<"
+    (version,) = struct.unpack_from(order + "H", data, 2)
+    if data[:2] not in (b"II", b"MM") or version not in (42, 43):
+        raise struct.error("no TIFF structure")
+    start, number, word = (8, "Q", "Q") if version == 43 else (4, "H", "I")
+    (directory,) = struct.unpack_from(order + word, data, start)
+    (count,) = struct.unpack_from(order + number, data, directory)
+    first, size = directory + struct.calcsize(number), struct.calcsize("<HH" + word * 2)
+    found: dict[int, tuple[int, ...]] = {}
+    for entry in range(first, first + size * min(count, _MAX_ENTRIES), size):
+        tag, kind, length = struct.unpack_from(order + "HH" + word, data, entry)
+        if tag in wanted and tag not in found and kind in _INTEGERS and length <= _MAX_VALUES:
+            layout = f"{order}{length}{_INTEGERS[kind]}"
+            value = entry + 4 + struct.calcsize(word)
+            if struct.calcsize(layout) > struct.calcsize(word):  # too long for the entry: this is an offset
+                (value,) = struct.unpack_from(order + word, data, value)
+            found[tag] = struct.unpack_from(layout, data, value)
+    return found
+
+
+def tiff_stops_early(data: bytes) -> bool:
+    """Whether the first directory, or the strips or tiles it names, reach behind the end of a TIFF file."""
+    try:
+        tags = integer_tags(data, (*_STRIPS, *_TILES))
+    except struct.error:
+        return True
+    for offsets, counts in (_STRIPS, _TILES):
+        pieces = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
+        if any(offset + count > len(data) for offset, count in pieces):
+            return True
+    return False
