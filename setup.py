@@ -11,7 +11,11 @@ EXTRAS = {
     "cpu": ["openvino>=2026.4,<2027"],
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
-    "demo": ["scikit-image>=0.26,<0.27"],  # its sample photos; 0.26 ships them inside the wheel
+    "demo": [
+        "scikit-image>=0.26,<0.27",  # its sample photos; 0.26 ships them inside the wheel
+        "pandas>=2.3,<4",
+        "duckdb>=1.4,<3",
+    ],
     "test": [
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
