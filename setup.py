@@ -16,6 +16,14 @@ EXTRAS = {
         "pandas>=2.3,<4",
         "duckdb>=1.4,<3",
     ],
+    "bench": [  # the peers, where they install; without them the benchmark says what it leaves out
+        "scikit-image>=0.26,<0.27",
+        "openvino>=2026.4,<2027",
+        "matplotlib>=3.9,<4",
+        "tensorflow-hub>=0.16,<1",
+        "onnxruntime>=1.20,<2",
+        "tf2onnx>=1.16,<2",
+    ],
     "test": [
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
