@@ -33,6 +33,7 @@ class Config:
     resize: Resize = "squash"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
+    cores_per_worker: int | None = None
     shard_size: int = 2048
     max_failure_rate: float = 0.1
     max_image_bytes: int = 100 * MIB
@@ -48,7 +49,7 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
             raise UserError("inputs and beam_args are tuples of strings, not one string")
-        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size")
+        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
         for name in positive:
             value = getattr(self, name)
             if value is not None and value < 1:

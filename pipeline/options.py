@@ -98,6 +98,10 @@ def _extract_options(parser: Parser) -> None:
     _compute_options(parser)
     _limit_options(parser)
     run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--cores-per-worker", type=int, metavar="N",
+        help="cores that each worker process computes with (default: all, shared among local processes)",
+    )  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -12,11 +13,12 @@ from pipeline.extraction import extract_shards
 from pipeline.plan import cut, find_changes, list_here, list_sources, nothing_listed
 from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, publish, reconcile
-from pipeline.runner import run_failed, worker_count
+from pipeline.runner import cores_per_worker, run_failed, worker_count
 from pipeline.runs import Run, load_runs, new_run_id
 from pipeline.summary import Summary
 from pipeline.tables import Table
 from transforms.backbones import Resolved, export, model_id, resolve
+from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import Refused
 from transforms.models import cached_model, save_model
 from transforms.recipe import Recipe, differences
@@ -181,8 +183,14 @@ def _job(run: Run, work: _Work) -> ExtractJob:
     from transforms.read import ReadPolicy
 
     config = work.config
+    cores = config.cores_per_worker or cores_per_worker(config.beam_args)
     network_id = model_id(work.network)
-    folder = cached_model(network_id, lambda scratch: export(work.network, scratch))
+
+    def fill(scratch: Path) -> None:
+        import_tensorflow(cores)  # its threads are set once, and this process may be the worker too
+        export(work.network, scratch)
+
+    folder = cached_model(network_id, fill)
     save_model(work.output, network_id, folder)
     return ExtractJob(
         output=work.output.url,
@@ -193,6 +201,7 @@ def _job(run: Run, work: _Work) -> ExtractJob:
         resize=config.resize,
         engine=config.engine,
         precision=config.precision,
+        cores=cores,
         decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
         read=ReadPolicy(max_bytes=config.max_image_bytes),
     )

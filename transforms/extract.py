@@ -48,6 +48,7 @@ class ExtractJob:
     resize: ResizeMode = "squash"
     engine: EngineName = "auto"
     precision: Precision = "float32"
+    cores: int | None = None  # for each worker process; None: all that it may use
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
 
@@ -78,7 +79,7 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     if output.exists(receipt_key):
         return decode_receipt(output.read(receipt_key))
     model = load_model(output, job.model_id)
-    engine = load_engine(EngineConfig(str(model), job.engine, job.precision))
+    engine = load_engine(EngineConfig(str(model), job.engine, job.precision, job.cores))
     receipt = _extract(shard, job, engine, output)
     if not output.write_if_absent(receipt_key, encode_receipt(receipt)):
         return decode_receipt(output.read(receipt_key))  # another worker was first: its part counts
@@ -123,7 +124,7 @@ def _embed_chunk(
     decoded = []
     with watch.time("decode"):
         size = engine.model.input_size
-        results = decode_all(encoded, DecodeAndResize(job.decode, size, job.resize))
+        results = decode_all(encoded, DecodeAndResize(job.decode, size, job.resize), job.cores)
         for source, result in zip(encoded, results, strict=True):
             if isinstance(result, ImageError):
                 progress.fail(source.reference, result)
@@ -170,8 +171,10 @@ class DecodeAndResize:
         return DecodedImage(pixels, image.format, image.width, image.height)
 
 
-def decode_all(encoded: Sequence[EncodedImage], function: DecodeAndResize) -> Iterator[Decoded | ImageError]:
-    """Decode on all cores, in the order of ``encoded``; a bad image gives its error."""
+def decode_all(
+    encoded: Sequence[EncodedImage], function: DecodeAndResize, cores: int | None = None
+) -> Iterator[Decoded | ImageError]:
+    """Decode on ``cores`` (None: all), in the order of ``encoded``; a bad image gives its error."""
 
     def decode_one(item: EncodedImage) -> Decoded | ImageError:
         try:
@@ -179,10 +182,10 @@ def decode_all(encoded: Sequence[EncodedImage], function: DecodeAndResize) -> It
         except ImageError as error:
             return error
 
-    return _decoders().map(decode_one, encoded)
+    return _decoders(cores or available_cores()).map(decode_one, encoded)
 
 
 @cache
-def _decoders() -> ThreadPoolExecutor:
+def _decoders(cores: int) -> ThreadPoolExecutor:
     """One pool a process: decoding in C and Rust releases the GIL, and all shards here share the cores."""
-    return ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
+    return ThreadPoolExecutor(cores, thread_name_prefix="decode")
