@@ -72,3 +72,19 @@ def test_padding_keeps_the_images_and_fills_the_batch():
     assert padded.shape == (4, 2, 2, 3)
     assert (padded[:2] == images).all()
     assert pad_batch(images, 2) is images
+
+
+def test_overlapped_stages_give_the_same_items_in_order():
+    from transforms.extract import ahead
+
+    assert list(ahead(iter([1, 2, 3]))) == [1, 2, 3]
+    assert list(ahead(iter([]))) == []
+
+    def breaks():
+        yield 1
+        raise ValueError("broke")
+
+    passed = ahead(breaks())
+    assert next(passed) == 1
+    with pytest.raises(ValueError, match="broke"):
+        next(passed)

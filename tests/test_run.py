@@ -184,3 +184,20 @@ def test_a_broken_off_run_is_taken_up(folder, run, tmp_path, monkeypatch):
     assert summary.embedded == 6
     assert len(shards) == 2
     assert read_features(tmp_path / "out").num_rows == 6
+
+
+def test_an_engine_that_overlaps_gives_the_same_table(folder, run, tmp_path, monkeypatch):
+    """As on a GPU: the next images are decoded while these are computed."""
+    import transforms.extract
+    from transforms.engines.openvino_engine import OpenVinoEngine
+
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    run(folder, tmp_path / "in-turn", max_failure_rate=0.5, engine="openvino")
+    monkeypatch.setattr(OpenVinoEngine, "overlaps", True)
+    monkeypatch.setattr(transforms.extract, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr("transforms.engines.openvino_engine._BATCH", 2)
+    run(folder, tmp_path / "overlapped", max_failure_rate=0.5, engine="openvino")
+    one, two = (read_features(tmp_path / name) for name in ("in-turn", "overlapped"))
+    assert one["uri"].equals(two["uri"])
+    np.testing.assert_allclose(vectors(one), vectors(two), atol=1e-5)
+    assert [e["uri"] for e in read_errors(tmp_path / "overlapped")] == [str(folder / "broken.jpg")]

@@ -46,6 +46,7 @@ class Engine(Protocol):
 
     model: ExportedModel
     batch_size: int  # images a step; may shrink when the device runs out of memory
+    overlaps: bool  # whether to decode the next images meanwhile: on a GPU yes, on a CPU it needs the same cores
 
     def run(self, images: Pixels) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``. Raises what the library raises."""
