@@ -1,4 +1,4 @@
-"""What the tests of backbones share: photos as pixels, seeded networks worth comparing, and exports run by TensorFlow."""
+"""What the tests of backbones share: photos as pixels, networks worth comparing, and exports that run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from transforms.backbones import BACKBONES, BackboneConfig, Resolved, export, resolve
+from transforms.backbones.golden import golden_images
 from transforms.backbones.named import builder
-from transforms.backbones.network import import_keras, run, set_weights
+from transforms.backbones.network import run, set_weights
 
 PHOTOS = "astronaut chelsea coffee rocket hubble_deep_field retina motorcycle_left camera"
 
@@ -22,17 +23,15 @@ def pixels(folder: Path, size: int, names: str = PHOTOS) -> np.ndarray:
     return np.stack([np.asarray(i.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)) for i in opened])
 
 
-def calibrated(name: str, images: np.ndarray, classes: int = 1000) -> Any:
-    """Keras' model with its top and seeded weights that tell photos apart.
+def calibrate(name: str, model: Any, images: np.ndarray) -> None:
+    """Change a model's seeded weights so that they tell photos apart.
 
     Weights as they are drawn make deep networks give nearly the same vector for everything, and then a wrong
-    network would pass. So each BatchNormalization takes the statistics of real photos, and ConvNeXt's layer
-    scales, drawn as 1e-6, become numbers of a trained network's size.
+    network would pass. So each BatchNormalization takes the statistics of these photos and of the golden images
+    (no channel's variance so small that rounding is blown up), and ConvNeXt's layer scales, drawn as 1e-6, become
+    a trained network's.
     """
-    keras = import_keras()
-    build, preprocess = builder(BACKBONES[name])
-    keras.utils.set_random_seed(1)
-    model = build(weights=None, include_top=True, input_shape=images.shape[1:], classes=classes)
+    _, preprocess = builder(BACKBONES[name])
     random = np.random.RandomState(2)
     norms = []
     for layer in model.layers:
@@ -45,13 +44,15 @@ def calibrated(name: str, images: np.ndarray, classes: int = 1000) -> Any:
         elif kind == "LayerScale":
             layer.gamma.assign(random.uniform(0.2, 0.6, layer.gamma.shape))
         elif kind == "Normalization" and layer.weights:
-            layer.set_weights([np.array([0.48, 0.46, 0.41]), np.array([0.05, 0.06, 0.07]), 1])
+            layer.set_weights([np.array([0.48, 0.46, 0.41]), np.array([0.05, 0.06, 0.07]), np.array(1)])
             layer.finalize_state()
-    model(preprocess(images.astype(np.float32)), training=True)
+    batch = np.concatenate([images, golden_images(*images.shape[1:3])])
+    model(preprocess(batch.astype(np.float32)), training=True)
     for layer in norms:
         variance = layer.moving_variance.numpy()
-        layer.moving_variance.assign(np.maximum(variance, 0.1 * variance.mean()))
-    return model
+        layer.moving_variance.assign(np.maximum(variance, 0.5 * variance.mean()))
+    bias = model.weights[-1]  # of the classifier: no class is to win for every photo
+    bias.assign(bias - np.log(run(model, preprocess(batch.astype(np.float32)))).mean(axis=0))
 
 
 def headless(name: str, model: Any, pooling: str = "avg") -> Any:
@@ -70,14 +71,30 @@ def keras_says(name: str, model: Any, images: np.ndarray) -> np.ndarray:
 
 
 def exported(folder: Path, **options: Any) -> tuple[Resolved, Callable[[np.ndarray], list[np.ndarray]]]:
-    """Resolve, export, and run the graph: what was resolved, and a function of pixels."""
+    """Resolve, export, and open the graph: what was resolved, and a function of pixels."""
     resolved = resolve(BackboneConfig(**options))
     export(resolved, folder)
-    return resolved, load_graph(folder)
+    return resolved, in_openvino(folder)
 
 
-def load_graph(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     """``graph.pb`` without Keras: pixels → vectors, and scores and indices where there are labels."""
+    import openvino as ov
+
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(folder / "graph.pb"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    given = {name for output in compiled.outputs for name in output.names}
+    names = [f"{name}:0" for name in ("features", "scores", "indices") if f"{name}:0" in given]
+
+    def run_graph(images: np.ndarray) -> list[np.ndarray]:
+        outputs = compiled({"images:0": images})
+        return [outputs[name].copy() for name in names]
+
+    return run_graph
+
+
+def in_tensorflow(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """The same by TensorFlow, which takes several seconds more for a deep network."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()

@@ -32,6 +32,8 @@ def is_path(backbone: str) -> bool:
 
 def resolve_custom(config: BackboneConfig) -> Resolved:
     """Check a model of the user's. Imports TensorFlow: only Keras can tell what a model file holds."""
+    if "://" in config.backbone:
+        raise UserError(f"--backbone {config.backbone}: only files of this machine can be loaded; copy it here first")
     path = Path(config.backbone).expanduser()
     chosen = _format_of(path)
     if config.weights != "imagenet":

@@ -41,8 +41,7 @@ def export(resolved: Resolved, directory: Path) -> None:
     network = open_named(resolved) if resolved.backbone else open_custom(resolved)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.json").unlink(missing_ok=True)
-    graph = _freeze(network.forward, resolved)
-    _write(directory / "graph.pb", graph.SerializeToString(deterministic=True))
+    write_graph(network, resolved, directory / "graph.pb")
     images, vectors, indices = _golden(network, resolved)
     np.savez(directory / "golden.npz", images=images, vectors=vectors, indices=indices)
     facts = {
@@ -56,18 +55,18 @@ def export(resolved: Resolved, directory: Path) -> None:
     _write(directory / "model.json", json.dumps(facts, ensure_ascii=False).encode())
 
 
-def _freeze(forward: Any, resolved: Resolved) -> Any:
-    """The whole graph, from uint8 pixels to top-k, as a GraphDef without variables."""
+def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
+    """Write the whole graph, from uint8 pixels to top-k, as a GraphDef without variables."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+    from transforms.backbones.frozen import cut, frozen_graph
     from transforms.preprocess import ValueRange
 
     scale, k = ValueRange(resolved.preprocess), resolved.top_k
     names = ["features", "scores", "indices"][: 3 if k else 1]
 
     def call(images: Any) -> list[Any]:
-        vectors, probabilities = forward(scale(images))
+        vectors, probabilities = network.forward(scale(images))
         if resolved.config.normalize == "l2":
             vectors = tf.math.l2_normalize(vectors, axis=1, epsilon=_EPSILON)
         outputs = [vectors, *(tf.math.top_k(probabilities, k) if k else ())]
@@ -75,25 +74,8 @@ def _freeze(forward: Any, resolved: Resolved) -> Any:
 
     images = tf.TensorSpec([None, *resolved.input_size, 3], tf.uint8, "images")
     function = tf.function(call, [images], autograph=False).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(function).graph.as_graph_def()
-    return _cut(frozen, names)
-
-
-def _cut(graph: Any, names: list[str]) -> Any:
-    """The nodes that ``names`` need, and no device: the driver's are not the workers'."""
-    nodes = {node.name: node for node in graph.node}
-    needed, waiting = set(), list(names)
-    while waiting:
-        name = waiting.pop().lstrip("^").partition(":")[0]
-        if name not in needed:
-            needed.add(name)
-            waiting += nodes[name].input
-    for node in graph.node:
-        node.device = ""
-    kept = [node for node in graph.node if node.name in needed]
-    del graph.node[:]
-    graph.node.extend(kept)
-    return graph
+    graph = cut(frozen_graph(function), names)
+    _write(path, graph.SerializeToString(deterministic=True))
 
 
 def _golden(network: Network, resolved: Resolved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

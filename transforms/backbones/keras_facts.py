@@ -49,8 +49,7 @@ def facts_of(spec: Backbone) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     build, _ = builder(spec)
     for part, include_top in (("top", True), ("notop", False)):
-        shape = (spec.size, spec.size, 3)
-        model = build(weights=None, include_top=include_top, input_shape=shape, pooling="avg")
+        model = build(weights=None, include_top=include_top, pooling="avg")  # of the default size
         numbers = sum(math.prod(weight.shape) for weight in model.weights)
         facts[part] = {"arrays": len(model.weights), "numbers": numbers}
         keras.utils.clear_session()
@@ -60,6 +59,7 @@ def facts_of(spec: Backbone) -> dict[str, Any]:
             for word in ("file", "url"):
                 facts[part][word] = facts[part][word].replace(f"_{spec.size}", "_{size}")
         if include_top:
+            facts["size"] = model.input_shape[1]  # null for MobileNetV3, which Keras builds for any size
             head = [weight for layer in model.layers for weight in layer.weights][-2]
             facts["per_class"] = math.prod(head.shape[:-1]) + 1
         else:

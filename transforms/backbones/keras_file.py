@@ -59,7 +59,7 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     logits = bool(classes) and _gives_logits(model, scale, resolved)
 
     def forward(pixels: Any) -> tuple[Any, Any]:
-        vectors, *outputs = both(tf.cast(pixels, model.inputs[0].dtype), training=False)
+        vectors, *outputs = tf.nest.flatten(both(tf.cast(pixels, model.inputs[0].dtype), training=False))
         if not outputs:
             return vectors, None
         return vectors, tf.nn.softmax(outputs[0]) if logits else outputs[0]

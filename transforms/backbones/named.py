@@ -50,6 +50,8 @@ def layer_dimension(resolved: Resolved) -> int:
 def open_named(resolved: Resolved) -> Network:
     """Build and fill a backbone of the table. Raises ``UserError`` for weights that do not fit."""
     keras = import_keras()
+    import tensorflow as tf
+
     model = _build(resolved)
     _fill(model, resolved)
     loaded = model.get_weights()
@@ -61,7 +63,7 @@ def open_named(resolved: Resolved) -> Network:
     both = keras.Model(model.input, outputs)
 
     def forward(pixels: Any) -> tuple[Any, Any]:
-        vectors, *probabilities = both(pixels, training=False)
+        vectors, *probabilities = tf.nest.flatten(both(pixels, training=False))
         return vectors, probabilities[0] if probabilities else None
 
     return Network(

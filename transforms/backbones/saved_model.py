@@ -91,23 +91,23 @@ def _parameters(frozen: _Frozen) -> int:
 
 def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    from transforms.backbones.frozen import frozen_graph
 
     if not config.allow_code:
         check_file(path)
     try:
         loaded = tf.saved_model.load(str(path))
         signature = _signature(loaded, path)
-        function = convert_variables_to_constants_v2(signature)
+        graph = frozen_graph(signature)
     except UserError:
         raise
     except Exception as error:  # TensorFlow raises many kinds
         raise UserError(f"--backbone {path}: TensorFlow cannot load it ({first_line(error)})") from error
-    graph = function.graph.as_graph_def()
     if not config.allow_code:
         check_signature(path, graph)
     name, spec = next(iter(signature.structured_input_signature[1].items()))
-    key, output = _output(signature, function)
+    key, output = _output(signature)
 
     def predict(pixels: Any) -> Any:
         _keep = loaded  # its variables live as long as it does
@@ -115,7 +115,7 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
 
     return _Frozen(
         graph=graph,
-        input=function.inputs[0].name,
+        input=signature.inputs[0].name,
         output=output,
         dtype=spec.dtype,
         shape=tuple(spec.shape),
@@ -140,23 +140,27 @@ def _signature(loaded: Any, path: Path) -> Any:
     return chosen
 
 
-def _output(signature: Any, function: Any) -> tuple[str | None, str | None]:
+def _output(signature: Any) -> tuple[str | None, str | None]:
     """Key and tensor of the one output [N, classes]; None where there is no such output, or several outputs."""
     keys = sorted(signature.structured_outputs)  # the order in which a signature's outputs are flattened
     if len(keys) != 1 or signature.structured_outputs[keys[0]].shape.rank != 2:
         return None, None
-    return keys[0], function.outputs[0].name
+    return keys[0], signature.outputs[0].name
 
 
 def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, str]:
-    """Tensor name of the vector or map, and what to call it: by default, what the last MatMul takes."""
-    nodes = {node.name: node for node in frozen.graph.node}
+    """Tensor name of the vector or map, and what to call it: by default, what the last MatMul takes.
+
+    An operation may be named by the end of its name, where only one ends so: the rest is how it was saved.
+    """
     wanted = config.feature_layer
     if wanted:
-        if wanted not in nodes:
+        names = [node.name for node in frozen.graph.node if node.op != "Const"]
+        found = [name for name in names if name == wanted or name.endswith(f"/{wanted}")]
+        if len(found) != 1:
             how = f"python -m transforms.backbones.saved_model {path}"
-            raise unknown_layer(wanted, [n.name for n in frozen.graph.node if n.op != "Const"], how)
-        return f"{wanted}:0", wanted
+            raise unknown_layer(wanted, found or names, how)
+        return f"{found[0]}:0", found[0]
     last = _upstream(frozen, lambda node: node.op == "MatMul") if frozen.output else None
     if last is None:
         raise UserError(
