@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from transforms.engines.base import (
-    available_cores,
     PRECISIONS,
     Engine,
     ExportedModel,
     Outputs,
     Precision,
+    available_cores,
     has_gpu,
     read_exported,
 )
