@@ -66,5 +66,5 @@ setup(
         EMBEDDED_WEIGHTS,
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["image-features=pipeline.cli:main"]},
+    entry_points={"console_scripts": ["image-features=pipeline.cli:command"]},
 )

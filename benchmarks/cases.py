@@ -103,16 +103,15 @@ def nothing(case: Case) -> float:
     from transforms.decode import DecodedImage
     from transforms.engines import Outputs
     from transforms.read import EncodedImage
-    from transforms.rows import Decoded
 
     picture = DecodedImage(np.zeros((224, 224, 3), np.uint8), "JPEG", 500, 375)
     vectors = np.random.default_rng(0).standard_normal((8192, 1280), np.float32)
 
     def read(references: Iterable[ImageReference], _: object) -> Iterator[EncodedImage]:
-        return (EncodedImage(reference, b"") for reference in references)
+        return (EncodedImage(reference, reference.uri.encode()) for reference in references)  # all different
 
-    def decode(encoded: Sequence[EncodedImage], _: object) -> Iterator[Decoded]:
-        return (Decoded(item.reference, picture, "0" * 64) for item in encoded)
+    def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[DecodedImage]:
+        return (picture for _ in encoded)
 
     def compute(_: object, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
         count = len(images)
@@ -128,11 +127,9 @@ def decode(case: Case) -> float:
     from transforms.backbones import BackboneConfig, resolve
     from transforms.decode import DecodePolicy
     from transforms.extract import DecodeAndResize, decode_all
-    from transforms.read import EncodedImage
-    from transforms.records import ImageReference
 
     size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
-    encoded = [EncodedImage(ImageReference(str(p), "", -1, None), p.read_bytes()) for p in case.files(case.count)]
+    encoded = [path.read_bytes() for path in case.files(case.count)]
     function = DecodeAndResize(DecodePolicy(), size, "squash")
 
     def run(count: int) -> None:

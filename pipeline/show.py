@@ -76,7 +76,7 @@ def _failures(errors: Table) -> str:
 def _run_line(run: Run) -> str:
     counts = "not finished: the same command takes it up" if run.state == "planned" else ""
     if run.summary:
-        names = ("listed", "embedded", "unchanged", "failed")
+        names = ("listed", "embedded", "reused", "unchanged", "failed", "removed")
         counts = ", ".join(f"{name} {run.summary[name]:,}" for name in names)
     return f"{run.run_id}  {run.state:<10} {counts}"
 

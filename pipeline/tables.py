@@ -7,19 +7,25 @@ and on object stores, without a server; see docs/decisions/0001-shards-and-delta
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from transforms.errors import Refused
+from transforms.errors import Refused, RunFailed
 from transforms.recipe import Recipe
 from transforms.storage import open_storage, storage_options
-from transforms.write import Part, read_recipe
+from transforms.write import BOUNDED, Part, read_recipe
 
+_LOG = logging.getLogger(__name__)
+# Without it deltalake takes the bounds of all other columns for null, and a reader's filter on them finds nothing.
+_CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(BOUNDED)}
 TableName = Literal["features", "errors"]
+_REWRITES = 4  # parts rewritten at once: each takes some 40 MB, and most of its time is compression without the GIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +79,15 @@ class Table:
         parts = self.parts
         return read_recipe(self._storage.read(parts[0]["path"])) if parts else None
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """Some columns of all rows; ``__filename`` gives the path of each row's part."""
+    def read(self, columns: Sequence[str], where: Any = None) -> pa.Table:
+        """Some columns of all rows, or of those ``where`` an Arrow expression is true.
+
+        ``__filename`` gives the path of each row's part.
+        """
         if self._delta is None:
             kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
             return pa.table({name: pa.array([], kinds[name]) for name in columns})
-        return self._delta.to_pyarrow_dataset().to_table(columns=list(columns))
+        return self._delta.to_pyarrow_dataset().to_table(columns=list(columns), filter=where)
 
     def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
         """Write the parts that hold rows of ``uris`` anew without them.
@@ -90,7 +99,8 @@ class Table:
         known = self.read(["uri", "__filename"])
         stale = known.filter(pa.compute.is_in(known["uri"], value_set=uris))
         old = sorted({str(path).rsplit("/", 1)[-1] for path in stale["__filename"].unique().to_pylist()})
-        new = [rewrite_part(self._storage, path, uris, run_id, recipe) for path in old]
+        with ThreadPoolExecutor(_REWRITES) as pool:
+            new = list(pool.map(lambda path: rewrite_part(self._storage, path, uris, run_id, recipe), old))
         return [part for part in new if part is not None], old
 
     def commit(self, commit: Commit) -> int:
@@ -99,7 +109,7 @@ class Table:
         A second call for the same run does nothing. Raises ``Refused`` when another writer was faster.
         """
         from deltalake import CommitProperties, Schema, Transaction
-        from deltalake.exceptions import CommitFailedError, DeltaError
+        from deltalake.exceptions import DeltaError
         from deltalake.transaction import create_table_with_add_actions
 
         if self.has_run(commit.run_id):
@@ -114,22 +124,38 @@ class Table:
         try:
             if self._delta is None:
                 create_table_with_add_actions(
-                    self.url, schema, adds, mode="error", storage_options=self._options, commit_properties=properties
+                    self.url, schema, adds, mode="error", configuration=_CONFIGURATION,
+                    storage_options=self._options, commit_properties=properties,
                 )  # fmt: skip
             else:
                 removes = [] if commit.replace_all else self._removals(commit.remove)
                 mode = "overwrite" if commit.replace_all else "append"
                 self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
-        except (CommitFailedError, DeltaError) as error:
-            current = self._open()
-            if (current.version() if current else None) == self.version:
-                raise
-            raise Refused(
-                f"another run published to {self.url} in the meantime; this one published nothing. "
-                "Run the same command again: it takes up what is done."
-            ) from error
+        except (DeltaError, OSError) as error:
+            self._explain(commit.run_id, error)
         self._delta = self._open()
         return int(self._delta.version())
+
+    def _explain(self, run_id: str, error: Exception) -> None:
+        """Return if this run is committed all the same; raise what a failed commit means otherwise.
+
+        It is when an answer was lost on its way, or when the same command is running twice and the other
+        process, which works on the same run, was first.
+        """
+        current = self._open()
+        if current and current.transaction_version(run_id) is not None:
+            _LOG.info("run %s is in %s already: another process was at work on the same run", run_id, self.url)
+            return
+        if (current.version() if current else None) == self.version:
+            text = " ".join(str(error).split())[:300]
+            raise RunFailed(
+                f"cannot commit to {self.url}: {text}. Nothing was published there. Run the same command again: it "
+                "takes up what is done."
+            ) from error
+        raise Refused(
+            f"another run published to {self.url} in the meantime; this one published nothing there. "
+            "Run the same command again."
+        ) from error
 
     def _removals(self, paths: Sequence[str]) -> list[Any]:
         from deltalake.transaction import RemoveAction

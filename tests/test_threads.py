@@ -19,14 +19,12 @@ from transforms.engines import EngineConfig, load_engine
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.extract import DecodeAndResize, decode_all
 from transforms.models import cached_model
-from transforms.read import EncodedImage
-from transforms.records import ImageReference
 
 what, cores = sys.argv[1], int(sys.argv[2])
 encoded = io.BytesIO()
 Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)).save(encoded, "JPEG")
 if what == "decode":
-    images = [EncodedImage(ImageReference("a", "", -1, None), encoded.getvalue())] * 300
+    images = [encoded.getvalue()] * 300
     work = lambda: list(decode_all(images, DecodeAndResize(DecodePolicy(), (224, 224), "squash"), cores))
 else:
     import_tensorflow(cores)

@@ -7,9 +7,8 @@ cross a Beam stage, never bytes, pixels or vectors.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -30,13 +29,13 @@ from transforms.preprocess import ResizeMode, image_chain
 from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference
+from transforms.reuse import Reuse, copy_rows
 from transforms.rows import Decoded, Origin, features_table
 from transforms.stopwatch import Stopwatch
 from transforms.storage import Storage, open_storage
 from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, write_part
 
 _T = TypeVar("_T")
-Failed = tuple[ImageReference, ImageError]
 _CHUNK_BYTES = 64 << 20  # pixels held at once: 445 images of 224×224
 
 
@@ -55,11 +54,34 @@ class ExtractJob:
     cores: int | None = None  # for each worker process; None: all that it may use
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
+    index_key: str | None = None  # of the index of the vectors that there are, see ``transforms.reuse``
+
+    @property
+    def origin(self) -> Origin:
+        """What all rows of the run have in common."""
+        return Origin(recipe_id(self.recipe), self.run_id, self.started_at)
 
     @property
     def run_folder(self) -> str:
         """The run's folder in the output."""
         return f"runs/{self.run_id}"
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a shard has come to so far."""
+
+    reuse: Reuse
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    tables: list[pa.Table] = field(default_factory=list)
+    failures: list[FailureRow] = field(default_factory=list)
+    bytes_read: int = 0
+    reused: int = 0
+
+    def fail(self, reference: ImageReference, error: ImageError) -> None:
+        modified = round(reference.modified.timestamp() * 1e6) if reference.modified else None
+        what = (error.stage, error.kind.word, error.message)
+        self.failures.append(FailureRow(reference.uri, reference.etag, reference.size, modified, *what))
 
 
 def extract_shard(shard: str, job: ExtractJob) -> Receipt:
@@ -77,68 +99,90 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
 
 
 def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Receipt:
+    progress = _Progress(Reuse(output, job.index_key))
     references = read_shard(output, f"{job.run_folder}/plan/{shard}.parquet")
-    work = _Work(job, engine)
-    chunks = work.decode(references)
+    chunks = _prepared(references, progress, job, engine)
     for chunk in ahead(chunks) if engine.overlaps else chunks:
-        work.embed(chunk)
+        _complete(chunk, progress, job, engine)
     part = None
-    if work.tables:
-        with work.watch.time("write"):
-            table = pa.concat_tables(work.tables)
+    if progress.tables:
+        with progress.watch.time("write"):
+            table = pa.concat_tables(progress.tables)
             part = write_part(output, table, "features", f"part-{job.run_id}-{shard}", job.recipe)
-    return Receipt(shard, len(references), part, tuple(work.failures), work.bytes_read, work.watch.seconds)
+    failures = tuple(progress.failures)
+    seconds = progress.watch.seconds
+    return Receipt(shard, len(references), part, failures, progress.bytes_read, seconds, progress.reused)
 
 
-class _Work:
-    """A shard under way: what it has come to so far."""
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some images of a shard, read, looked up and decoded; keyed by the sha256 of their bytes."""
 
-    def __init__(self, job: ExtractJob, engine: Engine) -> None:
-        self.tables: list[pa.Table] = []
-        self.failures: list[FailureRow] = []
-        self.bytes_read = 0
-        self.watch = Stopwatch()
-        self._job = job
-        self._engine = engine
-        self._origin = Origin(recipe_id(job.recipe), job.run_id, job.started_at)
-        height, width = engine.model.input_size
-        self._chunk = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3))
+    same: dict[str, list[ImageReference]]  # all images of equal bytes
+    rows: list[pa.Table]  # features schema: vectors that there are already
+    decoded: list[Decoded]  # one for each content that has none yet
+    failed: dict[str, ImageError]
 
-    def decode(self, references: Sequence[ImageReference]) -> Iterator[list[Decoded]]:
-        """Read and decode, chunk by chunk; images that cannot be become failures."""
-        function = DecodeAndResize(self._job.decode, self._engine.model.input_size, self._job.resize)
-        encoded = self.watch.waiting("read", read_images(references, self._job.read))
-        decoded = self._passed(decode_all(encoded, function, self._job.cores))
-        while True:
-            with self.watch.time("decode", without="read"):
-                chunk = list(islice(decoded, self._chunk))
-            if not chunk:
-                return
-            yield chunk
 
-    def _passed(self, results: Iterable[Decoded | Failed]) -> Iterator[Decoded]:
-        for result in results:
-            if isinstance(result, Decoded):
-                self.bytes_read += result.reference.size
-                yield result
-            else:
-                self._fail(*result)
+def _prepared(
+    references: Sequence[ImageReference], progress: _Progress, job: ExtractJob, engine: Engine
+) -> Iterator[_Chunk]:
+    """Read, look up and decode, chunk by chunk; what cannot be read is a failure already."""
+    items = progress.watch.waiting("read", read_images(references, job.read))
+    height, width = engine.model.input_size
+    size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3))
+    while group := list(islice(items, size)):
+        encoded: dict[str, bytes] = {}
+        same: dict[str, list[ImageReference]] = {}
+        with progress.watch.time("decode"):
+            read = [item for item in group if isinstance(item, EncodedImage)]
+            for item, content in zip(read, hash_all(read, job.cores), strict=True):
+                same.setdefault(content, []).append(item.reference)
+                encoded[content] = item.data
+                progress.bytes_read += len(item.data)
+        for unread in group:
+            if not isinstance(unread, EncodedImage):
+                progress.fail(*unread)
+        with progress.watch.time("reuse"):
+            rows = progress.reuse.find(list(same))
+            known = {content for table in rows for content in table["content_sha256"].to_pylist()}
+        chunk = _Chunk(same, rows, [], {})
+        with progress.watch.time("decode"):
+            todo = {content: data for content, data in encoded.items() if content not in known}
+            function = DecodeAndResize(job.decode, engine.model.input_size, job.resize)
+            for content, result in zip(todo, decode_all(list(todo.values()), function, job.cores), strict=True):
+                if isinstance(result, ImageError):
+                    chunk.failed[content] = result
+                else:
+                    chunk.decoded.append(Decoded(same[content][0], result, content))
+        yield chunk
 
-    def embed(self, chunk: Sequence[Decoded]) -> None:
-        """Compute the chunk's vectors and labels, and keep its rows."""
-        with self.watch.time("embed"):
-            outputs, failures = embed(self._engine, np.stack([item.image.pixels for item in chunk]))
-            for position, error in failures.items():
-                self._fail(chunk[position].reference, error)
-            keep = [i for i in range(len(chunk)) if i not in failures]
-            if keep:
-                kept = Outputs(outputs.features[keep], outputs.scores[keep], outputs.indices[keep])
-                self.tables.append(features_table([chunk[i] for i in keep], kept, self._engine.model, self._origin))
 
-    def _fail(self, reference: ImageReference, error: ImageError) -> None:
-        modified = round(reference.modified.timestamp() * 1e6) if reference.modified else None
-        what = (error.stage, error.kind.word, error.message)
-        self.failures.append(FailureRow(reference.uri, reference.etag, reference.size, modified, *what))
+def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engine) -> None:
+    """Compute what the chunk has no vector for, and turn each of its images into a row or a failure."""
+    if chunk.decoded:
+        with progress.watch.time("embed"):
+            outputs, failures = embed(engine, np.stack([item.image.pixels for item in chunk.decoded]))
+            chunk.failed.update({chunk.decoded[position].sha256: error for position, error in failures.items()})
+            keep = [position for position in range(len(chunk.decoded)) if position not in failures]
+            kept = Outputs(outputs.features[keep], outputs.scores[keep], outputs.indices[keep])
+            computed = features_table([chunk.decoded[i] for i in keep], kept, engine.model, job.origin)
+        if computed.num_rows:
+            progress.tables.append(computed)
+            progress.reuse.remember(computed)
+            chunk.rows.append(computed)
+    first = {item.sha256 for item in chunk.decoded}
+    copies = []
+    for content, references in chunk.same.items():
+        if content in chunk.failed:
+            for reference in references:
+                progress.fail(reference, chunk.failed[content])
+        else:
+            copies += [(reference, content) for reference in references[content in first :]]
+    if copies:
+        with progress.watch.time("reuse"):
+            progress.tables.append(copy_rows(pa.concat_tables(chunk.rows), copies, job.origin))
+        progress.reused += len(copies)
 
 
 def ahead(items: Iterator[_T]) -> Iterator[_T]:
@@ -182,29 +226,23 @@ class DecodeAndResize:
 
 
 def decode_all(
-    encoded: Iterable[EncodedImage | Failed], function: DecodeAndResize, cores: int | None = None
-) -> Iterator[Decoded | Failed]:
-    """Decode on ``cores`` (None: all), in the order of ``encoded``; failures, also those before, are passed on.
+    encoded: Sequence[bytes], function: DecodeAndResize, cores: int | None = None
+) -> Iterator[DecodedImage | ImageError]:
+    """Decode on ``cores`` (None: all), in the order of ``encoded``; a bad image gives its error."""
 
-    Takes only a few images more than it has given back, so that encoded ones do not pile up.
-    """
-
-    def decode_one(item: EncodedImage | Failed) -> Decoded | Failed:
-        if not isinstance(item, EncodedImage):
-            return item
+    def decode_one(data: bytes) -> DecodedImage | ImageError:
         try:
-            return Decoded(item.reference, function(item.data), hashlib.sha256(item.data).hexdigest())
+            return function(data)
         except ImageError as error:
-            return item.reference, error
+            return error
 
-    cores = cores or available_cores()
-    pool, waiting = _decoders(cores), deque[Future[Decoded | Failed]]()
-    for item in encoded:
-        waiting.append(pool.submit(decode_one, item))
-        if len(waiting) > 8 * cores:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    return _decoders(cores or available_cores()).map(decode_one, encoded)
+
+
+def hash_all(encoded: Sequence[EncodedImage], cores: int | None = None) -> Iterator[str]:
+    """The sha256 of each image's bytes, 64 hexadecimal digits, in the order of ``encoded``."""
+    pool = _decoders(cores or available_cores())
+    return pool.map(lambda item: hashlib.sha256(item.data).hexdigest(), encoded)
 
 
 @cache
