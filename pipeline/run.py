@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.extraction import extract_shards
+from pipeline.maintenance import compact_if_needed
 from pipeline.plan import cut, find_changes, list_here, list_sources, nothing_listed
 from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, publish, reconcile
@@ -171,6 +172,7 @@ def _finish(run: Run, work: _Work) -> Summary:
     version = publish(run, receipts, work.output, work.features, work.errors)
     summary = replace(summary, published=True, version=version)
     run.end(work.output, "published", summary)
+    compact_if_needed(work.config.output)
     return summary
 
 

@@ -81,3 +81,15 @@ def load_runs(output: Storage, most: int) -> list[Run]:
 def _decode(data: bytes) -> Run:
     fields = json.loads(data)
     return Run(**{**fields, "inputs": tuple(fields["inputs"]), "shards": tuple(fields["shards"])})
+
+
+def unfinished_run(output: Storage) -> Run | None:
+    """The newest run if it is without an end: at work at this moment, or broken off and to be taken up."""
+    latest = next(iter(load_runs(output, most=1)), None)
+    return latest if latest and latest.state == "planned" else None
+
+
+def load_run(output: Storage, run_id: str) -> Run | None:
+    """The note of one run; None if it is not there."""
+    key = f"runs/{run_id}/run.json"
+    return _decode(output.read(key)) if output.exists(key) else None
