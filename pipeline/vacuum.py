@@ -21,6 +21,7 @@ from transforms.write import read_recipe
 
 LEAST_AGE = timedelta(hours=1)  # younger files may be a run's or a compaction's at work, or a reader's
 _DELETES = 16  # at once: in a bucket each takes some 20 ms
+_FRUITLESS = ("planned", "refused", "superseded")
 # What makes a folder whole, and goes first: of a deletion that is broken off nothing is left that looks whole.
 _MARKERS = {"run": "run.json", "model": "model.json"}
 
@@ -80,10 +81,10 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
     if unfinished:
         recipes.append(unfinished.recipe)
         run_ids.add(unfinished.run_id)
-    newest_ended = {run.state: run.run_id for run in reversed(runs) if run.state != "planned"}
+    newest_good = {run.state: run.run_id for run in reversed(runs) if run.state not in _FRUITLESS}
     return Kept(
         parts=frozenset(parts),
-        runs=frozenset(run_ids | set(newest_ended.values())),
+        runs=frozenset(run_ids | set(newest_good.values())),
         models=frozenset(model_id_of(recipe) for recipe in recipes),
         unfinished=unfinished.run_id if unfinished else None,
     )

@@ -80,7 +80,7 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
         table = pq.read_table(pa.BufferReader(encoded))
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        problem("unreadable", f"no Parquet: {' '.join(str(error).split())[:200]}")
+        problem("unreadable", f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
         return report
     if table.num_rows != part.rows:
         problem("rows", f"{table.num_rows:,} rows, and the log says {part.rows:,}")
