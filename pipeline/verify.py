@@ -23,7 +23,7 @@ from transforms.recipe import Recipe
 from transforms.recompute import Recomputed, recompute
 from transforms.storage import Storage, open_storage
 
-_CHECKS = 4  # parts at once, each some 200 MB when it has the size that compaction aims at
+_CHECKS = 2  # parts at once, each some 400 MB when it has the size that compaction aims at
 _SEED = 2026
 
 

@@ -133,11 +133,17 @@ def _bad_rows(table: pa.Table) -> Iterator[tuple[str, str]]:
     if len(uris) > 1 and not pc.all(pc.less_equal(uris[:-1], uris[1:])).as_py():
         yield "order", "its rows are not sorted by uri"
     if "embedding" in table.column_names:
-        vectors = table["embedding"].combine_chunks()
-        values = vectors.flatten().to_numpy().reshape(len(vectors), -1)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        finite = [_finite(vectors) for vectors in table["embedding"].chunks]  # chunk by chunk: no copy of them all
+        bad = np.flatnonzero(~np.concatenate([np.ones(0, bool), *finite]))
         if len(bad):
             yield "non_finite", f"{len(bad):,} vectors are not finite ({uris[int(bad[0])]} is the first)"
+
+
+def _finite(vectors: pa.FixedSizeListArray) -> np.ndarray:
+    """Whether all numbers of each vector are finite: bool [N]."""
+    values = vectors.flatten().to_numpy().reshape(len(vectors), -1)
+    finite: np.ndarray = np.isfinite(values).all(axis=1)
+    return finite
 
 
 def _read_recipe(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
