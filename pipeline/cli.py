@@ -108,11 +108,52 @@ def _show(arguments: argparse.Namespace) -> int:
     return EXIT_PUBLISHED
 
 
+def _compact(arguments: argparse.Namespace) -> int:
+    from pipeline.maintenance import compact
+
+    print("\n".join(map(str, compact(arguments.output))) or "nothing to merge")
+    return EXIT_PUBLISHED
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from pipeline.maintenance import history
+
+    print(history(arguments.output))
+    return EXIT_PUBLISHED
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from pipeline.maintenance import rollback
+
+    print(rollback(arguments.output, arguments.version))
+    return EXIT_PUBLISHED
+
+
+def _vacuum(arguments: argparse.Namespace) -> int:
+    from pipeline.vacuum import vacuum
+
+    print(vacuum(arguments.output, arguments.older_than, arguments.dry_run))
+    return EXIT_PUBLISHED
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from pipeline.verify import verify
+
+    verification = verify(arguments.output, arguments.sample)
+    print(verification)
+    return EXIT_PUBLISHED if verification.clean else EXIT_FAILED
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "extract": _extract,
     "backbones": _backbones,
     "trace": _trace,
     "show": _show,
+    "compact": _compact,
+    "history": _history,
+    "rollback": _rollback,
+    "vacuum": _vacuum,
+    "verify": _verify,
 }
 
 if __name__ == "__main__":

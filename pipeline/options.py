@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import shlex
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from pipeline.config import Config
@@ -83,7 +85,46 @@ def command_parser() -> Parser:
     show = add("show", help="show what is in an output", description="Show what is in an output.")
     show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
+    _maintenance_commands(commands)
     return parser
+
+
+def _maintenance_commands(commands: Any) -> None:
+    """What keeps an output in shape; each works on one output, local or in a bucket."""
+
+    def add(name: str, text: str, epilog: str | None = None) -> Parser:
+        description = f"{text[0].upper()}{text[1:]}."
+        parser: Parser = commands.add_parser(
+            name, help=text, description=description, epilog=epilog, formatter_class=_Formatter
+        )
+        parser.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
+        return parser
+
+    add("compact", "merge small parts of the tables; extract does it by itself when there are many")
+    add("history", "list the versions of the features table, newest first")
+    rollback = add("rollback", "make both tables what they were at a version, in a commit on top")
+    rollback.add_argument("version", type=int, metavar="VERSION", help="a number of 'history'")
+    vacuum = add("vacuum", "delete files that neither a version younger than this nor an unfinished run needs")
+    vacuum.add_argument("--older-than", type=_duration, default="14d", metavar="TIME",
+                        help="h, d or w: 36h, 14d, 2w; at least 1h (default: %(default)s)")  # fmt: skip
+    vacuum.add_argument("--dry-run", action="store_true", help="list what would be deleted; delete nothing")
+    verify = add("verify", "read every part again and check it", "exit codes: 0 clean; 1 problems, a line each")
+    verify.add_argument("--sample", type=_count, default=0, metavar="N",
+                        help="compute the vectors of N images again too, from the images themselves")  # fmt: skip
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})([hdw])", text)
+    hours = int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]] if found else 0
+    if hours < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: at least 1h; a number and h, d or w, as in 14d")
+    return timedelta(hours=hours)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: a number, 0 or more")
+    return int(text)
 
 
 def _extract_options(parser: Parser) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.extraction import extract_shards
+from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
 from pipeline.plan import (
     check_removed,
@@ -209,6 +210,7 @@ def _finish(run: Run, work: _Work) -> Summary:
         version = publish(run, summary, receipts, work.output, work.tables)
         summary = replace(summary, published=True, version=version)
         run.end(work.output, "published", summary)
+    compact_if_needed(work.config.output)
     return summary
 
 

@@ -107,3 +107,15 @@ def _decode(data: bytes) -> Run:
     plan = Summary(**fields["plan"]) if fields["plan"] else None
     lists = {name: tuple(fields[name]) for name in ("inputs", "covers", "shards")}
     return Run(**{**fields, **lists, "plan": plan})
+
+
+def unfinished_run(output: Storage) -> Run | None:
+    """The newest run if it is without an end: at work at this moment, or broken off and to be taken up."""
+    latest = next(iter(load_runs(output, most=1)), None)
+    return latest if latest and latest.state == "planned" else None
+
+
+def load_run(output: Storage, run_id: str) -> Run | None:
+    """The note of one run; None if it is not there."""
+    key = f"runs/{run_id}/run.json"
+    return _decode(output.read(key)) if output.exists(key) else None

@@ -24,7 +24,7 @@ def show(output: str, most_rows: int = 0) -> str:
     rows = sum(part["num_records"] for part in parts)
     size = sum(part["size_bytes"] for part in parts)
     lines = [
-        f"features  {rows:,} rows in {len(parts):,} parts, {_size(size)}, version {_version(features.version)}",
+        f"features  {rows:,} rows in {len(parts):,} parts, {size_text(size)}, version {_version(features.version)}",
         f"errors    {_failures(errors)}",
     ]
     recipe = features.recipe()
@@ -85,7 +85,8 @@ def _version(version: int | None) -> str:
     return "none" if version is None else str(version)
 
 
-def _size(size: float) -> str:
+def size_text(size: float) -> str:
+    """Bytes for people: ``6.6 GB``."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

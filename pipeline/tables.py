@@ -11,11 +11,12 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.versions import Change, Operation
 from transforms.errors import Refused, RunFailed
 from transforms.recipe import Recipe
 from transforms.storage import open_storage, storage_options
@@ -37,6 +38,7 @@ class Commit:
     add: Sequence[Part]
     remove: Sequence[str] = ()  # paths of parts
     replace_all: bool = False  # remove every part of the table
+    operation: Operation = "extract"  # for the history; one that only moves rows is no change to Delta's readers
 
 
 class Table:
@@ -44,6 +46,7 @@ class Table:
 
     def __init__(self, output: str, name: TableName) -> None:
         self.name = name
+        self._output = output
         self._storage = open_storage(f"{output.rstrip('/')}/{name}")
         self.url = self._storage.url
         self._options = storage_options(self._storage.url)
@@ -69,6 +72,14 @@ class Table:
     def has_run(self, run_id: str) -> bool:
         """Whether this run is committed already."""
         return bool(self._delta) and self._delta.transaction_version(run_id) is not None
+
+    def at(self, version: int) -> Table:
+        """The same table as an earlier version had it; for reading only."""
+        from deltalake import DeltaTable
+
+        table = Table(self._output, self.name)
+        table._delta = DeltaTable(self.url, version=version, storage_options=self._options)
+        return table
 
     def history(self) -> list[dict[str, Any]]:
         """Delta's history, newest first."""
@@ -116,11 +127,11 @@ class Table:
             return int(self._delta.version())
         schema = Schema.from_arrow(commit.schema)
         properties = CommitProperties(
-            custom_metadata={"run_id": commit.run_id},
+            custom_metadata={"run_id": commit.run_id, "change": self._change(commit)},
             max_commit_retries=0,
             app_transactions=[Transaction(commit.run_id, 1)],
         )
-        adds = [_add_action(part) for part in commit.add]
+        adds = [_add_action(part, commit.operation != "compact") for part in commit.add]
         try:
             if self._delta is None:
                 create_table_with_add_actions(
@@ -128,13 +139,45 @@ class Table:
                     storage_options=self._options, commit_properties=properties,
                 )  # fmt: skip
             else:
-                removes = [] if commit.replace_all else self._removals(commit.remove)
+                removes = [] if commit.replace_all else self._removals(commit.remove, commit.operation != "compact")
                 mode = "overwrite" if commit.replace_all else "append"
                 self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
         except (DeltaError, OSError) as error:
             self._explain(commit.run_id, error)
         self._delta = self._open()
         return int(self._delta.version())
+
+    def restore(self, version: int, run_id: str) -> int:
+        """Commit an earlier version's parts on top of the version that was opened; returns the new version.
+
+        Raises ``Refused`` when another writer was faster.
+        """
+        from deltalake import CommitProperties, Transaction
+        from deltalake.exceptions import DeltaError
+
+        before, after = _row_ids(self), _row_ids(self.at(version))
+        added, removed = _count_missing(after, before), _count_missing(before, after)
+        change = Change("rollback", len(after), added, removed, restored=version)
+        properties = CommitProperties(
+            custom_metadata={"run_id": run_id, "change": asdict(change)},
+            max_commit_retries=0,
+            app_transactions=[Transaction(run_id, 1)],
+        )
+        try:
+            self._delta.restore(version, commit_properties=properties)
+        except (DeltaError, OSError) as error:
+            self._explain(run_id, error)
+        self._delta = self._open()
+        return int(self._delta.version())
+
+    def _change(self, commit: Commit) -> dict[str, Any]:
+        """What a commit does to the rows. A row of another run that it writes is one that it only moves."""
+        known = {part["path"]: part["num_records"] for part in self.parts}
+        fresh = sum(part.rows for part in commit.add if part.minimum["run_id"] == commit.run_id)
+        moved = sum(part.rows for part in commit.add) - fresh
+        gone = sum(known.values()) if commit.replace_all else sum(known[path] for path in commit.remove)
+        operation: Operation = "rebuild" if commit.replace_all else commit.operation
+        return asdict(Change(operation, sum(known.values()) + fresh + moved - gone, fresh, gone - moved))
 
     def _explain(self, run_id: str, error: Exception) -> None:
         """Return if this run is committed all the same; raise what a failed commit means otherwise.
@@ -157,15 +200,25 @@ class Table:
             "Run the same command again."
         ) from error
 
-    def _removals(self, paths: Sequence[str]) -> list[Any]:
+    def _removals(self, paths: Sequence[str], data_change: bool) -> list[Any]:
         from deltalake.transaction import RemoveAction
 
         sizes = {part["path"]: part["size_bytes"] for part in self.parts}
         now = time.time_ns() // 1_000_000
-        return [RemoveAction(path, True, now, sizes[path], {}) for path in paths]
+        return [RemoveAction(path, data_change, now, sizes[path], {}) for path in paths]
 
 
-def _add_action(part: Part) -> Any:
+def _row_ids(table: Table) -> pa.Array:
+    """What tells each row from those of all versions: its image, and the run that wrote it."""
+    rows = table.read(["uri", "run_id"])
+    return pa.compute.binary_join_element_wise(rows["uri"], rows["run_id"], " ").combine_chunks()
+
+
+def _count_missing(rows: pa.Array, other: pa.Array) -> int:
+    return len(rows) - int(pa.compute.sum(pa.compute.is_in(rows, value_set=other)).as_py() or 0)
+
+
+def _add_action(part: Part, data_change: bool) -> Any:
     from deltalake.transaction import AddAction
 
     stats = {
@@ -174,4 +227,4 @@ def _add_action(part: Part) -> Any:
         "maxValues": part.maximum,
         "nullCount": dict.fromkeys(part.minimum, 0),
     }
-    return AddAction(part.path, part.size, {}, time.time_ns() // 1_000_000, True, json.dumps(stats))
+    return AddAction(part.path, part.size, {}, time.time_ns() // 1_000_000, data_change, json.dumps(stats))

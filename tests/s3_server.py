@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
+import subprocess
+import sys
 import threading
 import uuid
 from collections import Counter
@@ -38,16 +39,29 @@ class S3:
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
+_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("http://%s:%s" % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """Where the server listens. It is a process of its own: deltalake's history and restore hold the GIL while
+    they wait for an answer, which a thread of this process could then never give. It ends with this process.
+    """
+    words = [sys.executable, "-c", _SERVER]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True) as server:  # fmt: skip
+        assert server.stdin
+        assert server.stdout
+        yield server.stdout.readline().strip()
+        server.stdin.close()
 
 
 @pytest.fixture

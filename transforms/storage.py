@@ -257,3 +257,10 @@ def _translated(verb: str, path: Path) -> Iterator[None]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def left_by_killed(url: str) -> Iterator[Path]:
+    """Yield what processes that were killed while they wrote left in a local folder; a bucket has no such files."""
+    folder = local_path(url)
+    if folder is not None:
+        yield from sorted(folder.rglob(f"{_TEMPORARY}*"))

@@ -67,7 +67,7 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
     """
     table = table.sort_by("uri")
     encoded = encode_parquet(table, recipe)
-    path = f"{name}-{hashlib.sha256(encoded).hexdigest()[:12]}.parquet"
+    path = f"{name}-{digest(encoded)}.parquet"
     storage.write(f"{folder}/{path}".lstrip("/"), encoded)
     bounds = {column: table[column] for column in BOUNDED}
     return Part(
@@ -77,6 +77,11 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
         minimum={name: min(column.to_pylist()) for name, column in bounds.items()},
         maximum={name: max(column.to_pylist()) for name, column in bounds.items()},
     )
+
+
+def digest(encoded: bytes) -> str:
+    """What a part's name says of its content: the first 12 hexadecimal digits of its sha256."""
+    return hashlib.sha256(encoded).hexdigest()[:12]
 
 
 def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transforms.backbones.golden import golden_images
-from transforms.backbones.spec import Resolved
-from transforms.recipe import recipe_id
+from transforms.backbones.spec import NETWORK_FIELDS, Resolved
+from transforms.recipe import Recipe, recipe_id
 
 if TYPE_CHECKING:
     from transforms.backbones.network import Network
@@ -27,7 +27,12 @@ _EPSILON = 1e-12  # of the squared length: a zero vector stays zero
 
 def model_id(resolved: Resolved) -> str:
     """Sha256 that names the export: of its recipe fields and of this format."""
-    return recipe_id({**resolved.recipe_fields, "format": FORMAT})
+    return model_id_of(resolved.recipe_fields)
+
+
+def model_id_of(recipe: Recipe) -> str:
+    """The same from a whole recipe, which says more than what the network is."""
+    return recipe_id({**{name: recipe.get(name) for name in NETWORK_FIELDS}, "format": FORMAT})
 
 
 def export(resolved: Resolved, directory: Path) -> None:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from transforms.preprocess import ValueMode
 
 RecipeFields = dict[str, str | int | None]
+NETWORK_FIELDS = (  # of a recipe: what Resolved.recipe_fields says of the network; the others are of its input
+    "backbone", "weights", "weights_sha256", "input_size", "preprocess", "feature_layer", "pooling", "normalize",
+    "top_k", "labels",
+)  # fmt: skip
 
 # What becomes the pooled vector by default: the output of Keras' include_top=False, pooling=avg (or max).
 POOL = "pool"  # the feature map that the top's global pooling takes

@@ -1,0 +1,131 @@
+"""Recompute: rows of the features table → their images read and embedded again, and the vectors compared.
+
+The functions are those of ``extract``: what this finds is damage, or a machine that computes otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.check import Problem
+from transforms.decode import DecodePolicy
+from transforms.embed import embed
+from transforms.engines import LEAST_COSINE, Engine, EngineConfig, Precision, load_engine
+from transforms.errors import FailureKind, ImageError
+from transforms.extract import DecodeAndResize
+from transforms.read import EncodedImage, ReadPolicy, read_images
+from transforms.recipe import Recipe
+from transforms.records import ImageReference
+
+_CHUNK = 256  # images held at once
+
+
+@dataclass(slots=True)
+class Recomputed:
+    """What became of the images of a sample; every one is counted once."""
+
+    same: int = 0
+    changed: int = 0  # another etag or size than in the table: the next run's work
+    vanished: int = 0
+    problems: list[Problem] = field(default_factory=list)  # one an image
+
+    def __str__(self) -> str:
+        counts = f"{self.same:,} vectors are the same, {len(self.problems):,} are not"
+        return f"{counts}; {self.changed:,} images changed since, {self.vanished:,} vanished since"
+
+
+def recompute(rows: pa.Table, recipe: Recipe, model: Path) -> Recomputed:
+    """Compute the vectors of ``rows``, whole rows of the features table, again with the exported ``model``.
+
+    The limits are those that these rows need. Vectors may differ by what another engine or machine may make of
+    them in the recipe's precision: see ``tolerance``.
+    """
+    result = Recomputed()
+    if not rows.num_rows:
+        return result
+    precision: Any = recipe["precision"]
+    resize: Any = recipe["resize"]
+    engine = load_engine(EngineConfig(str(model), precision=precision))
+    facts = rows.select(["size", "width", "height"]).to_pylist()
+    most_bytes = max(row["size"] for row in facts)
+    policy = DecodePolicy(max_bytes=most_bytes, max_pixels=max(row["width"] * row["height"] for row in facts))
+    decode = DecodeAndResize(policy, engine.model.input_size, resize)
+    for start in range(0, rows.num_rows, _CHUNK):
+        chunk = rows.slice(start, _CHUNK)
+        pixels = dict(_pixels(chunk, decode, ReadPolicy(max_bytes=most_bytes), result))
+        if pixels:
+            _compare(chunk, pixels, engine, result, tolerance(precision))
+    return result
+
+
+def tolerance(precision: Precision) -> float:
+    """The longest that the difference of two vectors of one image may be, as a share of their length.
+
+    It is that of vectors of equal length at the least cosine which engines are held to: 0.0045 in float32.
+    """
+    return math.sqrt(2 * (1 - LEAST_COSINE[precision]))
+
+
+def _pixels(
+    rows: pa.Table, decode: DecodeAndResize, policy: ReadPolicy, result: Recomputed
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each row whose image is still the same: its position, and uint8 [H, W, 3]. The others go to ``result``."""
+    columns = [rows[name].to_pylist() for name in ("uri", "etag", "size", "modified")]
+    references = [ImageReference(*values) for values in zip(*columns, strict=True)]
+    for position, item in enumerate(read_images(references, policy)):
+        try:
+            if not isinstance(item, EncodedImage):
+                raise item[1]
+            if _has_content(item, rows["content_sha256"][position].as_py(), result):
+                yield position, decode(item.data).pixels
+        except ImageError as error:
+            if error.kind is FailureKind.NOT_FOUND:
+                result.vanished += 1
+            elif error.kind is FailureKind.CHANGED:
+                result.changed += 1
+            else:
+                result.problems.append(_failed(references[position].uri, error))
+
+
+def _has_content(image: EncodedImage, known: str, result: Recomputed) -> bool:
+    content = hashlib.sha256(image.data).hexdigest()
+    if content != known:
+        what = f"sha256 {content[:12]}…, in the table {known[:12]}…, though etag and size are the same"
+        result.problems.append(Problem("content", image.reference.uri, what))
+    return content == known
+
+
+def _compare(rows: pa.Table, pixels: dict[int, np.ndarray], engine: Engine, result: Recomputed, allowed: float) -> None:
+    outputs, failures = embed(engine, np.stack(list(pixels.values())))
+    for place, position in enumerate(pixels):
+        uri = rows["uri"][position].as_py()
+        if place in failures:
+            result.problems.append(_failed(uri, failures[place]))
+            continue
+        stored = np.array(rows["embedding"][position].as_py(), np.float64)
+        distance = _distance(stored, outputs.features[place].astype(np.float64))
+        if distance <= allowed:
+            result.same += 1
+        else:
+            what = f"is off by {distance:.2g} of its length; {allowed:.2g} is allowed"
+            result.problems.append(Problem("vector", uri, what))
+
+
+def _distance(stored: np.ndarray, computed: np.ndarray) -> float:
+    """|a - b| / |b| of float64 [D]; infinite for what cannot be compared."""
+    if stored.shape != computed.shape:
+        return math.inf
+    distance = float(np.linalg.norm(stored - computed)) / max(float(np.linalg.norm(computed)), 1e-12)
+    return distance if math.isfinite(distance) else math.inf
+
+
+def _failed(uri: str, error: ImageError) -> Problem:
+    return Problem("vector", uri, f"cannot be computed again: {error.kind.word}: {error.message}")
