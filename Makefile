@@ -27,6 +27,9 @@ lint: $(VENV)/.test  ## ruff and mypy --strict
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+bench: $(VENV)/.bench  ## speed as ratios, against the machine's bound and the peers (an hour on two cores)
+	$(PY) -m benchmarks --chart docs/benchmark.png
+
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(DEMO_OUTPUT) build *.egg-info
 
@@ -36,6 +39,10 @@ $(VENV)/.demo: setup.py pyproject.toml
 
 $(VENV)/.test: setup.py pyproject.toml
 	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu,test
+	@touch $@
+
+$(VENV)/.bench: setup.py pyproject.toml
+	@$(MAKE) --no-print-directory install EXTRAS=bench,demo
 	@touch $@
 
 .PHONY: install

@@ -11,7 +11,19 @@ EXTRAS = {
     "cpu": ["openvino>=2026.4,<2027"],
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
-    "demo": ["scikit-image>=0.26,<0.27"],  # its sample photos; 0.26 ships them inside the wheel
+    "demo": [
+        "scikit-image>=0.26,<0.27",  # its sample photos; 0.26 ships them inside the wheel
+        "pandas>=2.3,<4",
+        "duckdb>=1.4,<3",
+    ],
+    "bench": [  # the peers, where they install; without them the benchmark says what it leaves out
+        "scikit-image>=0.26,<0.27",
+        "openvino>=2026.4,<2027",
+        "matplotlib>=3.9,<4",
+        "tensorflow-hub>=0.16,<1",
+        "onnxruntime>=1.20,<2",
+        "tf2onnx>=1.16,<2",
+    ],
     "test": [
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
@@ -54,5 +66,5 @@ setup(
         EMBEDDED_WEIGHTS,
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["image-features=pipeline.cli:main"]},
+    entry_points={"console_scripts": ["image-features=pipeline.cli:command"]},
 )

@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
+from typing import NoReturn
 
 from pipeline.options import config_of, parse
+from pipeline.signals import stop_on_signals
 from transforms.errors import Refused, RunFailed, UserError
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
+def command() -> NoReturn:
+    """The console script: ``main`` in a process of its own, which signals may end."""
+    stop_on_signals()
+    sys.exit(main())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit code: 0 published or nothing new, 1 failed or refused, 2 usage."""
     _log_to_stderr()
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         return _COMMANDS[arguments.command](arguments)
@@ -28,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     except (Refused, RunFailed) as error:
         return _complain(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return _complain("stopped; nothing was published. Run the same command again: it takes up what is done.", 130)
+        return _complain("stopped. Run the same command again: it takes up what is done.", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PUBLISHED
@@ -56,10 +61,6 @@ def _is_storage_error(error: Exception) -> bool:
     return isinstance(error, StorageError)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _complain(message: str, code: int) -> int:
     print(f"image-features: {message}", file=sys.stderr)
     return code
@@ -70,17 +71,18 @@ def _extract(arguments: argparse.Namespace) -> int:
     from pipeline.run import extract
 
     summary = extract(config)
-    print(summary)
+    lines = [str(summary)]
     if summary.failures_by_kind:
-        print("failed: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items()))
+        lines.append("failed: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items()))
     if summary.still_failed:
-        print(f"{summary.still_failed:,} of the failed were not tried again: neither image nor reason has changed")
+        lines.append(f"{summary.still_failed:,} still failed: the images have not changed (--retry-failed tries again)")
     if summary.verdict:
-        print(f"time: {summary.verdict}")
+        lines.append(f"time: {summary.verdict}")
     if summary.published:
-        print(f"published version {summary.version} of {config.output.rstrip('/')}/features")
+        lines.append(f"published version {summary.version} of {config.output.rstrip('/')}/features")
     else:
-        print("dry run: nothing was written" if config.dry_run else "nothing new: nothing was published")
+        lines.append("dry run: nothing was written" if config.dry_run else "nothing new: nothing was published")
+    print("\n".join(lines), file=sys.stderr if config.metrics_json == "-" else sys.stdout)
     return EXIT_PUBLISHED
 
 
@@ -155,4 +157,4 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

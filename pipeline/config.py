@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from transforms.errors import UserError
 
@@ -33,12 +33,17 @@ class Config:
     resize: Resize = "squash"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
+    cores_per_worker: int | None = None
     shard_size: int = 2048
     max_failure_rate: float = 0.1
+    max_removed_rate: float = 0.2
+    keep_removed: bool = False
+    retry_failed: bool = False
     max_image_bytes: int = 100 * MIB
     max_pixels: int = 100_000_000
     rebuild: bool = False
     dry_run: bool = False
+    metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
     beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
 
     def __post_init__(self) -> None:
@@ -48,15 +53,24 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
             raise UserError("inputs and beam_args are tuples of strings, not one string")
-        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size")
+        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
         for name in positive:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-        if not 0 <= self.max_failure_rate <= 1:
-            raise UserError(f"--max-failure-rate {self.max_failure_rate}: a share from 0 to 1")
+        for name in ("max_failure_rate", "max_removed_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")
+        if self.rebuild and self.keep_removed:
+            raise UserError("--rebuild replaces the whole table, and --keep-removed wants rows kept; give one of them")
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
+
+    @property
+    def plan_options(self) -> dict[str, Any]:
+        """The options that a plan depends on, besides the inputs and the recipe: another plan for others."""
+        names = ("rebuild", "keep_removed", "retry_failed", "max_removed_rate")
+        return {name: getattr(self, name) for name in names}
 
     def backbone_config(self) -> BackboneConfig:
         """The part that chooses the network."""

@@ -139,12 +139,24 @@ def _extract_options(parser: Parser) -> None:
     _compute_options(parser)
     _limit_options(parser)
     run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--cores-per-worker", type=int, metavar="N",
+        help="cores that each worker process computes with (default: all, shared among local processes)",
+    )  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
+    run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
+                     help="refuse to publish when more of the table's images than this share are no longer listed; "
+                     "1 allows all")  # fmt: skip
+    run.add_argument("--keep-removed", action="store_true", help="keep the rows of images that are no longer listed")
+    run.add_argument("--retry-failed", action="store_true",
+                     help="try all failed images again, those too whose failure lies in the image")  # fmt: skip
     run.add_argument("--rebuild", action="store_true",
                      help="do all images again and replace the table, in one commit")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
+    run.add_argument("--metrics-json", metavar="PATH_OR_-",
+                     help="add a line of JSON for each run, also a failed one, to this file; - is stdout")  # fmt: skip
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")})
 

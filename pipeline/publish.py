@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 
 import pyarrow as pa
 
+from pipeline.plan import read_stale
 from pipeline.runs import Run
 from pipeline.summary import Summary
 from pipeline.tables import Commit, Table
 from transforms.errors import Refused
-from transforms.extract import read_shard_table
 from transforms.recipe import recipe_id
 from transforms.records import ERRORS_SCHEMA, features_schema
 from transforms.storage import Storage
 from transforms.write import Part, Receipt, write_part
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOG = logging.getLogger(__name__)
 
 
 def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
@@ -34,15 +36,16 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
     seconds: Counter[str] = Counter()
     for receipt in receipts:
         seconds.update(receipt.seconds)
-    summary = Summary(
-        run_id=run.run_id,
-        listed=run.listed,
-        embedded=sum(receipt.rows for receipt in receipts),
-        unchanged=run.unchanged,
-        failed=run.still_failed + kinds.total(),
-        still_failed=run.still_failed,
-        ignored=run.ignored,
+    reused = sum(receipt.reused for receipt in receipts)
+    summary = replace(
+        run.counts,
+        todo=0,
+        embedded=sum(receipt.rows for receipt in receipts) - reused,
+        reused=reused,
+        failed=kinds.total(),
         failures_by_kind=dict(kinds.most_common()),
+        bytes_read=sum(receipt.bytes_read for receipt in receipts),
+        bytes_written=sum(receipt.part.size for receipt in receipts if receipt.part),
         seconds=dict(seconds),
     )
     off = [r.shard for r in receipts if r.rows + len(r.failures) != r.references]
@@ -54,59 +57,91 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
 
 def check_failure_rate(run: Run, summary: Summary, allowed: float) -> None:
     """Refuse a run in which too many of the images that were tried failed."""
-    failed = sum(summary.failures_by_kind.values())
-    if failed > allowed * run.references:
+    if summary.failed > allowed * run.references:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items())
         raise Refused(
-            f"{failed:,} of {run.references:,} images failed ({kinds}), more than --max-failure-rate {allowed:g} "
-            "allows; nothing was published. Mend the cause, or allow more, and run the same command again."
+            f"{summary.failed:,} of {run.references:,} images failed ({kinds}), more than --max-failure-rate "
+            f"{allowed:g} allows; nothing was published. Mend the cause, or allow more, and run the same command again."
         )
 
 
-def publish(run: Run, receipts: Sequence[Receipt], output: Storage, features: Table, errors: Table) -> int:
-    """Commit the run's parts to both tables; returns the new version of the features table.
+def forget_lost_parts(run: Run, output: Storage) -> list[Receipt]:
+    """The run's receipts; those whose part has gone since are deleted, so that their shards are done again."""
+    receipts = run.receipts(output)
+    sizes = _sizes_of_parts(output) if receipts else {}
+    for receipt in receipts:
+        if _is_lost(receipt.part, sizes):
+            _LOG.warning("the part of %s is not there any more; it is done again", receipt.shard)
+            run.forget(receipt, output)
+    return [receipt for receipt in receipts if not _is_lost(receipt.part, sizes)]
 
-    Rows that the run replaces (of changed images, of images that had failed) leave in the same commits.
-    Called again after a crash, it does what is missing.
+
+def publish(
+    run: Run, summary: Summary, receipts: Sequence[Receipt], output: Storage, tables: tuple[Table, Table]
+) -> int:
+    """Commit the run's parts to both tables, features and errors; returns the new version of the features table.
+
+    Stale rows leave in the same commits. Errors come first, even if they stay the same: of two runs at once only
+    one gets past that commit, so that the tables never hold one's features and the other's errors.
+    Called again after a crash, it does what is missing. Raises ``Refused`` when a table would not come to hold
+    as many rows as the counts say.
     """
+    features, errors = tables
     parts = [receipt.part for receipt in receipts if receipt.part]
     _check_parts(parts, output)
-    todo = pa.concat_tables([read_shard_table(output, f"{run.folder}/plan/{shard}.parquet") for shard in run.shards])
-    uris = todo["uri"].combine_chunks()
+    pending: list[tuple[Table, Commit]] = []
     if not errors.has_run(run.run_id):
-        _commit_errors(run, receipts, output, errors, uris)
-    if features.has_run(run.run_id):
-        return features.version or 0
-    new, old = _without(features, uris, run) if run.changed else ([], [])
-    schema = features_schema(dimension=1)  # any will do: Delta's own schema has lists without a length
-    return features.commit(Commit(run.run_id, schema, [*parts, *new], old, replace_all=run.rebuild))
+        rows = failure_rows(run, receipts, errors)
+        failures = [write_part(output, rows, "errors", f"part-{run.run_id}", run.recipe)] if rows.num_rows else []
+        commit = _commit(run, errors, ERRORS_SCHEMA, failures, output)
+        _check_rows(errors, commit, summary.still_failed + summary.failed + run.kept["errors"])
+        pending.append((errors, commit))
+    if not features.has_run(run.run_id):
+        schema = features_schema(dimension=1)  # any will do: Delta's own schema has lists without a length
+        commit = _commit(run, features, schema, parts, output)
+        _check_rows(features, commit, summary.unchanged + summary.embedded + summary.reused + run.kept["features"])
+        pending.append((features, commit))
+    for table, commit in pending:
+        table.commit(commit)
+    return features.version or 0
 
 
-def _without(table: Table, uris: pa.Array, run: Run) -> tuple[list[Part], list[str]]:
-    if run.rebuild:
-        return [], []
-    return table.rewrite_without(uris, run.run_id, run.recipe)
+def _commit(run: Run, table: Table, schema: pa.Schema, parts: Sequence[Part], output: Storage) -> Commit:
+    """What the run changes in a table. Writes the rewritten parts; nothing is visible yet."""
+    if run.rebuild or not run.stale[table.name]:
+        return Commit(run.run_id, schema, parts, replace_all=run.rebuild)
+    new, old = table.rewrite_without(read_stale(output, run.folder, table.name), run.run_id, run.recipe)
+    return Commit(run.run_id, schema, [*parts, *new], old)
+
+
+def _check_rows(table: Table, commit: Commit, expected: int) -> None:
+    """Refuse a commit after which the table would not hold the images that were counted."""
+    left = () if commit.replace_all else table.parts
+    stay = sum(part["num_records"] for part in left if part["path"] not in set(commit.remove))
+    rows = stay + sum(part.rows for part in commit.add)
+    if rows != expected:
+        raise Refused(
+            f"the {table.name} table would hold {rows:,} rows, and the counts say {expected:,}; nothing was published. "
+            "Was the output changed by hand? 'image-features verify' looks for what is wrong."
+        )
 
 
 def _check_parts(parts: Sequence[Part], output: Storage) -> None:
-    sizes = {entry.key.rsplit("/", 1)[-1]: entry.size for entry in output.list("features/")}
+    sizes = _sizes_of_parts(output)
     for part in parts:
-        if sizes.get(part.path) != part.size:
+        if _is_lost(part, sizes):
             raise Refused(
                 f"part features/{part.path} has {sizes.get(part.path, 'no')} bytes, and its receipt says "
-                f"{part.size}; nothing was published. Was the output changed by hand?"
+                f"{part.size}; nothing was published. Was the output changed by hand? Run the same command again."
             )
 
 
-def _commit_errors(run: Run, receipts: Sequence[Receipt], output: Storage, errors: Table, uris: pa.Array) -> None:
-    known = errors.read(["uri"])
-    replaced = bool(pa.compute.any(pa.compute.is_in(known["uri"], value_set=uris)).as_py()) and not run.rebuild
-    table = failure_rows(run, receipts, errors)
-    if not table.num_rows and not replaced and not run.rebuild and errors.version is not None:
-        return
-    parts = [write_part(output, table, "errors", f"part-{run.run_id}", run.recipe)] if table.num_rows else []
-    new, old = _without(errors, uris, run) if replaced else ([], [])
-    errors.commit(Commit(run.run_id, ERRORS_SCHEMA, [*parts, *new], old, replace_all=run.rebuild))
+def _sizes_of_parts(output: Storage) -> dict[str, int]:
+    return {entry.key.rsplit("/", 1)[-1]: entry.size for entry in output.list("features/")}
+
+
+def _is_lost(part: Part | None, sizes: dict[str, int]) -> bool:
+    return part is not None and sizes.get(part.path) != part.size
 
 
 def failure_rows(run: Run, receipts: Sequence[Receipt], errors: Table) -> pa.Table:

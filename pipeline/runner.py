@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from transforms.engines.base import available_cores
 from transforms.errors import Refused, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -45,6 +46,22 @@ def worker_count(beam_args: Sequence[str]) -> int:
     names = ("direct_num_workers", "max_num_workers", "num_workers", "parallelism")
     counts: list[int] = [options[name] for name in names if isinstance(options.get(name), int)]
     return max([1, *counts])
+
+
+def cores_per_worker(beam_args: Sequence[str]) -> int | None:
+    """The cores of each local worker process, so that several do not fight for them; None: all there are.
+
+    Processes of a cluster's runner are held to their share by their containers, or by ``--cores-per-worker``.
+    """
+    if not beam_args:
+        return None
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+
+    local = PipelineOptions(list(beam_args)).view_as(DirectOptions)
+    if local.direct_running_mode != "multi_processing":
+        return None
+    processes = local.direct_num_workers or available_cores()  # 0 means one a core
+    return max(1, available_cores() // processes)
 
 
 @contextmanager

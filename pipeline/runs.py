@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Literal
 
 from pipeline.summary import Summary
@@ -14,7 +16,8 @@ from transforms.recipe import Recipe
 from transforms.storage import Storage
 from transforms.write import Receipt, decode_receipt
 
-State = Literal["planned", "published", "refused", "superseded"]
+State = Literal["planned", "published", "unchanged", "refused", "superseded"]
+_READS = 16  # receipts read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +29,35 @@ class Run:
     inputs: tuple[str, ...]
     recipe: Recipe
     state: State = "planned"
-    rebuild: bool = False
-    listed: int = 0
-    references: int = 0  # images to do, over all shards
-    unchanged: int = 0
-    still_failed: int = 0
-    ignored: int = 0
-    changed: int = 0
+    policy: Mapping[str, Any] = field(default_factory=dict)  # the options that the plan depends on
+    covers: tuple[str, ...] = ()  # the inputs that the tables' rows come from, once it is published
+    plan: Summary | None = None  # the counts of the plan
     shards: tuple[str, ...] = ()
     versions: Mapping[str, int | None] = field(default_factory=dict)  # of the tables that the plan was made from
+    stale: Mapping[str, int] = field(default_factory=dict)  # by table: rows that leave it, named in stale/
+    kept: Mapping[str, int] = field(default_factory=dict)  # by table: rows that stay though nothing lists them
+    reuse: bool = False  # the plan has an index of the vectors that there are
     summary: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> str:
         """Its folder in the output."""
         return f"runs/{self.run_id}"
+
+    @property
+    def rebuild(self) -> bool:
+        """Whether it replaces the whole tables."""
+        return bool(self.policy.get("rebuild"))
+
+    @property
+    def counts(self) -> Summary:
+        """What the plan counted; nothing for a run without a plan."""
+        return self.plan or Summary(self.run_id)
+
+    @property
+    def references(self) -> int:
+        """Images to do, over all shards."""
+        return self.counts.todo
 
     def save(self, output: Storage) -> Run:
         """Write the note."""
@@ -54,7 +71,8 @@ class Run:
     def receipts(self, output: Storage) -> list[Receipt]:
         """All receipts so far, by shard."""
         found = sorted(entry.key for entry in output.list(f"{self.folder}/receipts/"))
-        return [decode_receipt(output.read(key)) for key in found]
+        with ThreadPoolExecutor(_READS) as pool:
+            return list(pool.map(lambda key: decode_receipt(output.read(key)), found))
 
     def forget(self, receipt: Receipt, output: Storage) -> None:
         """Have a shard done again."""
@@ -62,25 +80,33 @@ class Run:
 
 
 def new_run_id() -> str:
-    """Sorts by time: ``20261124T221943Z-1f9c``."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    """Sorts by time: ``20261124T221943.127Z-1f9c``."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
 
 
 def load_runs(output: Storage, most: int) -> list[Run]:
     """The newest runs that got as far as a plan, newest first."""
-    runs: list[Run] = []
+    return list(islice(_newest_first(output), most))
+
+
+def last_good_run(output: Storage) -> Run | None:
+    """The newest run whose listing the tables stand for: it published, or found nothing to change."""
+    return next((run for run in _newest_first(output) if run.state in ("published", "unchanged")), None)
+
+
+def _newest_first(output: Storage) -> Iterator[Run]:
     for run_id in sorted(output.folders("runs/"), reverse=True):
-        if len(runs) == most:
-            break
         key = f"runs/{run_id}/run.json"
         if output.exists(key):
-            runs.append(_decode(output.read(key)))
-    return runs
+            yield _decode(output.read(key))
 
 
 def _decode(data: bytes) -> Run:
     fields = json.loads(data)
-    return Run(**{**fields, "inputs": tuple(fields["inputs"]), "shards": tuple(fields["shards"])})
+    plan = Summary(**fields["plan"]) if fields["plan"] else None
+    lists = {name: tuple(fields[name]) for name in ("inputs", "covers", "shards")}
+    return Run(**{**fields, **lists, "plan": plan})
 
 
 def unfinished_run(output: Storage) -> Run | None:

@@ -57,12 +57,12 @@ def _name(uri: str) -> str:
 
 def _how_to_read(features: Table, output: str) -> list[str]:
     place = f"{output.rstrip('/')}/features"
-    files = f'deltalake.DeltaTable("{place}").file_uris()'
+    files = f"deltalake.DeltaTable({place!r}).file_uris()"
     return [
         f"the table lies in {features.url}; read it with (a glob would also take parts that are not published)",
-        f"  pyarrow  pyarrow.dataset.dataset({files}).to_table()",
-        f'  pandas   deltalake.DeltaTable("{place}").to_pandas()',
-        f"  DuckDB   duckdb.read_parquet({files}).select('uri, label, score')",
+        f"  pyarrow  import deltalake, pyarrow.dataset as ds; ds.dataset({files}).to_table()",
+        f"  pandas   import deltalake; deltalake.DeltaTable({place!r}).to_pandas()",
+        f"  DuckDB   import deltalake, duckdb; duckdb.read_parquet({files}).select('uri, label, score')",
     ]
 
 
@@ -76,7 +76,7 @@ def _failures(errors: Table) -> str:
 def _run_line(run: Run) -> str:
     counts = "not finished: the same command takes it up" if run.state == "planned" else ""
     if run.summary:
-        names = ("listed", "embedded", "unchanged", "failed")
+        names = ("listed", "embedded", "reused", "unchanged", "failed", "removed")
         counts = ", ".join(f"{name} {run.summary[name]:,}" for name in names)
     return f"{run.run_id}  {run.state:<10} {counts}"
 

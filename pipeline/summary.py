@@ -8,29 +8,53 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """``listed = embedded + unchanged + failed``, checked before anything is published."""
+    """What a run found, and what became of it; checked before anything is published.
+
+    ``listed = new + changed + unchanged + retried + still_failed``, the five classes of the plan, and
+    ``new + changed + retried = embedded + reused + failed``, the three ends that an image can come to.
+    """
 
     run_id: str
-    listed: int = 0
-    embedded: int = 0
-    unchanged: int = 0
-    failed: int = 0  # images without a vector, those that failed in an earlier run and were not tried again included
-    still_failed: int = 0  # of the failed: not tried again, for neither the image nor the reason can have changed
+    listed: int = 0  # distinct images of the inputs
+    new: int = 0
+    changed: int = 0  # another etag or size than in the tables
+    unchanged: int = 0  # have a vector of this version
+    retried: int = 0  # failed in an earlier run and were tried again
+    still_failed: int = 0  # failed in an earlier run and were not: the image has not changed, and is the reason
+    removed: int = 0  # images whose rows left the tables, for nothing lists them any more
+    kept: int = 0  # images that nothing lists, and whose rows stay (--keep-removed)
+    embedded: int = 0  # vectors computed
+    reused: int = 0  # vectors taken from another image of the same bytes
+    failed: int = 0  # of the images tried: no vector, a row in the errors table
     ignored: int = 0  # files of a folder that are no images by their name; not listed
-    todo: int = 0  # of a dry run: images that a run would do
+    todo: int = 0  # before the work is done, or in a dry run: images to do
     published: bool = False
     failures_by_kind: Mapping[str, int] = field(default_factory=dict)
+    bytes_read: int = 0  # of images
+    bytes_written: int = 0  # of parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # of the workers' time, by stage
     version: int | None = None  # of the features table that readers see now
 
     @property
+    def tried(self) -> int:
+        """Images that the run had to do."""
+        return self.new + self.changed + self.retried
+
+    @property
     def balanced(self) -> bool:
         """Whether no image was lost and none counted twice."""
-        return self.listed == self.embedded + self.unchanged + self.failed + self.todo
+        classes = self.tried + self.unchanged + self.still_failed
+        return self.listed == classes and self.tried == self.embedded + self.reused + self.failed + self.todo
 
     def __str__(self) -> str:
-        counts = f"embedded {self.embedded:,} + unchanged {self.unchanged:,} + failed {self.failed:,}"
-        return f"listed {self.listed:,} = {counts}" + (f" + to do {self.todo:,}" if self.todo else "")
+        plus = [f"new {self.new:,}", f"changed {self.changed:,}", f"unchanged {self.unchanged:,}"]
+        plus.append(f"retried {self.retried:,}")
+        if self.still_failed:
+            plus.append(f"still failed {self.still_failed:,}")
+        gone = f"removed {self.removed:,}" + (f", kept {self.kept:,}" if self.kept else "")
+        ends = f"embedded {self.embedded:,}, reused {self.reused:,}, failed {self.failed:,}"
+        left = f", to do {self.todo:,}" if self.todo else ""
+        return f"listed {self.listed:,} = {' + '.join(plus)}; {gone}; {ends}{left}"
 
     @property
     def verdict(self) -> str:
@@ -39,5 +63,5 @@ class Summary:
         if not total:
             return ""
         ranked = sorted(self.seconds.items(), key=lambda item: -item[1])
-        bound = {"embed": "model", "read": "read", "decode": "decode", "write": "write"}[ranked[0][0]]
+        bound = "model" if ranked[0][0] == "embed" else ranked[0][0]
         return ", ".join(f"{stage} {100 * s / total:.0f} %" for stage, s in ranked) + f": {bound}-bound"

@@ -111,6 +111,13 @@ def test_a_gray_profile_is_converted(name: str) -> None:
     assert np.abs(plain - expected).mean() > 20
 
 
+def test_a_gray_profile_is_converted_under_alpha_too() -> None:
+    gray = PHOTO.convert("LA")
+    icc = profile(None, 1.25)
+    opaque = decode(encode(PHOTO.convert("L"), "PNG", icc_profile=icc), POLICY).pixels
+    assert (decode(encode(gray, "PNG", icc_profile=icc), POLICY).pixels == opaque).all()
+
+
 @pytest.mark.parametrize("name", ["PNG", "JPEG"])
 def test_an_srgb_profile_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from transforms.decode import DecodePolicy, decode
 from transforms.errors import FailureKind, ImageError
+from transforms.exif import exif_orientation
 
 POLICY = DecodePolicy()
 SAMPLES = Path(skimage.__file__).parent / "data"
@@ -184,10 +185,12 @@ def test_a_compressed_chunk_bomb_is_a_failure(name: bytes, where: str) -> None:
     assert failure(png(8, 8, bomb + picture if where == "before" else picture + bomb)).kind is FailureKind.CORRUPT
 
 
-def test_an_exif_block_of_endless_values_costs_nothing() -> None:
-    entry = struct.pack(">HHII", 0x0112, 3, 2**31, 8)  # the orientation, two thousand million times
-    block = b"MM\0*" + struct.pack(">IH", 8, 65535) + entry * 65535
+@pytest.mark.parametrize("values", [2**31, 2**21])
+def test_an_exif_block_of_endless_values_costs_nothing(values: int) -> None:
+    entry = struct.pack(">HHII", 0x0112, 3, values, 10 + 12 * 65535)  # the orientation, millions of times over
+    block = b"MM\0*" + struct.pack(">IH", 8, 65535) + entry * 65535 + b"\0\x06" * 2**21
     picture = chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
+    assert exif_orientation(block) == 1
     assert decode(png(8, 8, chunk(b"eXIf", block) + picture), POLICY).pixels.shape == (8, 8, 3)
 
 
@@ -196,6 +199,10 @@ def test_a_gif_whose_frame_outgrows_its_screen() -> None:
     frame = data.index(b"\x2c\0\0\0\0")
     data[frame + 5 : frame + 9] = struct.pack("<HH", 65535, 65535)  # the screen stays 180x120
     assert failure(bytes(data)).kind is FailureKind.TOO_MANY_PIXELS
+
+
+def test_a_bigtiff_that_points_behind_all_memory() -> None:
+    assert failure(b"II+\0\x08\0\0\0" + b"\xff" * 8 + bytes(100)).kind is FailureKind.TRUNCATED
 
 
 def test_tiffs_that_pillow_would_misread() -> None:

@@ -80,7 +80,7 @@ def test_a_smaller_batch_gives_the_same_vectors(model, images):
     from transforms.engines.base import read_exported
     from transforms.engines.openvino_engine import OpenVinoEngine
 
-    engine = OpenVinoEngine(read_exported(model), "float32")
+    engine = OpenVinoEngine(read_exported(model), "float32", 1)
     before = engine.run(images[:10]).features
     engine.batch_size = 4
     np.testing.assert_allclose(engine.run(images[:10]).features, before, atol=1e-5)

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from transforms.plan import compare, distinct, shard_bounds
+from transforms.plan import PlanPolicy, compare, distinct, shard_bounds
 from transforms.records import REFERENCE_SCHEMA
 
 
@@ -48,6 +48,50 @@ def test_each_image_falls_in_exactly_one_class():
     counts = (changes.new, changes.changed, changes.retried, changes.unchanged, changes.still_failed)
     assert counts == (1, 3, 1, 2, 1)
     assert changes.listed == 8
+
+
+FEATURES = [("same", "1", 1, ""), ("other", "1", 1, ""), ("gone", "1", 1, ""), ("broke", "1", 1, "")]
+ERRORS = [("corrupt", "1", 1, "corrupt"), ("late", "1", 1, "io_error"), ("gone-too", "1", 1, "empty"),
+          ("broke", "2", 2, "corrupt"), ("same", "9", 9, "io_error")]  # fmt: skip
+LISTED = [
+    ("same", "1", 1),
+    ("other", "2", 1),
+    ("corrupt", "1", 1),
+    ("late", "1", 1),
+    ("broke", "2", 2),
+    ("new", "1", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "features", "errors", "kept", "todo"),
+    [
+        (PlanPolicy(), "broke gone other", "gone-too late same", (0, 0), "late new other"),
+        (PlanPolicy(keep_removed=True), "broke other", "late same", (1, 1), "late new other"),
+        (PlanPolicy(retry_failed=True), "broke gone other", "broke corrupt gone-too late same", (0, 0),
+         "broke corrupt late new other"),
+        (PlanPolicy(rebuild=True), "broke gone other same", "broke corrupt gone-too late same", (0, 0),
+         "broke corrupt late new other same"),
+    ],
+)  # fmt: skip
+def test_every_row_that_is_not_of_an_image_as_it_is_leaves(policy, features, errors, kept, todo):
+    """Also those of a run that was killed between its two commits: ``broke`` and ``same`` are in both tables."""
+    changes = compare(listing(*LISTED), known(*FEATURES), known(*ERRORS), policy)
+    assert sorted(changes.features.uris.to_pylist()) == features.split()
+    assert sorted(changes.errors.uris.to_pylist()) == errors.split()
+    assert (changes.features.kept, changes.errors.kept) == kept
+    assert changes.todo["uri"].to_pylist() == todo.split()
+    assert (changes.listed, changes.gone, changes.known) == (6, 2, 9)
+
+
+def test_what_is_known_already_is_nothing_to_do():
+    features, errors = known(("a", "1", 1, ""), ("b", "1", 1, "")), known(("c", "1", 1, "corrupt"))
+    assert compare(listing(("a", "1", 1), ("b", "1", 1), ("c", "1", 1)), features, errors).nothing_to_do
+    assert not compare(listing(("a", "1", 1), ("c", "1", 1)), features, errors).nothing_to_do
+    assert not compare(listing(("a", "1", 1), ("b", "1", 1)), features, errors).nothing_to_do
+    gone = compare(listing(("a", "1", 1)), features, errors, PlanPolicy(keep_removed=True))
+    assert gone.nothing_to_do
+    assert gone.gone == 2
 
 
 def test_an_image_listed_by_two_patterns_counts_once():

@@ -81,3 +81,17 @@ def test_the_statistics_in_the_log_are_those_of_the_files(output, files):
         assert action["size_bytes"] == (output / "features" / action["path"]).stat().st_size
     filtered = table.to_pyarrow_dataset().to_table(filter=ds.field("uri") == uris[0])
     assert filtered.num_rows == 1
+
+
+def test_a_filter_on_any_column_finds_its_rows_in_the_table(output, tmp_path, run, photos):
+    """Columns without bounds in Delta's log included; for deltalake they would be null, and a filter find nothing."""
+    rows = DeltaTable(output / "features").to_pyarrow_table()
+    for column in ("uri", "etag", "size", "content_sha256", "format", "width", "label", "score", "run_id", "modified"):
+        value = rows[column][0]
+        wanted = sum(other == value for other in rows[column])
+        found = DeltaTable(output / "features").to_pyarrow_dataset().to_table(filter=ds.field(column) == value)
+        assert found.num_rows == wanted, column
+    run(make_folder(tmp_path / "images", photos, "coffee"))
+    run(tmp_path / "images", rebuild=True)
+    coffee = DeltaTable(tmp_path / "out/features").to_pyarrow_dataset().to_table(filter=ds.field("label") == "espresso")
+    assert coffee.num_rows == 1

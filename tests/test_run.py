@@ -73,8 +73,13 @@ def test_a_second_run_embeds_nothing_and_publishes_nothing(folder, run, tmp_path
     (folder / "broken.jpg").write_bytes(b"not an image")
     first = run(folder, max_failure_rate=0.5)
     second = run(folder, max_failure_rate=0.5)
-    assert str(first) == "listed 7 = embedded 6 + unchanged 0 + failed 1"
-    assert str(second) == "listed 7 = embedded 0 + unchanged 6 + failed 1"
+    assert str(first) == (
+        "listed 7 = new 7 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, failed 1"
+    )
+    assert str(second) == (
+        "listed 7 = new 0 + changed 0 + unchanged 6 + retried 0 + still failed 1; removed 0; "
+        "embedded 0, reused 0, failed 0"
+    )
     assert second.still_failed == 1
     assert not second.published
     assert DeltaTable(tmp_path / "out/features").version() == 0
@@ -88,7 +93,9 @@ def test_new_changed_and_mended_images_are_done_and_only_they(folder, run, tmp_p
     Image.open(photos / "coffee.png").convert("RGB").save(folder / "chelsea.jpg")
     Image.open(photos / "camera.png").convert("RGB").save(folder / "broken.jpg")
     summary = run(folder, max_failure_rate=0.5)
-    assert str(summary) == "listed 8 = embedded 3 + unchanged 5 + failed 0"
+    assert str(summary) == (
+        "listed 8 = new 1 + changed 2 + unchanged 5 + retried 0; removed 0; embedded 3, reused 0, failed 0"
+    )
     found = labels(tmp_path / "out")
     assert (found["chelsea"], found["broken"]) == ("espresso", "tripod")
     after = read_features(tmp_path / "out")
@@ -104,7 +111,9 @@ def test_an_image_that_breaks_leaves_the_features(folder, run, tmp_path):
     run(folder)
     (folder / "chelsea.jpg").write_bytes((folder / "chelsea.jpg").read_bytes()[:2000])
     summary = run(folder, max_failure_rate=1)
-    assert str(summary) == "listed 6 = embedded 0 + unchanged 5 + failed 1"
+    assert str(summary) == (
+        "listed 6 = new 0 + changed 1 + unchanged 5 + retried 0; removed 0; embedded 0, reused 0, failed 1"
+    )
     assert "chelsea" not in labels(tmp_path / "out")
     assert read_errors(tmp_path / "out")[0]["kind"] == "truncated"
 

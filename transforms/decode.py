@@ -44,7 +44,7 @@ _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 25
 class DecodePolicy:
     """The limits, checked before anything is decoded.
 
-    A picture of ``max_pixels`` takes at most 8 bytes per pixel while it is decoded, 0.8 GB by default.
+    Decoding takes at its peak 3 to 10 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for ``max_pixels``.
     """
 
     max_bytes: int = 100_000_000  # what a worker may hold of one file; a JPEG of 100 megapixels has 20 to 60 MB

@@ -19,37 +19,68 @@ _TRANSIENT = [kind.word for kind in FailureKind if kind.transient]
 
 
 @dataclass(frozen=True, slots=True)
+class PlanPolicy:
+    """What a run does with images that a first look leaves alone."""
+
+    rebuild: bool = False  # do every image; the tables count as empty
+    retry_failed: bool = False  # try those too that failed for a reason that lies in the image
+    keep_removed: bool = False  # rows of images that are no longer listed stay
+
+
+_USUAL = PlanPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The rows of one table that the run takes out, and those that it leaves though nothing lists them."""
+
+    uris: pa.Array  # string: of changed, tried again, mended and removed images
+    kept: int  # rows of images that are no longer listed and stay
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
-    """The listing against the tables. ``listed`` is the sum of the counts."""
+    """The listing against the tables. ``listed`` is the sum of the counts of its five classes."""
 
     todo: pa.Table  # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images
     new: int
     changed: int
-    retried: int  # failed before, for a reason that may have passed
+    retried: int  # failed before, for a reason that may have passed, or because they were asked for
     unchanged: int  # have a vector of these very bytes
     still_failed: int  # failed before for a reason that lies in the image, which has not changed
+    gone: int  # images of the tables that are no longer listed
+    known: int  # images of the tables
+    features: Stale
+    errors: Stale
 
     @property
     def listed(self) -> int:
         """Distinct images that the sources list."""
         return self.new + self.changed + self.retried + self.unchanged + self.still_failed
 
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the tables are already what the run would make of them."""
+        return not (self.todo.num_rows or len(self.features.uris) or len(self.errors.uris))
 
-def compare(listed: pa.Table, features: pa.Table, errors: pa.Table) -> Changes:
+
+def compare(listed: pa.Table, features: pa.Table, errors: pa.Table, policy: PlanPolicy = _USUAL) -> Changes:
     """Compare a listing (REFERENCE_SCHEMA) with the tables' columns ``uri, etag, size`` (errors: ``kind`` too).
 
     An image is the same when both its etag and its size are. Listed twice, by two patterns, it counts once.
+    After the run the features table is to hold the unchanged images and those that got a vector, the errors
+    table those that failed still and those that failed now, and nothing else: whatever else they hold is stale.
     """
     listed = distinct(listed)
-    in_features, same_features = _match(listed, features)
-    in_errors, same_errors = _match(listed, errors)
-    transient = pc.is_in(errors["kind"], pa.array(_TRANSIENT)) if errors.num_rows else pa.array([], pa.bool_())
-    may_have_passed = _lookup(listed, errors, transient)
-    unchanged = in_features & same_features
-    still_failed = ~unchanged & in_errors & same_errors & ~may_have_passed
-    retried = ~unchanged & in_errors & same_errors & may_have_passed
-    changed = ~unchanged & ~still_failed & ~retried & (in_features | in_errors)
+    in_features, in_errors = _Match(listed, features), _Match(listed, errors)
+    again = _again(errors, policy.retry_failed)
+    unchanged = in_features.same & (not policy.rebuild)
+    failed_before = ~unchanged & in_errors.same & (not policy.rebuild)
+    retried = failed_before & in_errors.look_up(again)
+    still_failed = failed_before & ~retried
     todo = ~unchanged & ~still_failed
+    changed = todo & ~retried & (in_features.known | in_errors.known) & (not policy.rebuild)
+    gone = pa.concat_arrays([in_features.gone_uris(), in_errors.gone_uris()])
     return Changes(
         todo=listed.filter(pa.array(todo)),
         new=int((todo & ~changed & ~retried).sum()),
@@ -57,7 +88,53 @@ def compare(listed: pa.Table, features: pa.Table, errors: pa.Table) -> Changes:
         retried=int(retried.sum()),
         unchanged=int(unchanged.sum()),
         still_failed=int(still_failed.sum()),
+        gone=len(pc.unique(gone)),
+        known=features.num_rows + errors.num_rows,
+        features=in_features.stale(unchanged, policy.keep_removed),
+        errors=in_errors.stale(still_failed, policy.keep_removed),
     )
+
+
+def _again(errors: pa.Table, all_of_them: bool) -> np.ndarray:
+    """Per row of the errors table: is its image tried again though it has not changed? Bool [rows]."""
+    if all_of_them:
+        return np.ones(errors.num_rows, bool)
+    return _booleans(pc.is_in(errors["kind"], pa.array(_TRANSIENT, pa.string())))
+
+
+class _Match:
+    """A listing of N images against a table of M rows, both with distinct uris."""
+
+    def __init__(self, listed: pa.Table, table: pa.Table) -> None:
+        self._uris = table["uri"].combine_chunks()
+        position = pc.index_in(listed["uri"].combine_chunks(), value_set=self._uris)
+        same = pc.and_(
+            pc.equal(listed["etag"].combine_chunks(), table["etag"].combine_chunks().take(position)),
+            pc.equal(listed["size"].combine_chunks(), table["size"].combine_chunks().take(position)),
+        )
+        self.known = _booleans(pc.is_valid(position))  # bool [N]: the table has a row of this name
+        self.same = _booleans(pc.fill_null(same, False))  # bool [N]: and of this very version
+        self._rows = position.drop_null().to_numpy()  # int [known]: which one
+        self._gone = np.ones(len(self._uris), bool)
+        self._gone[self._rows] = False
+
+    def look_up(self, values: np.ndarray) -> np.ndarray:
+        """Bool [M] → bool [N]: the value of each listed image's row, False where it has none."""
+        result = np.zeros(len(self.known), bool)
+        result[self.known] = values[self._rows]
+        return result
+
+    def gone_uris(self) -> pa.Array:
+        """The uris of the rows whose image is no longer listed."""
+        return self._uris.filter(pa.array(self._gone))
+
+    def stale(self, current: np.ndarray, keep_gone: bool) -> Stale:
+        """All rows but those of the images ``current`` (bool [N]), and with ``keep_gone`` of the gone ones."""
+        stale = np.ones(len(self._uris), bool)
+        stale[self._rows[current[self.known]]] = False
+        if keep_gone:
+            stale &= ~self._gone
+        return Stale(self._uris.filter(pa.array(stale)), int((self._gone & ~stale).sum()))
 
 
 def distinct(listed: pa.Table) -> pa.Table:
@@ -70,27 +147,6 @@ def distinct(listed: pa.Table) -> pa.Table:
     repeats = pc.equal(table["uri"].slice(1), table["uri"].slice(0, table.num_rows - 1))
     keep = np.concatenate([[True], ~_booleans(repeats)])
     return table.filter(pa.array(keep))
-
-
-def _match(listed: pa.Table, known: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Per listed image: is its uri known, and are etag and size the known ones? Two bool [N]."""
-    if not known.num_rows:
-        nothing = np.zeros(listed.num_rows, bool)
-        return nothing, nothing.copy()
-    position = pc.index_in(listed["uri"], value_set=known["uri"].combine_chunks())
-    same = pc.and_(
-        pc.equal(listed["etag"], known["etag"].take(position)),
-        pc.equal(listed["size"], known["size"].take(position)),
-    )
-    return _booleans(pc.is_valid(position)), _booleans(pc.fill_null(same, False))
-
-
-def _lookup(listed: pa.Table, known: pa.Table, values: pa.Array) -> np.ndarray:
-    """Per listed image, the bool of its known row; False where there is none."""
-    if not known.num_rows:
-        return np.zeros(listed.num_rows, bool)
-    position = pc.index_in(listed["uri"], value_set=known["uri"].combine_chunks())
-    return _booleans(pc.fill_null(values.take(position), False))
 
 
 def _booleans(values: pa.Array | pa.ChunkedArray) -> np.ndarray:

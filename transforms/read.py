@@ -69,7 +69,7 @@ def read_images(
     policy = policy or ReadPolicy()
     groups = deque(_group(references, policy))
     reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
-    ahead = 2 * policy.concurrency  # twice as many: the others go on when the first is slow
+    ahead = 16 * policy.concurrency  # so that a store 50 ms away fills the next chunk while this one is computed
     in_flight = 0
     pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix="read")
     try:

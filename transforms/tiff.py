@@ -20,23 +20,29 @@ def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, .
         struct.error: The directory, or a value, lies behind the end; or this is no TIFF structure.
     """
     order = ">" if data[:2] == b"MM" else "<"
-    (version,) = struct.unpack_from(order + "H", data, 2)
+    (version,) = _unpack(order + "H", data, 2)
     if data[:2] not in (b"II", b"MM") or version not in (42, 43):
         raise struct.error("no TIFF structure")
     start, number, word = (8, "Q", "Q") if version == 43 else (4, "H", "I")
-    (directory,) = struct.unpack_from(order + word, data, start)
-    (count,) = struct.unpack_from(order + number, data, directory)
+    (directory,) = _unpack(order + word, data, start)
+    (count,) = _unpack(order + number, data, directory)
     first, size = directory + struct.calcsize(number), struct.calcsize("<HH" + word * 2)
     found: dict[int, tuple[int, ...]] = {}
     for entry in range(first, first + size * min(count, _MAX_ENTRIES), size):
-        tag, kind, length = struct.unpack_from(order + "HH" + word, data, entry)
+        tag, kind, length = _unpack(order + "HH" + word, data, entry)
         if tag in wanted and tag not in found and kind in _INTEGERS and length <= _MAX_VALUES:
             layout = f"{order}{length}{_INTEGERS[kind]}"
             value = entry + 4 + struct.calcsize(word)
             if struct.calcsize(layout) > struct.calcsize(word):  # too long for the entry: this is an offset
-                (value,) = struct.unpack_from(order + word, data, value)
-            found[tag] = struct.unpack_from(layout, data, value)
+                (value,) = _unpack(order + word, data, value)
+            found[tag] = _unpack(layout, data, value)
     return found
+
+
+def _unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
+    if at > len(data):  # struct would raise OverflowError from 2⁶³ up
+        raise struct.error("behind the end")
+    return struct.unpack_from(layout, data, at)
 
 
 def tiff_stops_early(data: bytes) -> bool:

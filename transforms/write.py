@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from transforms.recipe import Recipe, canonical_json
 from transforms.storage import Storage
 
+BOUNDED = ("uri", "recipe", "run_id")  # the columns whose least and greatest value Delta's log has
 RECIPE_KEY = b"image-features.recipe"  # in each part's Parquet metadata: the file explains itself
 
 
@@ -49,7 +50,8 @@ class Receipt:
     part: Part | None  # None when no image of the shard has a vector
     failures: tuple[FailureRow, ...]
     bytes_read: int
-    seconds: dict[str, float]  # per stage: read, decode, embed, write
+    seconds: dict[str, float]  # per stage: read, decode, embed, reuse, write
+    reused: int = 0  # of the part's rows: their vectors were there already
 
     @property
     def rows(self) -> int:
@@ -67,7 +69,7 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
     encoded = encode_parquet(table, recipe)
     path = f"{name}-{digest(encoded)}.parquet"
     storage.write(f"{folder}/{path}".lstrip("/"), encoded)
-    bounds = {column: table[column] for column in ("uri", "recipe", "run_id")}
+    bounds = {column: table[column] for column in BOUNDED}
     return Part(
         path=path,
         size=len(encoded),

@@ -10,7 +10,16 @@ from typing import Literal
 
 import numpy as np
 
-from transforms.engines.base import PRECISIONS, Engine, ExportedModel, Outputs, Precision, has_gpu, read_exported
+from transforms.engines.base import (
+    PRECISIONS,
+    Engine,
+    ExportedModel,
+    Outputs,
+    Precision,
+    available_cores,
+    has_gpu,
+    read_exported,
+)
 from transforms.errors import UserError
 
 __all__ = ["PRECISIONS", "Engine", "EngineConfig", "EngineName", "ExportedModel", "Outputs", "Precision"]
@@ -30,6 +39,7 @@ class EngineConfig:
     model: str  # the exported folder, on this machine
     engine: EngineName = "auto"
     precision: Precision = "float32"
+    cores: int | None = None  # to compute with; None: all that this process may use
 
 
 def choose_engine(engine: EngineName) -> EngineName:
@@ -67,13 +77,14 @@ def unload_engines() -> None:
 
 def _open(config: EngineConfig) -> Engine:
     model = read_exported(Path(config.model))
+    cores = config.cores or available_cores()
     if choose_engine(config.engine) == "openvino":
         from transforms.engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(model, config.precision)
+        return OpenVinoEngine(model, config.precision, cores)
     from transforms.engines.tensorflow_engine import TensorFlowEngine
 
-    return TensorFlowEngine(model, config.precision)
+    return TensorFlowEngine(model, config.precision, cores)
 
 
 def check_golden(engine: Engine, config: EngineConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transforms.engines.base import ExportedModel, Outputs, Pixels, Precision, available_cores, pad_batch
+from transforms.engines.base import ExportedModel, Outputs, Pixels, Precision, pad_batch
 
 _BATCH = 16
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -16,7 +16,7 @@ _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 class OpenVinoEngine:
     """One compiled network with a fixed batch shape; its streams share the batches of a call."""
 
-    def __init__(self, model: ExportedModel, precision: Precision) -> None:
+    def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
         import openvino as ov
 
         self.model = model
@@ -26,7 +26,7 @@ class OpenVinoEngine:
         self._core = ov.Core()
         self._settings = {
             "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_NUM_THREADS": available_cores(),
+            "INFERENCE_NUM_THREADS": cores,
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
         }
         self._queue = self._compile()

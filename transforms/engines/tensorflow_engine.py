@@ -26,8 +26,8 @@ _REWRITES = {  # grappler's automatic mixed precision, by device and precision
 class TensorFlowEngine:
     """Runs the frozen graph as one function of a fixed batch shape."""
 
-    def __init__(self, model: ExportedModel, precision: Precision) -> None:
-        tf = import_tensorflow()
+    def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
+        tf = import_tensorflow(cores)
         self.model = model
         gpu = bool(tf.config.list_physical_devices("GPU"))
         self.batch_size = _GPU_BATCH if gpu else _CPU_BATCH
@@ -62,8 +62,11 @@ class TensorFlowEngine:
         return outputs[0], outputs[1], outputs[2]
 
 
-def import_tensorflow() -> Any:
-    """Import TensorFlow quietly, with as many threads as cores and GPU memory taken as needed."""
+def import_tensorflow(cores: int | None = None) -> Any:
+    """Import TensorFlow quietly, with as many threads as cores and GPU memory taken as needed.
+
+    Its threads are set once a process: by whoever imports it first.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes are no news
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if "tensorflow" in sys.modules:
@@ -71,7 +74,7 @@ def import_tensorflow() -> Any:
     with _without_stderr() if not has_gpu() else nullcontext():
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(available_cores())
+        tf.config.threading.set_intra_op_parallelism_threads(cores or available_cores())
         tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.list_physical_devices("GPU")
     return tf

@@ -1,0 +1,202 @@
+"""What is measured, each as a function of a folder of images: the machine's bounds, and our own job.
+
+A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up left out.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline import Config
+
+if TYPE_CHECKING:
+    from transforms.engines.base import Pixels
+    from transforms.errors import ImageError
+    from transforms.records import ImageReference
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What to measure: ``kind`` is a name of ``KINDS`` or ``benchmarks.peers.PEERS``."""
+
+    kind: str
+    folder: str
+    count: int = 256  # images of the large run
+    backbone: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    engine: str = "openvino"
+    precision: str = "float32"
+
+    def files(self, count: int) -> list[Path]:
+        """The first ``count`` images of the folder."""
+        return sorted(Path(self.folder).glob("*.jpg"))[:count]
+
+    def config(self, source: str, output: Path) -> Config:
+        """The run that does this."""
+        return Config(
+            inputs=(source,),
+            output=str(output),
+            backbone=self.backbone,
+            weights=self.weights,
+            engine=self.engine,  # type: ignore[arg-type]
+            precision=self.precision,  # type: ignore[arg-type]
+        )
+
+
+def steady(run: Callable[[int], None], small: int, large: int) -> float:
+    """Images per second of ``run(count)`` without what it costs to start: the difference of two runs."""
+    run(small)  # what is loaded and compiled once
+    seconds = {}
+    for count in (small, large):
+        start = time.perf_counter()
+        run(count)
+        seconds[count] = time.perf_counter() - start
+    return (large - small) / (seconds[large] - seconds[small])
+
+
+def ours(case: Case) -> float:
+    """``pipeline.extract``: from files to the committed table, start-up left out."""
+    from pipeline import extract
+
+    def run(count: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            names = Path(folder, "names")
+            names.write_text("\n".join(map(str, case.files(count))), encoding="utf-8")
+            summary = extract(case.config(f"list:{names}", Path(folder, "out")))
+            if summary.embedded != count:
+                raise RuntimeError(f"embedded {summary.embedded} of {count}")
+
+    return steady(run, case.count // 4, case.count)
+
+
+def from_disk(case: Case) -> float:
+    """A whole folder, listed and read from disk, the network loaded before."""
+    return _whole(case, case.folder)
+
+
+def from_store(case: Case) -> float:
+    """The same from the store that the environment points to."""
+    return _whole(case, "s3://bucket/photos")
+
+
+def _whole(case: Case, folder: str) -> float:
+    from pipeline import extract
+
+    with tempfile.TemporaryDirectory() as output:
+        extract(case.config(f"{folder}/00000[0-7].jpg", Path(output, "warm")))
+        start = time.perf_counter()
+        summary = extract(case.config(folder, Path(output, "out")))
+        return summary.embedded / (time.perf_counter() - start)
+
+
+def nothing(case: Case) -> float:
+    """The same without reading, decoding and computing: what Beam, tables and receipts cost."""
+    import transforms.extract as stages
+    from transforms.decode import DecodedImage
+    from transforms.engines import Outputs
+    from transforms.read import EncodedImage
+
+    picture = DecodedImage(np.zeros((224, 224, 3), np.uint8), "JPEG", 500, 375)
+    vectors = np.random.default_rng(0).standard_normal((8192, 1280), np.float32)
+
+    def read(references: Iterable[ImageReference], _: object) -> Iterator[EncodedImage]:
+        return (EncodedImage(reference, reference.uri.encode()) for reference in references)  # all different
+
+    def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[DecodedImage]:
+        return (picture for _ in encoded)
+
+    def compute(_: object, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+        count = len(images)
+        return Outputs(vectors[:count], np.ones((count, 5), np.float32), np.zeros((count, 5), np.int32)), {}
+
+    for name, stage in (("read_images", read), ("decode_all", decode), ("embed", compute)):
+        setattr(stages, name, stage)
+    return ours(case)
+
+
+def decode(case: Case) -> float:
+    """Decoding and resizing from memory on all cores, for the network's input size."""
+    from transforms.backbones import BackboneConfig, resolve
+    from transforms.decode import DecodePolicy
+    from transforms.extract import DecodeAndResize, decode_all
+    from transforms.read import EncodedImage
+    from transforms.records import ImageReference
+
+    size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
+    encoded = [EncodedImage(ImageReference(str(p), "", -1, None), p.read_bytes()) for p in case.files(case.count)]
+    function = DecodeAndResize(DecodePolicy(), size, "squash")
+
+    def run(count: int) -> None:
+        for _ in decode_all(encoded[:count], function):
+            pass
+
+    return steady(run, case.count // 4, case.count)
+
+
+def decode_one_core(case: Case) -> float:
+    """The same on one core, as Pillow's own decode and resize is measured."""
+    from transforms.decode import DecodePolicy
+    from transforms.extract import DecodeAndResize
+
+    function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
+    return _one_by_one(case, function)
+
+
+def pillow_one_core(case: Case) -> float:
+    """Pillow's full decode and antialiased bilinear resize on one core."""
+    import io
+
+    from PIL import Image
+
+    def function(data: bytes) -> None:
+        with Image.open(io.BytesIO(data)) as image:
+            np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))
+
+    return _one_by_one(case, function)
+
+
+def _one_by_one(case: Case, function: Callable[[bytes], object]) -> float:
+    encoded = [path.read_bytes() for path in case.files(case.count)]
+    function(encoded[0])
+    start = time.thread_time()  # of the core: what others do on it meanwhile does not count
+    for data in encoded:
+        function(data)
+    return len(encoded) / (time.thread_time() - start)
+
+
+def model(case: Case) -> float:
+    """The network alone, on pixels in memory, in chunks as large as the job's."""
+    from transforms.backbones import BackboneConfig, export, model_id, resolve
+    from transforms.engines import EngineConfig, load_engine
+    from transforms.models import cached_model
+
+    network = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights))
+    folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
+    engine = load_engine(EngineConfig(str(folder), case.engine, case.precision))  # type: ignore[arg-type]
+    pixels = np.random.default_rng(0).integers(0, 256, (256, *network.input_size, 3), np.uint8)
+
+    def run(count: int) -> None:
+        images = np.concatenate(list(islice(cycle([pixels]), -(-count // 256))))[:count]
+        engine.run(images)
+
+    return steady(run, case.count // 4, case.count)
+
+
+KINDS: dict[str, Callable[[Case], float]] = {
+    "ours": ours,
+    "from_disk": from_disk,
+    "from_store": from_store,
+    "nothing": nothing,
+    "decode": decode,
+    "model": model,
+    "decode_one_core": decode_one_core,
+    "pillow_one_core": pillow_one_core,
+}

@@ -1,0 +1,198 @@
+"""The parts of the benchmark; each measures its cases in one run and returns rows of its table."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks import peers
+from benchmarks.cases import Case
+from benchmarks.images import make_images
+from benchmarks.measure import Figure, alternate, measure, median_ratio, median_speed
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much to measure."""
+
+    folder: Path  # of the images, made when missing
+    rounds: int = 5
+    backbones: tuple[str, ...] = ("efficientnet_lite0", "MobileNetV2", "ResNet50")
+    engines: tuple[str, ...] = ("openvino", "tensorflow")
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: what was seen, and what is wanted of it."""
+
+    what: str
+    seen: float
+    unit: str
+    wanted: float | None = None
+    at_most: bool = False  # whether ``wanted`` is a limit from above
+    detail: str = ""
+
+    @property
+    def met(self) -> str:
+        """``yes``, ``NO``, or nothing where nothing is wanted."""
+        if self.wanted is None:
+            return ""
+        return "yes" if (self.seen <= self.wanted if self.at_most else self.seen >= self.wanted) else "NO"
+
+
+_COUNTS = {"efficientnet_lite0": 800, "MobileNetV2": 800, "ResNet50": 256}  # seconds of work, not of start-up
+
+
+def speed(settings: Settings) -> Iterator[Row]:
+    """Our job against the machine's bound, 1 / (1/decode + 1/model), by backbone, engine and precision."""
+    make_images(settings.folder / "small", max(_COUNTS.values()), "small")
+    for backbone in settings.backbones:
+        base = _case(settings, backbone)
+        for engine in settings.engines:
+            for precision in settings.precisions:
+                case = replace(base, engine=engine, precision=precision)
+                kinds = ("decode", "model", "ours")
+                figures = alternate({kind: replace(case, kind=kind) for kind in kinds}, settings.rounds)
+                ratios = [
+                    ours.images_per_second * (1 / decode.images_per_second + 1 / model.images_per_second)
+                    for decode, model, ours in zip(*(figures[kind] for kind in kinds), strict=True)
+                ]
+                detail = ", ".join(f"{kind} {median_speed(figures[kind]):.0f}/s" for kind in kinds)
+                name = f"{backbone} {engine} {precision}: ours / bound"
+                yield Row(name, statistics.median(ratios), "", 0.90, detail=detail)
+
+
+_WANTED = {  # ours / peer, by peer and precision
+    ("textbook_beam", "float32"): 5.0,
+    ("keras_predict", "float32"): 1.6,
+    ("timm", "float32"): 2.8,
+    ("timm", "bfloat16"): 2.2,
+    ("onnxruntime", "float32"): None,
+}
+
+
+def against_peers(settings: Settings) -> Iterator[Row]:
+    """Our job against what people use today, efficientnet_lite0, the same images."""
+    make_images(settings.folder / "small", 800, "small")
+    case = _case(settings, "efficientnet_lite0")
+    for precision in settings.precisions:
+        cases = {"ours": replace(case, kind="ours", precision=precision)}
+        for (kind, of), _ in _WANTED.items():
+            if of == precision and not (reason := peers.missing(kind)):
+                cases[kind] = replace(case, kind=kind, precision=precision, count=400)
+            elif of == precision:
+                print(f"  {kind} is left out: {reason}", file=sys.stderr)
+        figures = alternate(cases, settings.rounds)
+        for kind in list(cases)[1:]:
+            detail = f"ours {median_speed(figures['ours']):.0f}/s, {kind} {median_speed(figures[kind]):.0f}/s"
+            ratio = median_ratio(figures["ours"], figures[kind])
+            yield Row(f"ours / {kind}, {precision}", ratio, "×", _WANTED[kind, precision], detail=detail)
+
+
+def decoding(settings: Settings) -> Iterator[Row]:
+    """Decode and resize on one core against Pillow's."""
+    for size, count, wanted in (("small", 300, 1.8), ("large", 40, 5.0)):
+        make_images(settings.folder / size, count, size)
+        cases = {
+            kind: Case(kind, str(settings.folder / size), count) for kind in ("decode_one_core", "pillow_one_core")
+        }
+        figures = alternate(cases, settings.rounds)
+        ours, pillow = (figures[kind] for kind in cases)
+        detail = f"ours {median_speed(ours):.0f}/s, Pillow {median_speed(pillow):.0f}/s"
+        yield Row(
+            f"decode + resize, {size} JPEGs: ours / Pillow", median_ratio(ours, pillow), "×", wanted, detail=detail
+        )
+
+
+def start(settings: Settings) -> Iterator[Row]:
+    """The whole command on 20 images: with the exported network in the user's cache, and without."""
+    files = make_images(settings.folder / "small", 20, "small")
+    names = settings.folder / "twenty.list"
+    names.write_text("\n".join(map(str, files)), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as cache:
+        first = statistics.median(_command(names, Path(cache, str(n))) for n in range(settings.rounds))
+        again = statistics.median(_command(names, Path(cache, "0")) for _ in range(settings.rounds))
+    yield Row("start: 20 images, exported before", again, "s", 8.0, at_most=True)
+    yield Row("start: 20 images, the first time", first, "s", 20.0, at_most=True)
+
+
+def _command(names: Path, cache: Path) -> float:
+    with tempfile.TemporaryDirectory() as output:
+        words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", f"list:{names}", "--output", output]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "no_proxy": "localhost,127.0.0.1"}
+        begin = time.perf_counter()
+        subprocess.run(words, check=True, capture_output=True, timeout=300, env=environment)
+        return time.perf_counter() - begin
+
+
+def memory(settings: Settings) -> Iterator[Row]:
+    """Ten times the images: memory and time per image must not grow."""
+    figures: dict[int, Figure] = {}
+    folder = settings.folder / "small"
+    make_images(folder, 20_000, "small")
+    for count in (2_000, 20_000):
+        figures[count] = measure(Case("ours", str(folder), count))
+    few, many = figures[2_000], figures[20_000]
+    detail = f"{few.peak_mib:.0f} MiB at 2,000, {many.peak_mib:.0f} MiB at 20,000"
+    yield Row(
+        "memory at 20,000 images / at 2,000", many.peak_mib / few.peak_mib, "×", 1.15, at_most=True, detail=detail
+    )
+    yield Row("memory at 20,000 images", many.peak_mib / 1024, "GiB", 1.5, at_most=True)
+    ratio = few.images_per_second / many.images_per_second
+    yield Row("time per image at 20,000 / at 2,000", ratio, "×", 1.05, at_most=True)
+
+
+def overhead(settings: Settings) -> Iterator[Row]:
+    """Beam, tables and receipts alone: nothing is read, decoded or computed."""
+    make_images(settings.folder / "small", 8_000, "small")
+    figures = alternate({"ours": Case("nothing", str(settings.folder / "small"), 8_000)}, settings.rounds)
+    yield Row("overhead an image", 1000 / median_speed(figures["ours"]), "ms", 0.15, at_most=True)
+
+
+def latency(settings: Settings) -> Iterator[Row]:
+    """A store whose every answer takes 50 ms longer, against the local disk."""
+    folder = settings.folder / "store"
+    make_images(folder, 800, "small")
+    with _slow_store(folder, 0.05) as environment:
+        os.environ.update(environment)
+        figures = alternate({kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds)
+    detail = ", ".join(f"{kind} {median_speed(seen):.0f}/s" for kind, seen in figures.items())
+    ratio = median_ratio(figures["from_store"], figures["from_disk"])
+    yield Row("from a store 50 ms away / from disk", ratio, "", 0.85, detail=detail)
+
+
+@contextmanager
+def _slow_store(folder: Path, delay: float) -> Iterator[dict[str, str]]:
+    words = [sys.executable, "-m", "benchmarks.slow_store", str(folder), str(delay)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        port = server.stdout.readline().strip()
+        try:
+            yield {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "x"}
+        finally:
+            server.terminate()
+
+
+def _case(settings: Settings, backbone: str) -> Case:
+    weights = "imagenet" if backbone == "efficientnet_lite0" else "random"  # they do not change the speed
+    return Case("ours", str(settings.folder / "small"), _COUNTS.get(backbone, 256), backbone, weights)
+
+
+PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
+    "decode": decoding,
+    "start": start,
+    "overhead": overhead,
+    "latency": latency,
+    "speed": speed,
+    "peers": against_peers,
+    "memory": memory,
+}

@@ -1,0 +1,95 @@
+"""``--metrics-json``: one line of JSON for each run, however it ends, for whatever watches the nights."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.config import Config
+from pipeline.signals import at_stop
+from pipeline.summary import Summary
+from transforms.errors import Refused, UserError
+from transforms.stopwatch import Stopwatch
+
+_NOT_COUNTS = ("run_id", "published", "seconds")  # fields of ``Summary`` that the line has under other names
+
+
+class Metrics:
+    """What is known of a run so far, and its line at the end of the block; a run without a file has none.
+
+    Keys: ``time`` (of the end), ``run_id``, ``state`` (published, unchanged, dry_run, refused, failed, invalid or
+    stopped), ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total),
+    ``worker_seconds`` (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the
+    last stage that was reached.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._start = time.monotonic()
+        self._unwritten = config.metrics_json is not None
+        self._stop = at_stop(lambda reason: self._write("stopped", reason))
+        self.watch = Stopwatch()
+        self.summary = Summary(run_id="")
+
+    def __enter__(self) -> Metrics:
+        target = self._config.metrics_json
+        if target not in (None, "-"):
+            try:
+                with Path(str(target)).open("a"):  # find out now, not after the night's work
+                    pass
+            except OSError as error:
+                raise UserError(f"--metrics-json {target}: cannot be written: {error.strerror}") from error
+        self._stop.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.__exit__(kind, error, trace)
+        self._write(self._state(error), "" if error is None else str(error) or type(error).__name__)
+
+    def _state(self, error: BaseException | None) -> str:
+        if error is None:
+            quiet = "dry_run" if self._config.dry_run else "unchanged"
+            return "published" if self.summary.published else quiet
+        kinds = {UserError: "invalid", Refused: "refused", KeyboardInterrupt: "stopped"}
+        return next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
+
+    def _write(self, state: str, error: str) -> None:
+        if not self._unwritten:
+            return
+        self._unwritten = False
+        line = json.dumps(self._line(state, error), ensure_ascii=False) + "\n"
+        if self._config.metrics_json == "-":
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            return
+        try:
+            with Path(str(self._config.metrics_json)).open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as trouble:  # the run itself has ended as it has ended
+            print(f"image-features: cannot write the metrics: {trouble}", file=sys.stderr)
+
+    def _line(self, state: str, error: str) -> dict[str, object]:
+        seconds = {**self.watch.seconds, "total": time.monotonic() - self._start}
+        program = None
+        with suppress(PackageNotFoundError):  # run from a folder that is not installed
+            program = version("beam-image-features")
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run_id": self.summary.run_id or None,
+            "state": state,
+            "error": error or None,
+            "output": self._config.output,
+            **{name: value for name, value in asdict(self.summary).items() if name not in _NOT_COUNTS},
+            "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+            "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},
+            "program": program,
+        }
