@@ -174,9 +174,16 @@ def _receipts(storage: Storage, run_id: str, rows: int, failures: int) -> Iterat
 
 def _recompute(features: _Checked, storage: Storage, problems: list[Problem]) -> Recomputed:
     """Compute the sample's vectors again; what is wrong is added to ``problems``."""
-    picked = [report.picked for report in features.reports if report.picked is not None]
-    recipe: Recipe | None = next((report.recipe for report in features.reports if report.recipe), None)
-    if not picked or recipe is None:
+    first = next((report for report in features.reports if report.recipe), None)
+    if first is None:
+        return Recomputed()
+    recipe: Recipe = first.recipe or {}
+    picked = [
+        report.picked
+        for report in features.reports
+        if report.picked is not None and report.dimension == first.dimension
+    ]
+    if not picked:
         return Recomputed()
     model = model_id_of(recipe)
     if not storage.exists(f"models/{model}/model.json"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +56,10 @@ class PartReport:
     dimension: int | None = None
     picked: pa.Table | None = None  # whole rows, to compute them again
 
+    def add(self, kind: str, where: str, what: str) -> None:
+        """Report a problem."""
+        self.problems.append(Problem(kind, where, what))
+
 
 def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartReport:
     """Read a part whole and check all that can be told from it alone; ``pick``, int [n], are rows to bring along.
@@ -63,50 +67,42 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
     Raises ``StorageError`` when it cannot be read at all, save for one that is not there: that is a problem.
     """
     report = PartReport()
-
-    def problem(kind: str, what: str) -> None:
-        report.problems.append(Problem(kind, part.key, what))
-
-    table = _read_part(storage, part, problem)
-    if table is None:
+    try:
+        encoded = storage.read(part.key)
+    except NotFound:
+        report.add("missing", part.key, f"the table's log names it, with {part.rows:,} rows, and it is not there")
         return report
+    if len(encoded) != part.size:
+        report.add("size", part.key, f"{len(encoded):,} bytes, and the log says {part.size:,}")
+    if not part.key.endswith(f"-{digest(encoded)}.parquet"):
+        report.add("digest", part.key, f"its bytes have the digest {digest(encoded)}, and its name says another")
+    try:
+        table = pq.read_table(pa.BufferReader(encoded))
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        report.add("unreadable", part.key, f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
+        return report
+    _check_table(table, part, report)
+    if len(pick) and report.dimension:
+        report.picked = table.take(pick[pick < table.num_rows])
+    return report
+
+
+def _check_table(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
     if table.num_rows != part.rows:
-        problem("rows", f"{table.num_rows:,} rows, and the log says {part.rows:,}")
+        report.add("rows", part.key, f"{table.num_rows:,} rows, and the log says {part.rows:,}")
     for what in _nulls(table, features_schema(1) if part.is_features else ERRORS_SCHEMA):
-        problem("null", what)
+        report.add("null", part.key, what)
     if difference := _schema_difference(table.schema, part.is_features):
-        problem("schema", difference)
-        return report
+        report.add("schema", part.key, difference)
+        return
     for kind, what in _bad_rows(table):
-        problem(kind, what)
+        report.add(kind, part.key, what)
     report.uris = table["uri"].combine_chunks()
     report.rows_of_run.update(_counts(table["run_id"]))
     if part.is_features:
         report.dimension = table.schema.field("embedding").type.list_size
         _read_recipe(table, part, report)
-    if len(pick):
-        report.picked = table.take(pick[pick < table.num_rows])
-    return report
-
-
-def _read_part(storage: Storage, part: LoggedPart, problem: Callable[[str, str], None]) -> pa.Table | None:
-    """The rows, after a look at the bytes; None, the problem told, when they cannot be had."""
-    try:
-        encoded = storage.read(part.key)
-    except NotFound:
-        problem("missing", f"the table's log names it, with {part.rows:,} rows, and it is not there")
-        return None
-    if len(encoded) != part.size:
-        problem("size", f"{len(encoded):,} bytes, and the log says {part.size:,}")
-    if not part.key.endswith(f"-{digest(encoded)}.parquet"):
-        problem("digest", f"its bytes have the digest {digest(encoded)}, and its name says another")
-    try:
-        table = pq.read_table(pa.BufferReader(encoded))
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        problem("unreadable", f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
-        return None
-    return table
 
 
 def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
@@ -125,14 +121,12 @@ def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
 
 def _nulls(table: pa.Table, wanted: pa.Schema) -> Iterator[str]:
     """Columns with nulls where none may be; numbers of the vectors too."""
-    for column in wanted:
-        nulls = table[column.name].null_count if column.name in table.column_names else 0
+    for column in (column for column in wanted if column.name in table.column_names):
+        nulls = table[column.name].null_count
         if nulls and not column.nullable:
             yield f"{nulls:,} rows without {column.name}"
-        elif column.name == "embedding" and column.name in table.column_names:
-            numbers = pc.list_flatten(table[column.name]).null_count
-            if numbers:
-                yield f"{numbers:,} numbers of vectors are null"
+        elif column.name == "embedding" and (nulls := pc.list_flatten(table["embedding"]).null_count):
+            yield f"{nulls:,} numbers of vectors are null"
 
 
 def _bad_rows(table: pa.Table) -> Iterator[tuple[str, str]]:
@@ -160,13 +154,13 @@ def _read_recipe(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
         recipe: Recipe = json.loads((table.schema.metadata or {})[RECIPE_KEY])
         own = recipe_id(recipe)
     except (KeyError, TypeError, ValueError):
-        report.problems.append(Problem("recipe", part.key, "its Parquet metadata holds no recipe"))
+        report.add("recipe", part.key, "its Parquet metadata holds no recipe")
         return
     report.recipe = recipe
     for where, ids in (("its rows say", set(_counts(table["recipe"]))), ("the log says", part.recipes)):
         if others := sorted(str(other) for other in ids - {own}):
             what = f"{where} {', '.join(others)}, and its Parquet metadata {own}"
-            report.problems.append(Problem("recipe", part.key, what))
+            report.add("recipe", part.key, what)
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
