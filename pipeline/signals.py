@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 _last_words: list[Callable[[str], None]] = []
 
@@ -47,11 +48,24 @@ def _wait(read: int) -> None:
         reason = f"stopped by {signal.Signals(number).name}"
         for words in list(_last_words):
             words(reason)
+        line = "\n" if sys.stderr.isatty() else ""  # there, the progress line is not ended
         print(
-            f"\nimage-features: {reason}; the published tables are whole. Run the same command again: it takes up "
+            f"{line}image-features: {reason}; the published tables are whole. Run the same command again: it takes up "
             "what is done.",
             file=sys.stderr,
         )
         sys.stdout.flush()
+        for worker in list(_workers(os.getpid())):  # Beam's do not notice that the run has ended, and wait for ever
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
     finally:
         os._exit(128 + number)
+
+
+def _workers(parent: int) -> Iterator[int]:
+    """The ids of the processes below ``parent``; none on a system without /proc."""
+    with suppress(OSError):  # also for a process that has ended by itself
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                yield from _workers(child)
+                yield child

@@ -1,15 +1,13 @@
-"""The command as a stranger uses it: what it prints, its exit codes, and a process that is killed."""
+"""The command as a stranger uses it: what it prints, and its exit codes."""
 
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import deltalake
 import numpy as np
 import pytest
-from conftest import make_folder, read_features, vectors
+from conftest import read_features, vectors
 
 from pipeline.cli import main
 
@@ -119,30 +117,6 @@ def test_list_from_standard_input(folder, tmp_path):
     names = f"{folder}/coffee.jpg\n{folder}/chelsea.jpg\n"
     done = command("extract", "--input", "list:-", "--output", tmp_path / "out", input=names)
     assert "listed 2 = new 2 " in done.stdout, done.stderr
-
-
-@pytest.mark.slow
-def test_a_killed_run_leaves_the_table_and_the_next_one_finishes_it(tmp_path, photos):
-    folder = make_folder(tmp_path / "images", photos)
-    output = tmp_path / "out"
-    assert command("extract", "--input", folder, "--output", output).returncode == 0
-    before = read_features(output)
-    for copy in range(60):
-        for name in ("coffee", "camera"):
-            (folder / f"{name}-{copy}.jpg").write_bytes((folder / f"{name}.jpg").read_bytes())
-    words = ["extract", "--input", str(folder), "--output", str(output), "--shard-size", "4"]
-    process = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], stderr=subprocess.DEVNULL)
-    while not list(output.glob("runs/*/receipts/*.json"))[1:]:  # the first run's, and one of this run's
-        assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert deltalake.DeltaTable(output / "features").version() == 0
-    assert read_features(output).equals(before)
-    done = command(*words)
-    assert "listed 126 = new 120 + changed 0 + unchanged 6 " in done.stdout, done.stderr
-    assert "taking up run" in done.stderr
-    uris = read_features(output)["uri"].to_pylist()
-    assert sorted(uris) == sorted(str(path) for path in folder.iterdir())
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """The comparison of a listing with the tables, and the cut into shards."""
 
+import subprocess
+import sys
+
 import pyarrow as pa
 import pytest
 
@@ -119,3 +122,14 @@ def test_shards_are_even_whole_and_enough_for_all_workers(count, shard_size, wor
     lengths = {length for _, length in bounds}
     assert all(length <= shard_size for length in lengths)
     assert not lengths or max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_large_table_still_runs():
+    """Its figures are for a machine by itself; here only that a quiet night finds everything unchanged."""
+    words = [sys.executable, "-m", "benchmarks.plan_million", "20000"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "listed 20,000 = new 0 + changed 0 + unchanged 20,000 + retried 0; removed 0;" in done.stdout
+    assert "3,000 new, 1,000 removed: " in done.stdout
+    assert done.stdout.endswith("planned\n")

@@ -1,0 +1,155 @@
+"""A night without change over a large table: ``python -m benchmarks.plan_million [IMAGES]``.
+
+Makes up a listing and a real Delta table of parts with the real schema, save that vectors have 8 numbers (the plan
+does not read them), and runs the command's own function over it: once without change, once with 3,000 new images and
+1,000 removed, planned and stopped before the workers. Fails when the quiet night takes 60 s or 2 GiB or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+MOST_SECONDS, MOST_BYTES = 60.0, 2 << 30  # for a million
+PART_ROWS = 8192
+DIMENSION = 8
+INPUT = "s3://photos/2024"
+
+
+def references(first: int, count: int) -> pa.Table:
+    """Made-up images of a bucket (REFERENCE_SCHEMA), with keys, etags and sizes as real ones have them."""
+    from transforms.records import REFERENCE_SCHEMA
+
+    numbers = np.arange(first, first + count)
+    days, names = numbers // 5000 % 366, (numbers * 2654435761) % (1 << 32)
+    uris = [f"{INPUT}/{day:03d}/{name:08x}-{n:09d}.jpg" for day, name, n in zip(days, names, numbers, strict=True)]
+    etags = [f"{n * 0x9E3779B97F4A7C15 % (1 << 128):032x}" for n in numbers.tolist()]
+    sizes = 30_000 + numbers * 7919 % 400_000
+    modified = pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * count, pa.timestamp("us", tz="UTC"))
+    return pa.table([uris, etags, pa.array(sizes, pa.int64()), modified], schema=REFERENCE_SCHEMA)
+
+
+def make_table(output: str, images: int) -> None:
+    """The features and errors tables of a first night with ``images`` images."""
+    from pipeline import Config
+    from pipeline.run import make_recipe
+    from pipeline.runs import Run
+    from pipeline.tables import Commit, Table
+    from transforms.backbones import resolve
+    from transforms.records import ERRORS_SCHEMA, features_schema
+    from transforms.storage import open_storage
+    from transforms.write import write_part
+
+    storage = open_storage(output)
+    config = Config(inputs=(INPUT,), output=output)
+    recipe = make_recipe(config, resolve(config.backbone_config()))
+    schema = features_schema(DIMENSION)
+    parts = []
+    for first in range(0, images, PART_ROWS):
+        rows = _rows(first, min(PART_ROWS, images - first), schema)
+        parts.append(write_part(storage, rows, "features", f"part-first-{first:09d}", recipe))
+    Table(output, "errors").commit(Commit("first", ERRORS_SCHEMA, []))
+    Table(output, "features").commit(Commit("first", schema, parts))
+    Run("first", "", config.inputs, recipe, state="published", covers=config.inputs).save(storage)
+
+
+def _rows(first: int, count: int, schema: pa.Schema) -> pa.Table:
+    known = references(first, count)
+    random = np.random.default_rng(first)
+    vectors = pa.array(random.random(count * DIMENSION, np.float32))
+    filled = {
+        "content_sha256": [random.bytes(32).hex() for _ in range(count)],
+        "recipe": ["0" * 64] * count,
+        "run_id": ["first"] * count,
+        "embedding": pa.FixedSizeListArray.from_arrays(vectors, type=schema.field("embedding").type),
+        **{name: known[name] for name in known.column_names},
+    }
+    columns = [filled.get(field.name, pa.nulls(count, field.type)) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def make_listing(output: str, folder: str, first: int, count: int) -> None:
+    """Listing files as the listing's workers leave them, in 32 pieces."""
+    from transforms.listing import encode_listing
+    from transforms.storage import open_storage
+
+    edges = np.linspace(first, first + count, 33).astype(int).tolist()
+    for number, (start, end) in enumerate(pairwise(edges)):
+        images = references(start, end - start)
+        open_storage(output).write(f"{folder}/{number:06d}.parquet", encode_listing(images, 0))
+
+
+def plan(output: str, folder: str) -> None:
+    """In a process of its own: the command's function, with listing files that are there and without workers."""
+    import pipeline.run
+    from pipeline import Config, extract
+    from pipeline.plan import Listing, read_listing
+    from transforms.storage import open_storage
+
+    class Planned(Exception):
+        """The plan is made, and workers would start."""
+
+    def stop(*_: object) -> None:
+        raise Planned
+
+    def listed(*_: object) -> Listing:
+        return read_listing(open_storage(output), folder)
+
+    for name, stage in (("list_sources", listed), ("forget_lost_parts", stop)):  # the latter comes first after the plan
+        setattr(pipeline.run, name, stage)
+    start = time.perf_counter()
+    try:
+        summary = extract(Config(inputs=(INPUT,), output=output))
+        print(summary)
+    except Planned:
+        print("planned")
+    seconds = time.perf_counter() - start
+    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
+    print(seconds, int(peak[1]) << 10 if peak else 0)
+
+
+def measure(what: str, output: str, first: int, count: int) -> tuple[float, int]:
+    """Seconds of the run, and the most memory that its process took."""
+    folder = f"listings/{first}"
+    make_listing(output, folder, first, count)
+    words = [sys.executable, "-m", "benchmarks.plan_million", "--plan", output, folder]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    outcome, figures = done.stdout.splitlines()
+    seconds, peak = figures.split()
+    print(f"{what}: {float(seconds):.1f} s, {int(peak) / (1 << 30):.2f} GiB; {outcome}", flush=True)
+    return float(seconds), int(peak)
+
+
+def main() -> None:
+    """Make the table, measure both nights, print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_million", description=__doc__)
+    parser.add_argument("images", nargs="?", type=int, default=1_000_000)
+    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)  # the measured process
+    arguments = parser.parse_args()
+    if arguments.plan:
+        plan(*arguments.plan)
+        return
+    images = arguments.images
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        make_table(folder, images)
+        print(f"made a table of {images:,} rows in {time.perf_counter() - start:.0f} s", flush=True)
+        seconds, peak = measure("a night without change", folder, 0, images)
+        measure("3,000 new, 1,000 removed", folder, 1000, images + 2000)
+    share = max(images / 1_000_000, 1)
+    if seconds >= MOST_SECONDS * share or peak >= MOST_BYTES * share:
+        raise SystemExit(f"too much: a million may take {MOST_SECONDS:.0f} s and {MOST_BYTES >> 30} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""SIGTERM and Ctrl-C end the real command in seconds, say how to go on, and leave no process behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import read_features
+from PIL import Image
+
+
+@pytest.fixture
+def many(tmp_path, photos):
+    """200 different images, seconds of work."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    with Image.open(photos / "coffee.png") as image:
+        for number in range(200):
+            image.crop((number, 0, number + 400, 400)).save(folder / f"{number:03d}.bmp")
+    return folder
+
+
+def start(folder, output, *more):
+    words = ["extract", "--input", folder, "--output", output, "--shard-size", "50", *more]
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, text):
+    for line in process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"it ended before it said {text!r}")
+
+
+def descendants(pid):
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]  # fmt: skip
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+LOCAL = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "options"),
+    [(signal.SIGTERM, 143, ()), (signal.SIGINT, 130, ()), (signal.SIGTERM, 143, LOCAL)],
+    ids=["SIGTERM", "Ctrl-C", "SIGTERM with worker processes"],
+)
+def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many, tmp_path, number, code, options):
+    output, metrics = tmp_path / "out", tmp_path / "metrics.jsonl"
+    words = ("--metrics-json", metrics, *options)
+    process = start(many, output, *words)
+    wait_for(process, "200 images in")
+    if options:
+        wait_for(process, "sdk harness starting")
+    workers = descendants(process.pid)
+    assert bool(workers) == bool(options)
+    os.kill(process.pid, number)
+    out, error = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert out == ""
+    reason = f"stopped by {number.name}"
+    how = "Run the same command again: it takes up what is done."
+    lines = error.splitlines() if options else error.splitlines()[-1:]  # worker processes have words of their own
+    assert f"image-features: {reason}; the published tables are whole. {how}" in lines
+    assert not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists() and alive(pid)]
+    [line] = map(json.loads, metrics.read_text().splitlines())
+    assert (line["state"], line["error"], line["listed"], line["todo"]) == ("stopped", reason, 200, 200)
+    assert not (output / "features/_delta_log").exists()
+    if not options:
+        out, error = start(many, output).communicate(timeout=200)
+        assert "taking up run" in error
+        assert "embedded 200, reused 0, failed 0" in out
+        assert read_features(output).num_rows == 200
+
+
+def alive(pid):
+    return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
