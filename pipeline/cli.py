@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from pipeline.options import config_of, parse
@@ -19,7 +20,16 @@ EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 def command() -> NoReturn:
     """The console script: ``main`` in a process of its own, which signals may end."""
     stop_on_signals()
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as asked:  # --help
+        code = asked.code if isinstance(asked.code, int) else EXIT_PUBLISHED
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # All is written. Unloading Arrow, Beam and the engines is left out: on Python 3.13 their threads' end aborted
+    # the process once ("terminate called without an active exception") and with it its exit code.
+    os._exit(code)
 
 
 def main(argv: list[str] | None = None) -> int:
