@@ -30,7 +30,7 @@ def _labels(path: Path, count: int) -> str:
         ({"input_size": 31}, "--input-size 31: efficientnet_lite0 needs at least 32"),
         ({"backbone": "InceptionV3", "weights": "random", "input_size": 74}, "needs at least 75"),
         ({"preprocess": "tf"}, "efficientnet_lite0 has its own value range"),
-        ({"weights": "gs://bucket/w.h5"}, "only files of this machine"),
+        ({"weights": "ftp://host/w.h5"}, "ftp:// is not supported"),
         ({"weights": "nowhere.h5"}, "there is no such file; give imagenet, random, or"),
         ({"labels": "nowhere.txt"}, "--labels nowhere.txt: cannot be read"),
         ({"feature_layer": "head_con"}, "there is no such layer; close: head_conv"),

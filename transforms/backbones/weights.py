@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,26 @@ def _embedded() -> Weights:
 
 
 def local_path(word: str) -> Path:
-    """``--weights`` as a file of this machine. Raises ``UserError`` for a URL or a file that is not there."""
-    if "://" in word:
-        raise UserError(f"--weights {word}: only files of this machine can be loaded; copy it here and give its path")
-    path = Path(word).expanduser()
+    """``--weights`` as a file of this machine; one in a bucket is fetched into the user's cache first.
+
+    Raises ``UserError`` for a file that is not there or a scheme that is not read, ``StorageError``.
+    """
+    path = _fetched(word) if "://" in word else Path(word).expanduser()
     if not path.is_file():
         raise UserError(f"--weights {word}: there is no such file; give imagenet, random, or a .weights.h5 or .h5 file")
     return path
+
+
+def _fetched(url: str) -> Path:
+    """A URL's file in the cache, under its content's hash: another version is another file."""
+    from transforms.models import cache_folder
+    from transforms.storage import open_storage
+
+    folder, _, name = url.rpartition("/")
+    data = open_storage(folder).read(name)
+    kept = open_storage(str(cache_folder().parent / "weights" / hashlib.sha256(data).hexdigest()))
+    kept.write(name, data)
+    return Path(kept.url) / name
 
 
 def is_legacy(path: Path) -> bool:
