@@ -13,7 +13,7 @@ from pipeline.maintenance import open_tables
 from pipeline.runs import Run, load_runs
 from pipeline.show import size_text
 from pipeline.tables import Table
-from pipeline.versions import current_since, versions_of
+from pipeline.versions import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
 from transforms.recipe import Recipe
 from transforms.storage import Storage, StoredObject, left_by_killed, local_path, open_storage
@@ -69,7 +69,9 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
     run_ids: set[str] = set()
     part_of_recipe: dict[str, str] = {}  # a recipe's id → one part that was made with it
     for table in tables:
-        for version in current_since(versions_of(table.history()), cutoff):
+        versions = versions_of(table.history())
+        run_ids.add(last_run(versions) or "")  # verify compares its receipts
+        for version in current_since(versions, cutoff):
             run_ids.add(version.run_id)
             for part in table.at(version.number).parts:
                 key = f"{table.name}/{part['path']}"

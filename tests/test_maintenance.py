@@ -481,11 +481,23 @@ def test_vacuum_deletes_what_killed_processes_left_and_nothing_of_others(output)
     assert all(path.exists() for path in foreign)
 
 
-def test_vacuum_keeps_the_receipts_that_verify_needs(night, tmp_path):
+def test_vacuum_keeps_the_receipts_that_verify_needs(night, own_images, tmp_path):
+    """Those of the run that the newest version stands for, whether it was merged since or gone back to."""
+    output = str(tmp_path / "out")
     night()
-    vacuum(str(tmp_path / "out"), FORTNIGHT, now=later(3000))
-    verification = verify(str(tmp_path / "out"))
-    assert verification.clean, str(verification)
+    (own_images / "empty.jpg").write_bytes(b"")
+    (own_images / "coffee.jpg").write_bytes((own_images / "camera.jpg").read_bytes() + b" ")
+    night()
+    first, second = sorted((tmp_path / "out/runs").iterdir())
+    back = shutil.copytree(tmp_path / "out", tmp_path / "back")
+    assert len(compact(output)) == 2
+    rollback(str(back), 0)
+    for place in (output, str(back)):
+        vacuum(place, FORTNIGHT, now=later(3000))
+        verification = verify(place)
+        assert verification.clean, str(verification)
+    assert [path.name for path in (tmp_path / "out/runs").iterdir()] == [second.name]
+    assert sorted(path.name for path in (back / "runs").iterdir()) == [first.name, second.name]
 
 
 def test_a_deletion_that_breaks_off_leaves_no_folder_that_looks_whole(output, monkeypatch):
