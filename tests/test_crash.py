@@ -18,6 +18,8 @@ from conftest import make_folder, read_features
 from deltalake import DeltaTable
 from PIL import Image
 
+from pipeline.cli import main
+
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("IMAGE_FEATURES_KILLS", "6"))
 SEED = int(os.environ.get("IMAGE_FEATURES_SEED", "0"))
@@ -112,6 +114,7 @@ def test_killed_at_many_random_points_a_night_ends_as_if_undisturbed(night):
             assert before in (14, 20)  # last night's table or tonight's, and nothing between them
     assert night.start().wait(timeout=200) == 0
     assert night.is_as_it_should_be()
+    assert main(["verify", str(night.output)]) == 0
     print(f"{kills} kills over {nights + 1} nights")
 
 
@@ -133,3 +136,4 @@ def test_killed_at_a_point_that_matters(night, where, count):
     assert night.start().wait(timeout=200) == 0
     assert night.is_as_it_should_be()
     assert DeltaTable(night.output / "features").version() == 1  # once, not twice
+    assert len(list(night.output.glob("runs/*/run.json"))) == 2  # the first night's, and the one that was taken up

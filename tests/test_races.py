@@ -12,7 +12,9 @@ from conftest import make_folder, read_errors, read_features
 from deltalake import DeltaTable
 
 import pipeline.run
+import pipeline.tables
 import transforms.extract
+from pipeline.cli import main
 from pipeline.runs import load_runs
 from transforms.errors import Refused
 from transforms.storage import open_storage
@@ -42,7 +44,7 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
         with ThreadPoolExecutor(2) as pool:
             receipts = list(pool.map(lambda shard: transforms.extract.extract_shard(shard, job), [*shards, *shards]))
         assert len(receipts) == 2
-        assert receipts[0].part == receipts[1].part
+        assert receipts[0] == receipts[1]  # the seconds too: the second one gives back the receipt of the first
 
     monkeypatch.setattr(transforms.extract, "write_part", write_together)
     monkeypatch.setattr(pipeline.run, "extract_shards", twice)
@@ -137,6 +139,35 @@ def test_of_two_runs_at_once_one_publishes_and_the_other_says_so(
     assert not run([folder, other]).published  # whole: nothing is left to do
 
 
+def test_a_run_without_failures_does_not_slip_between_the_commits_of_another(
+    folder, run, tmp_path, monkeypatch, other, photos
+):
+    """Its failures would stand beside the features of this one. Both were planned from the same tables."""
+    run(folder)
+    make_folder(folder / "more", photos, "page")
+    (other / "broken.jpg").write_bytes(b"not an image")
+    between, done = threading.Event(), threading.Event()
+    real, first = pipeline.tables.Table.commit, threading.current_thread()
+
+    def commit(this, commit):
+        if threading.current_thread() is first and not between.is_set():
+            late.start()
+            assert between.wait(timeout=100)
+        elif threading.current_thread() is late and this.name == "features":
+            between.set()
+            assert done.wait(timeout=100)
+        return real(this, commit)
+
+    monkeypatch.setattr(pipeline.tables.Table, "commit", commit)
+    late = threading.Thread(target=lambda: run([folder, other], max_failure_rate=1))
+    with pytest.raises(Refused, match=r"another run published to .*/errors"):
+        run(folder)
+    done.set()
+    late.join()
+    assert len(stems(tmp_path / "out")) == 9
+    assert [Path(error["uri"]).stem for error in read_errors(tmp_path / "out")] == ["broken"]
+
+
 def test_the_same_command_twice_at_once_is_one_run(folder, run, tmp_path, monkeypatch, caplog):
     """The second start takes up the run of the first, which is alive, and publishes it; the first finds it done."""
     (folder / "broken.jpg").write_bytes(b"not an image")
@@ -166,6 +197,7 @@ def test_two_processes_at_once_leave_one_whole_table(folder, run, tmp_path):
     assert len(stems(tmp_path / "out")) == len(set(stems(tmp_path / "out"))) == 6
     assert len(read_errors(tmp_path / "out")) == 1
     assert not run(folder).published
+    assert main(["verify", str(tmp_path / "out")]) == 0
 
 
 def test_a_run_that_was_superseded_between_its_commits_is_healed(folder, run, tmp_path, monkeypatch, other):
