@@ -28,7 +28,7 @@ def photos() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Exported networks go to a cache of this session, not to the user's."""
+    """Exported networks go to a cache of the test run, not to the user's."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 

@@ -3,10 +3,43 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import make_folder
+from conftest import make_folder, read_errors, read_features
+from deltalake import DeltaTable
+
+FORTNIGHT = timedelta(days=14)
+
+
+def later(days=30):
+    return datetime.now(UTC) + timedelta(days=days)
+
+
+def parts(output, table="features"):
+    return sorted(path.name for path in (Path(output) / table).glob("part-*.parquet"))
+
+
+def live(output, table="features"):
+    return sorted(uri.rsplit("/", 1)[-1] for uri in DeltaTable(f"{output}/{table}").file_uris())
+
+
+def state(output):
+    """Everything that readers see, without the vectors' column order mattering."""
+    return read_features(output), read_errors(output)
+
+
+def break_off(night, monkeypatch):
+    """Start a run that ends at its commit as if it had been killed there."""
+
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.run.publish", fail)
+        with pytest.raises(OSError, match="No space left"):
+            night()
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +67,15 @@ def output(two_nights: Path, tmp_path: Path) -> Path:
 def images(two_nights: Path) -> Path:
     """The images that ``output`` was made of; for reading only."""
     return two_nights / "images"
+
+
+@pytest.fixture
+def own_images(images, tmp_path):
+    """Images that a test may change, and an output of its own that was made of them in one night."""
+    return shutil.copytree(images, tmp_path / "images")
+
+
+@pytest.fixture
+def night(run, own_images, tmp_path):
+    """Run over the test's own images."""
+    return lambda **options: run(own_images, tmp_path / "out", **{"max_failure_rate": 1, "shard_size": 3, **options})

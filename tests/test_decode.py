@@ -1,6 +1,5 @@
 """What decoding gives for every format and mode: the policies of docs/decoding.md, on files made here."""
 
-import io
 import struct
 import zlib
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-import tifffile
+from encoded import encode, tiff
 from PIL import Image, features
 
 from transforms.decode import DecodePolicy, decode
@@ -30,18 +29,6 @@ TURNED = {  # EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
     7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
     8: np.rot90(PIXELS),
 }
-
-
-def encode(image: Image.Image, name: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, name, **options)
-    return out.getvalue()
-
-
-def tiff(array: np.ndarray, **options: object) -> bytes:
-    out = io.BytesIO()
-    tifffile.imwrite(out, array, **options)
-    return out.getvalue()
 
 
 def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False) -> bytes:

@@ -1,6 +1,5 @@
 """Bytes that are no picture, half a picture, or meant to harm: one failure each, and never a crash."""
 
-import io
 import struct
 import zlib
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-import tifffile
+from encoded import encode, tiff
 from PIL import Image
 
 from transforms.decode import DecodePolicy, decode
@@ -18,18 +17,6 @@ from transforms.exif import exif_orientation
 POLICY = DecodePolicy()
 SAMPLES = Path(skimage.__file__).parent / "data"
 PHOTO = Image.open(SAMPLES / "coffee.png").convert("RGB").resize((180, 120))
-
-
-def encode(image: Image.Image, name: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, name, **options)
-    return out.getvalue()
-
-
-def tiff(array: np.ndarray, **options: object) -> bytes:
-    out = io.BytesIO()
-    tifffile.imwrite(out, array, **options)
-    return out.getvalue()
 
 
 def failure(data: bytes, policy: DecodePolicy = POLICY) -> ImageError:

@@ -1,17 +1,15 @@
-"""Compact, history, rollback and vacuum: what they change, what they never touch, and what the next run makes of it."""
+"""Compact, history and rollback: what they change, and what the next run makes of it."""
 
 import json
 import logging
-import os
 import re
 import shutil
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_folder, read_errors, read_features, vectors
 from deltalake import DeltaTable
+from outputs import FORTNIGHT, break_off, later, live, parts, state
 from PIL import Image
 
 import pipeline.maintenance
@@ -26,38 +24,6 @@ from transforms.errors import Refused, RunFailed, UserError
 from transforms.records import features_schema
 from transforms.storage import open_storage
 from transforms.write import read_recipe
-
-FORTNIGHT = timedelta(days=14)
-
-
-def later(days=30):
-    return datetime.now(UTC) + timedelta(days=days)
-
-
-def parts(output, table="features"):
-    return sorted(path.name for path in (Path(output) / table).glob("part-*.parquet"))
-
-
-def live(output, table="features"):
-    return sorted(uri.rsplit("/", 1)[-1] for uri in DeltaTable(f"{output}/{table}").file_uris())
-
-
-def state(output):
-    """Everything that readers see, without the vectors' column order mattering."""
-    return read_features(output), read_errors(output)
-
-
-@pytest.fixture
-def own_images(images, tmp_path):
-    """Images that a test may change, and an output of its own that was made of them in one night."""
-    return shutil.copytree(images, tmp_path / "images")
-
-
-@pytest.fixture
-def night(run, own_images, tmp_path):
-    """Run over the test's own images."""
-    return lambda **options: run(own_images, tmp_path / "out", **{"max_failure_rate": 1, "shard_size": 3, **options})
-
 
 # Compact
 
@@ -125,18 +91,6 @@ def test_a_run_that_is_not_finished_keeps_its_version(night, own_images, tmp_pat
         compact(str(tmp_path / "out"))
     assert len(live(tmp_path / "out")) == 3
     assert night().embedded == 1
-
-
-def break_off(night, monkeypatch):
-    """Start a run that ends at its commit as if it had been killed there."""
-
-    def fail(*_):
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.run.publish", fail)
-        with pytest.raises(OSError, match="No space left"):
-            night()
 
 
 def test_a_run_merges_by_itself_when_there_are_many_small_parts(night, tmp_path, monkeypatch, caplog):
@@ -339,191 +293,6 @@ def test_rollback_to_parts_that_are_gone_changes_nothing(output):
     with pytest.raises(Refused, match=rf"needs 1 parts that are not there any more \({old[0]}.*; nothing was done"):
         rollback(str(output), 0)
     assert DeltaTable(output / "features").version() == 2
-
-
-# Vacuum
-
-
-def test_vacuum_deletes_what_no_young_version_needs_and_the_table_goes_on(night, own_images, tmp_path):
-    output = tmp_path / "out"
-    night()
-    (own_images / "coffee.jpg").write_bytes((own_images / "camera.jpg").read_bytes() + b" ")
-    night()
-    compact(str(output))
-    seen = state(output)
-    old = set(parts(output)) - set(live(output))
-    assert len(old) > 4
-    text = vacuum(str(output), FORTNIGHT, now=later())
-    assert set(parts(output)) == set(live(output))
-    assert re.fullmatch(r"freed [\d.]+ KB in 5 parts, 1 run; every version that readers saw since .* UTC stays", text)
-    assert state(output) == seen
-    assert verify(str(output), sample=3).clean
-    with pytest.raises(Refused, match="not there any more"):
-        rollback(str(output), 0)
-    assert vacuum(str(output), FORTNIGHT, now=later()).startswith("freed nothing;")
-    make_folder(own_images / "more", own_images, "chelsea")
-    assert night().embedded == 1
-
-
-def test_vacuum_leaves_everything_that_is_young(output):
-    compact(str(output))
-    before = sorted(path for path in output.rglob("*") if path.is_file())
-    assert vacuum(str(output), FORTNIGHT).startswith("freed nothing;")
-    assert vacuum(str(output), FORTNIGHT, now=later(13)).startswith("freed nothing;")
-    assert sorted(path for path in output.rglob("*") if path.is_file()) == before
-    rollback(str(output), 0)
-
-
-def set_time(output, table, version, moment):
-    """Make a commit as old as the test needs it."""
-    path = output / table / "_delta_log" / f"{version:020d}.json"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        if "commitInfo" in line:
-            line["commitInfo"]["timestamp"] = round(moment.timestamp() * 1000)
-    path.write_text("\n".join(map(json.dumps, lines)))
-
-
-def test_vacuum_keeps_the_version_that_was_current_when_the_time_began(output):
-    """Three versions; the second was replaced within the fortnight, so somebody may have read it then."""
-    compact(str(output))
-    now = datetime.now(UTC)
-    for version, days in ((0, 60), (1, 50), (2, 3)):
-        set_time(output, "features", version, now - timedelta(days=days))
-    for path in output.rglob("*.parquet"):
-        os.utime(path, ((now - timedelta(days=60)).timestamp(),) * 2)
-    vacuum(str(output), FORTNIGHT, now=now)
-    assert verify(str(output)).clean
-    rollback(str(output), 1)
-    assert verify(str(output), sample=2).clean
-
-
-def test_vacuum_tells_before_it_deletes(output):
-    compact(str(output))
-    before = sorted(output.rglob("*"))
-    text = vacuum(str(output), FORTNIGHT, dry_run=True, now=later())
-    assert sorted(output.rglob("*")) == before
-    lines = text.splitlines()
-    assert len([line for line in lines if re.match(r"features/part-\S+\.parquet  \d", line)]) == 4
-    assert lines[-1].startswith("would free ")
-    freed = vacuum(str(output), FORTNIGHT, now=later()).splitlines()[-1]
-    assert freed.split(";")[0] == lines[-1].replace("would free", "freed").split(";")[0]
-
-
-def test_vacuum_leaves_an_unfinished_run_all_that_it_needs(night, own_images, tmp_path, monkeypatch):
-    """However old it is: the next start takes it up, with the parts that it has written."""
-    output = tmp_path / "out"
-    night()
-    make_folder(own_images / "more", own_images, "coffee")
-    break_off(night, monkeypatch)
-    vacuum(str(output), FORTNIGHT, now=later())
-    assert len(set(parts(output)) - set(live(output))) == 1
-    embedded = []
-    monkeypatch.setattr("transforms.extract.embed", lambda *_: embedded.append(1))
-    assert night().published
-    assert not embedded
-    assert verify(str(output)).clean
-
-
-def test_vacuum_deletes_orphans_of_runs_that_were_given_up(night, own_images, tmp_path, monkeypatch):
-    output = tmp_path / "out"
-    night()
-    make_folder(own_images / "more", own_images, "coffee")
-    break_off(night, monkeypatch)
-    [orphan] = set(parts(output)) - set(live(output))
-    given_up = load_runs(open_storage(str(output)), 1)[0].run_id
-    rollback(str(output), 0)  # nothing to roll back: the run may still be taken up
-    assert load_runs(open_storage(str(output)), 1)[0].state == "planned"
-    compact_anyway(output)
-    night()
-    vacuum(str(output), FORTNIGHT, now=later())
-    assert orphan not in parts(output)
-    assert not (output / "runs" / given_up).exists()
-    assert verify(str(output)).clean
-
-
-def compact_anyway(output):
-    """Move the table on, so that the unfinished run cannot be taken up."""
-    run = load_runs(open_storage(str(output)), 1)[0]
-    note = output / run.folder / "run.json"
-    text = note.read_text()
-    note.unlink()
-    compact(str(output))
-    note.write_text(text)
-
-
-def test_vacuum_deletes_networks_that_no_version_uses(night, tmp_path):
-    output = tmp_path / "out"
-    night()
-    [old] = (output / "models").iterdir()
-    night(top_k=2, rebuild=True)
-    assert vacuum(str(output), FORTNIGHT, dry_run=True).startswith("would free nothing")
-    vacuum(str(output), FORTNIGHT, now=later())
-    [new] = (output / "models").iterdir()
-    assert new != old
-    assert verify(str(output), sample=2).clean
-
-
-def test_vacuum_deletes_what_killed_processes_left_and_nothing_of_others(output):
-    left = output / "features/.tmp-0123"
-    left.write_bytes(b"half a part")
-    foreign = [output / "features/notes.txt", output / "features/other.parquet", output / "mine/part-1.parquet"]
-    for path in foreign:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"not ours")
-    listed_only = output / "runs/20200101T000000Z-aaaa/listing/0.parquet"  # a run that got no plan
-    listed_only.parent.mkdir(parents=True)
-    listed_only.write_bytes(b"listing")
-    text = vacuum(str(output), FORTNIGHT, now=later())
-    assert "1 temporary file" in text
-    assert not left.exists()
-    assert not listed_only.parent.parent.exists()
-    assert all(path.exists() for path in foreign)
-
-
-def test_vacuum_keeps_the_receipts_that_verify_needs(night, own_images, tmp_path):
-    """Those of the run that the newest version stands for, whether it was merged since or gone back to."""
-    output = str(tmp_path / "out")
-    night()
-    (own_images / "empty.jpg").write_bytes(b"")
-    (own_images / "coffee.jpg").write_bytes((own_images / "camera.jpg").read_bytes() + b" ")
-    night()
-    first, second = sorted((tmp_path / "out/runs").iterdir())
-    back = shutil.copytree(tmp_path / "out", tmp_path / "back")
-    assert len(compact(output)) == 2
-    rollback(str(back), 0)
-    for place in (output, str(back)):
-        vacuum(place, FORTNIGHT, now=later(3000))
-        verification = verify(place)
-        assert verification.clean, str(verification)
-    assert [path.name for path in (tmp_path / "out/runs").iterdir()] == [second.name]
-    assert sorted(path.name for path in (back / "runs").iterdir()) == [first.name, second.name]
-
-
-def test_a_deletion_that_breaks_off_leaves_no_folder_that_looks_whole(output, monkeypatch):
-    """A network's folder counts as whole when model.json is there: that goes first."""
-    [model] = (output / "models").iterdir()
-    unused = Path(shutil.copytree(model, output / "models" / ("0" * 64)))
-    gone = []
-    storage = type(open_storage(str(output)))
-    real = storage.delete
-
-    def breaks_off(self, key):
-        if key.startswith("models/"):
-            if gone:
-                raise OSError("killed")
-            gone.append(key)
-        real(self, key)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storage, "delete", breaks_off)
-        with pytest.raises(OSError, match="killed"):
-            vacuum(str(output), FORTNIGHT, now=later())
-    assert gone == [f"models/{unused.name}/model.json"]
-    assert sorted(path.name for path in unused.iterdir()) == ["golden.npz", "graph.pb"]
-    vacuum(str(output), FORTNIGHT, now=later())
-    assert not unused.exists()
-    assert verify(str(output), sample=1).clean
 
 
 # The commands, and buckets

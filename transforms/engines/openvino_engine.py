@@ -40,13 +40,8 @@ class OpenVinoEngine:
         network.reshape([self.batch_size, *self.model.input_size, 3])
         compiled = self._core.compile_model(network, "CPU", self._settings)
         queue = ov.AsyncInferQueue(compiled)
-        queue.set_callback(self._collect)
+        queue.set_callback(_collect)  # no method: the queue would hold its engine, and both for ever
         return queue
-
-    def _collect(self, request: Any, target: tuple[dict[str, Any], int, int]) -> None:
-        columns, start, count = target
-        for name in self._names:
-            columns[name][start : start + count] = request.get_tensor(f"{name}:0").data[:count]
 
     def run(self, images: Pixels) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``, several at once."""
@@ -61,7 +56,14 @@ class OpenVinoEngine:
                 self._queue, self._compiled_batch = self._compile(), self.batch_size
             for start in range(0, count, self.batch_size):
                 batch = images[start : start + self.batch_size]
-                target = (columns, start, len(batch))
+                target = ({name: columns[name] for name in self._names}, start, len(batch))
                 self._queue.start_async({"images:0": pad_batch(batch, self.batch_size)}, target)
             self._queue.wait_all()
         return Outputs(columns["features"], columns["scores"], columns["indices"])
+
+
+def _collect(request: Any, target: tuple[dict[str, Any], int, int]) -> None:
+    """Copy a finished batch, without its padding, to where its images belong."""
+    columns, start, count = target
+    for name, column in columns.items():
+        column[start : start + count] = request.get_tensor(f"{name}:0").data[:count]
