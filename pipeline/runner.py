@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transforms.engines.base import available_cores
 from transforms.errors import Refused, RunFailed, UserError
 
 if TYPE_CHECKING:
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineRunner
 
 
 def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
@@ -23,17 +26,32 @@ def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     """
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-    from apache_beam.portability.api import beam_provision_api_pb2
-    from apache_beam.runners.portability.fn_api_runner import fn_runner
-    from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
     options = PipelineOptions(list(beam_args))
     if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
         return beam.Pipeline(options=options)
+    return beam.Pipeline(runner=_local_runner(options), options=options)
+
+
+def _local_runner(options: PipelineOptions) -> PipelineRunner:
+    from apache_beam.portability import python_urns
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+    class LocalRunner(fn_runner.FnApiRunner):  # type: ignore[misc]  # Beam has no types
+        """Quotes the Python of worker processes: Beam 2.77 gives it to a shell, and waits for ever if it has spaces."""
+
+        def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
+            for environment in pipeline_proto.components.environments.values():
+                if environment.urn == python_urns.SUBPROCESS_SDK:
+                    python, _, module = environment.payload.decode().rpartition(" -m ")
+                    environment.payload = f"{shlex.quote(python)} -m {module}".encode()
+            return super().run_via_runner_api(pipeline_proto, options)
+
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-    runner = fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
-    return beam.Pipeline(runner=runner, options=options)
+    return LocalRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
 
 
 def worker_count(beam_args: Sequence[str]) -> int:

@@ -1,5 +1,7 @@
 """Each option of ``extract`` does what it says, seen in what is published."""
 
+import sys
+
 import numpy as np
 import pytest
 from conftest import read_errors, read_features, vectors
@@ -133,6 +135,16 @@ def test_local_workers_all_give_the_same_table(run, folder, tmp_path, mode):
     one, two = read_features(tmp_path / "one"), read_features(tmp_path / "two")
     assert one["uri"].equals(two["uri"])
     np.testing.assert_allclose(vectors(one), vectors(two), atol=1e-5)
+
+
+def test_local_workers_start_from_a_path_with_spaces(run, folder, tmp_path, monkeypatch):
+    python = tmp_path / "with space" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    args = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    assert run(folder, shard_size=3, beam_args=args).embedded == 6
 
 
 def test_a_list_may_name_images_that_are_not_there(run, folder, tmp_path):

@@ -133,7 +133,7 @@ def test_cron_is_silent_after_a_good_night_and_mails_after_a_bad_one(places, tmp
     """The two lines of the crontab, by the shell that cron takes."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "image-features").write_text(f'#!/bin/sh\nexec {sys.executable} -m pipeline.cli "$@"\n')
+    (tools / "image-features").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n')
     (tools / "image-features").chmod(0o755)
     jobs, variables = crontab()
     environment = {**os.environ, "LOG": str(tmp_path), "PATH": f"{tools}:{variables['PATH']}", "PYTHONPATH": str(ROOT)}
