@@ -126,7 +126,7 @@ def decode(case: Case) -> float:
     """Decoding and resizing from memory on all cores, for the network's input size."""
     from transforms.backbones import BackboneConfig, resolve
     from transforms.decode import DecodePolicy
-    from transforms.extract import DecodeAndResize, decode_all
+    from transforms.decoders import DecodeAndResize, decode_all
 
     size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
     encoded = [path.read_bytes() for path in case.files(case.count)]
@@ -141,9 +141,11 @@ def decode(case: Case) -> float:
 
 def decode_one_core(case: Case) -> float:
     """The same on one core, as Pillow's own decode and resize is measured."""
+    from transforms.allocator import keep_freed_memory
     from transforms.decode import DecodePolicy
-    from transforms.extract import DecodeAndResize
+    from transforms.decoders import DecodeAndResize
 
+    keep_freed_memory()  # as every worker does
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
     return _one_by_one(case, function)
 

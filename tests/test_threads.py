@@ -17,7 +17,7 @@ from transforms.backbones import BackboneConfig, export, model_id, resolve
 from transforms.decode import DecodePolicy
 from transforms.engines import EngineConfig, load_engine
 from transforms.engines.tensorflow_engine import import_tensorflow
-from transforms.extract import DecodeAndResize, decode_all
+from transforms.decoders import DecodeAndResize, decode_all
 from transforms.models import cached_model
 
 what, cores = sys.argv[1], int(sys.argv[2])

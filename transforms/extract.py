@@ -6,12 +6,10 @@ cross a Beam stage, never bytes, pixels or vectors.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from itertools import islice
 from typing import TypeVar
 
@@ -19,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.decode import DecodedImage, DecodePolicy, decode
+from transforms.decode import DecodePolicy
+from transforms.decoders import DecodeAndResize, decode_all, hash_all
 from transforms.embed import embed
 from transforms.engines import Engine, EngineConfig, EngineName, Outputs, Precision, load_engine
-from transforms.engines.base import available_cores
 from transforms.errors import ImageError
 from transforms.models import load_model
-from transforms.preprocess import ResizeMode, image_chain
+from transforms.preprocess import ResizeMode
 from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference
@@ -208,44 +206,3 @@ def read_shard(output: Storage, key: str) -> list[ImageReference]:
     table = read_shard_table(output, key)
     columns = (table[name].to_pylist() for name in ("uri", "etag", "size", "modified"))
     return [ImageReference(*row) for row in zip(*columns, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeAndResize:
-    """Encoded bytes → pixels at the network's input size."""
-
-    policy: DecodePolicy
-    size: tuple[int, int]  # height, width
-    resize: ResizeMode
-
-    def __call__(self, data: bytes) -> DecodedImage:
-        """Decode one image: uint8 [*size, 3]. Raises ``ImageError``."""
-        image = decode(data, self.policy, self.size)
-        pixels = image_chain(self.size, self.resize)(image.pixels)
-        return DecodedImage(pixels, image.format, image.width, image.height)
-
-
-def decode_all(
-    encoded: Sequence[bytes], function: DecodeAndResize, cores: int | None = None
-) -> Iterator[DecodedImage | ImageError]:
-    """Decode on ``cores`` (None: all), in the order of ``encoded``; a bad image gives its error."""
-
-    def decode_one(data: bytes) -> DecodedImage | ImageError:
-        try:
-            return function(data)
-        except ImageError as error:
-            return error
-
-    return _decoders(cores or available_cores()).map(decode_one, encoded)
-
-
-def hash_all(encoded: Sequence[EncodedImage], cores: int | None = None) -> Iterator[str]:
-    """The sha256 of each image's bytes, 64 hexadecimal digits, in the order of ``encoded``."""
-    pool = _decoders(cores or available_cores())
-    return pool.map(lambda item: hashlib.sha256(item.data).hexdigest(), encoded)
-
-
-@cache
-def _decoders(cores: int) -> ThreadPoolExecutor:
-    """One pool a process: decoding in C and Rust releases the GIL, and all shards here share the cores."""
-    return ThreadPoolExecutor(cores, thread_name_prefix="decode")

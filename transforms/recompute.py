@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from transforms.check import Problem
 from transforms.decode import DecodePolicy
+from transforms.decoders import DecodeAndResize
 from transforms.embed import embed
 from transforms.engines import LEAST_COSINE, Engine, EngineConfig, Precision, load_engine
 from transforms.errors import FailureKind, ImageError
-from transforms.extract import DecodeAndResize
 from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.recipe import Recipe
 from transforms.records import ImageReference

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from transforms.allocator import keep_freed_memory
 from transforms.engines.base import (
     PRECISIONS,
     Engine,
@@ -76,6 +77,7 @@ def unload_engines() -> None:
 
 
 def _open(config: EngineConfig) -> Engine:
+    keep_freed_memory()
     model = read_exported(Path(config.model))
     cores = config.cores or available_cores()
     if choose_engine(config.engine) == "openvino":
