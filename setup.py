@@ -21,6 +21,7 @@ EXTRAS = {
         "openvino>=2026.4,<2027",
         "matplotlib>=3.9,<4",
         "tensorflow-hub>=0.16,<1",
+        "setuptools<81",  # tensorflow-hub imports its pkg_resources
         "onnxruntime>=1.20,<2",
         "tf2onnx>=1.16,<2",
     ],

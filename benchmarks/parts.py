@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from benchmarks import peers
 from benchmarks.cases import Case
@@ -120,23 +122,40 @@ def decoding(settings: Settings) -> Iterator[Row]:
 
 def start(settings: Settings) -> Iterator[Row]:
     """The whole command on 20 images: with the exported network in the user's cache, and without."""
-    files = make_images(settings.folder / "small", 20, "small")
-    names = settings.folder / "twenty.list"
-    names.write_text("\n".join(map(str, files)), encoding="utf-8")
+    make_images(settings.folder / "small", 20, "small")
     with tempfile.TemporaryDirectory() as cache:
-        first = statistics.median(_command(names, Path(cache, str(n))) for n in range(settings.rounds))
-        again = statistics.median(_command(names, Path(cache, "0")) for _ in range(settings.rounds))
+        first = statistics.median(_command(settings, 20, Path(cache, str(n)))[0] for n in range(settings.rounds))
+        again = statistics.median(_command(settings, 20, Path(cache, "0"))[0] for _ in range(settings.rounds))
     yield Row("start: 20 images, exported before", again, "s", 8.0, at_most=True)
     yield Row("start: 20 images, the first time", first, "s", 20.0, at_most=True)
 
 
-def _command(names: Path, cache: Path) -> float:
+def whole(settings: Settings) -> Iterator[Row]:
+    """The whole command on 2,000 images, start-up and commit included; what it wrote and what took its time."""
+    count = 2_000
+    make_images(settings.folder / "small", count, "small")
+    with tempfile.TemporaryDirectory() as cache:
+        _command(settings, 20, Path(cache))
+        seen = [_command(settings, count, Path(cache)) for _ in range(settings.rounds)]
+    seconds, metrics = sorted(seen, key=lambda run: run[0])[len(seen) // 2]
+    stages, total = metrics["worker_seconds"], sum(metrics["worker_seconds"].values())
+    shares = ", ".join(f"{stage} {100 * taken / total:.0f} %" for stage, taken in stages.items())
+    yield Row(f"whole command, {count:,} images", count / seconds, "images/s", detail=shares)
+    yield Row("written an image", metrics["bytes_written"] / count / 1024, "KiB", detail="5 KiB are the vector itself")
+
+
+def _command(settings: Settings, count: int, cache: Path) -> tuple[float, Any]:
+    """Seconds of the command on the first images of the folder, and its line of metrics."""
+    names = settings.folder / f"{count}.list"
+    files = sorted((settings.folder / "small").glob("*.jpg"))[:count]
+    names.write_text("\n".join(map(str, files)), encoding="utf-8")
     with tempfile.TemporaryDirectory() as output:
         words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", f"list:{names}", "--output", output]
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "no_proxy": "localhost,127.0.0.1"}
         begin = time.perf_counter()
-        subprocess.run(words, check=True, capture_output=True, timeout=300, env=environment)
-        return time.perf_counter() - begin
+        command = [*words, "--metrics-json", "-"]
+        done = subprocess.run(command, check=True, capture_output=True, timeout=900, env=environment)
+        return time.perf_counter() - begin, json.loads(done.stdout)
 
 
 def memory(settings: Settings) -> Iterator[Row]:
@@ -195,6 +214,7 @@ def _case(settings: Settings, backbone: str) -> Case:
 PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "decode": decoding,
     "start": start,
+    "whole": whole,
     "overhead": overhead,
     "latency": latency,
     "speed": speed,
