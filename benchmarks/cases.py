@@ -1,6 +1,7 @@
 """What is measured, each as a function of a folder of images: the machine's bounds, and our own job.
 
-A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up left out.
+A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up left out; one
+that compares things within a process returns several, by name.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,15 +52,18 @@ class Case:
         )
 
 
-def steady(run: Callable[[int], None], small: int, large: int) -> float:
-    """Images per second of ``run(count)`` without what it costs to start: the difference of two runs."""
-    run(min(small, 64))  # what is loaded and compiled once
+_FEW = 64  # images of the small run
+
+
+def steady(run: Callable[[int], None], large: int) -> float:
+    """Images per second of ``run(count)`` without what it costs to start: the difference of a large and a small run."""
+    run(_FEW)  # what is loaded and compiled once
     seconds = {}
-    for count in (small, large):
+    for count in (_FEW, large):
         start = time.perf_counter()
         run(count)
         seconds[count] = time.perf_counter() - start
-    return (large - small) / (seconds[large] - seconds[small])
+    return (large - _FEW) / (seconds[large] - seconds[_FEW])
 
 
 def ours(case: Case) -> float:
@@ -74,7 +78,16 @@ def ours(case: Case) -> float:
             if summary.embedded != count:
                 raise RuntimeError(f"embedded {summary.embedded} of {count}")
 
-    return steady(run, case.count // 4, case.count)
+    return steady(run, case.count)
+
+
+def against_bound(case: Case) -> dict[str, float]:
+    """Decoding alone, the network alone and the whole job, one after the other in one process."""
+    return {
+        "decode": decode(replace(case, count=2048)),
+        "model": model(replace(case, count=case.count // 2)),
+        "ours": ours(case),
+    }
 
 
 def from_disk(case: Case) -> float:
@@ -136,7 +149,7 @@ def decode(case: Case) -> float:
         for _ in decode_all(encoded[:count], function):
             pass
 
-    return steady(run, case.count // 4, case.count)
+    return steady(run, case.count)
 
 
 def decode_one_core(case: Case) -> float:
@@ -187,11 +200,12 @@ def model(case: Case) -> float:
         images = np.concatenate(list(islice(cycle([pixels]), -(-count // 256))))[:count]
         engine.run(images)
 
-    return steady(run, case.count // 4, case.count)
+    return steady(run, case.count)
 
 
-KINDS: dict[str, Callable[[Case], float]] = {
+KINDS: dict[str, Callable[[Case], float | dict[str, float]]] = {
     "ours": ours,
+    "against_bound": against_bound,
     "from_disk": from_disk,
     "from_store": from_store,
     "nothing": nothing,

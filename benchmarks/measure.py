@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.cases import KINDS, Case
@@ -26,6 +26,7 @@ class Figure:
 
     images_per_second: float
     peak_mib: float
+    by_name: Mapping[str, float] = field(default_factory=dict)  # images per second, of a case that compares
 
 
 def alternate(cases: Mapping[str, Case], rounds: int) -> dict[str, list[Figure]]:
@@ -71,8 +72,9 @@ def _main() -> None:
     case = Case(**json.loads(sys.argv[1]))
     from benchmarks.peers import PEERS
 
-    speed = {**KINDS, **PEERS}[case.kind](case)
-    print(json.dumps(asdict(Figure(speed, peak_mib()))))
+    seen = {**KINDS, **PEERS}[case.kind](case)
+    figure = Figure(seen["ours"], peak_mib(), seen) if isinstance(seen, dict) else Figure(seen, peak_mib())
+    print(json.dumps(asdict(figure)))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def keras_predict(case: Case) -> float:
         batches = paths.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)
         network.predict(batches, verbose=0)
 
-    return steady(run, case.count // 4, case.count)
+    return steady(run, case.count)
 
 
 def textbook_beam(case: Case) -> float:
@@ -110,7 +110,7 @@ def textbook_beam(case: Case) -> float:
             )
 
     try:
-        return steady(run, case.count // 4, case.count)
+        return steady(run, case.count)
     finally:
         shutil.rmtree(folder)
 
@@ -150,7 +150,7 @@ def onnxruntime(case: Case) -> float:
         for batch in batches(count):
             session.run(None, {session.get_inputs()[0].name: batch})
 
-    return steady(run, case.count // 4, case.count)
+    return steady(run, case.count)
 
 
 def timm(case: Case) -> float:

@@ -48,9 +48,9 @@ def main() -> None:
                 network.get_classifier()(vectors).softmax(-1).topk(5)
         return time.perf_counter() - start
 
-    run(count // 4)
-    small, large = run(count // 4), run(count)
-    print((count - count // 4) / (large - small))
+    run(64)
+    small, large = run(64), run(count)
+    print((count - 64) / (large - small))
 
 
 if __name__ == "__main__":
