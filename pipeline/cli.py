@@ -13,6 +13,7 @@ from typing import NoReturn
 from pipeline.options import config_of, parse
 from pipeline.signals import stop_on_signals
 from transforms.errors import Refused, RunFailed, UserError
+from transforms.stores import use_stores
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     _log_to_stderr()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
+        use_stores(getattr(arguments, "stores", ()))
         return _COMMANDS[arguments.command](arguments)
     except UserError as error:
         return _complain(str(error), EXIT_USAGE)
@@ -106,7 +108,9 @@ def _backbones(arguments: argparse.Namespace) -> int:
 def _trace(arguments: argparse.Namespace) -> int:
     from pipeline.trace import trace
 
-    values = {name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save")}
+    values = {
+        name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save", "stores")
+    }
     print(trace(arguments.photo, values, arguments.save))
     return EXIT_PUBLISHED
 

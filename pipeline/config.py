@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from transforms.errors import UserError
+from transforms.stores import parse_store
 
 if TYPE_CHECKING:
     from transforms.backbones import BackboneConfig
@@ -44,6 +45,7 @@ class Config:
     rebuild: bool = False
     dry_run: bool = False
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
+    stores: tuple[str, ...] = ()  # where buckets are, as of ``--store``: no secrets
     beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
 
     def __post_init__(self) -> None:
@@ -51,8 +53,9 @@ class Config:
             raise UserError("no --input given; name a folder, a prefix, a glob or list:FILE")
         if not self.output:
             raise UserError("no --output given; name a folder or URL for the tables")
-        if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
-            raise UserError("inputs and beam_args are tuples of strings, not one string")
+        if any(isinstance(value, str) for value in (self.inputs, self.beam_args, self.stores)):
+            raise UserError("inputs, beam_args and stores are tuples of strings, not one string")
+        _ = [parse_store(text) for text in self.stores]  # raises for what is none
         positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
         for name in positive:
             value = getattr(self, name)

@@ -79,12 +79,14 @@ def command_parser() -> Parser:
     )  # fmt: skip
     trace.add_argument("photo", metavar="PHOTO", help="path or URL of an image")
     trace.add_argument("--save", metavar="DIR", help="save there the picture that the network sees")
+    _store_option(trace)
     _backbone_options(trace)
     _compute_options(trace)
     _limit_options(trace)
     show = add("show", help="show what is in an output", description="Show what is in an output.")
     show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
+    _store_option(show)
     _maintenance_commands(commands)
     return parser
 
@@ -98,6 +100,7 @@ def _maintenance_commands(commands: Any) -> None:
             name, help=text, description=description, epilog=epilog, formatter_class=_Formatter
         )
         parser.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
+        _store_option(parser)
         return parser
 
     add("compact", "merge small parts of the tables; extract does it by itself when there are many")
@@ -135,6 +138,7 @@ def _extract_options(parser: Parser) -> None:
         "or list:FILE with one URI a line (list:- reads standard input). May be given several times",
     )  # fmt: skip
     places.add_argument("--output", metavar="DIR_OR_URL", default="", help="folder of the tables")
+    _store_option(places)
     _backbone_options(parser)
     _compute_options(parser)
     _limit_options(parser)
@@ -158,7 +162,17 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--metrics-json", metavar="PATH_OR_-",
                      help="add a line of JSON for each run, also a failed one, to this file; - is stdout")  # fmt: skip
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
-    parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")})
+    parser.set_defaults(
+        **{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output", "stores")}
+    )
+
+
+def _store_option(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--store", action="append", metavar="s3://BUCKET,KEY=VALUE", dest="stores", default=[],
+        help="where a bucket is, or all of them (s3://,…), if not where the environment says: endpoint, region, "
+        "account, anonymous, allow-http; may be given several times. Credentials come from the environment only",
+    )  # fmt: skip
 
 
 def _backbone_options(parser: Parser) -> None:
@@ -222,7 +236,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def config_of(arguments: argparse.Namespace) -> Config:
     """The run that an ``extract`` command line means."""
     values = {f.name: getattr(arguments, f.name) for f in fields(Config)}
-    return Config(**{**values, "inputs": tuple(values["inputs"])})
+    return Config(**{**values, "inputs": tuple(values["inputs"]), "stores": tuple(values["stores"])})
 
 
 def _own_options(parser: Parser, command: str) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.runner import new_pipeline, run_failed
+from pipeline.runner import new_pipeline, run_failed, worker_count
 from pipeline.runs import Run
 from pipeline.summary import Summary
 from pipeline.tables import Table
@@ -23,6 +24,7 @@ from transforms.sources import nothing_found, parse_input, split
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
+_REQUESTS = 16  # listing files read or deleted at once: in a bucket each takes some 20 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +35,26 @@ class Listing:
     ignored: int  # files of folders and prefixes that are no images by their name
 
 
-def list_sources(inputs: Sequence[str], output: Storage, run_folder: str, beam_args: Sequence[str]) -> Listing:
+def list_sources(config: Config, output: Storage, run_folder: str) -> Listing:
     """List all inputs, in parallel by sub-folder or prefix, through files in the run's folder.
 
     The files are deleted again: once read they would only take room, night after night.
     """
     import apache_beam as beam
 
-    from transforms.listing import ListImages
+    from transforms.listing import ListImages, group_pieces
 
-    pieces = [piece for text in inputs for piece in split(parse_input(text))]
-    with run_failed("of the listing"), new_pipeline(beam_args) as pipeline:
+    pieces = [piece for text in config.inputs for piece in split(parse_input(text))]
+    with run_failed("of the listing"), new_pipeline(config.beam_args) as pipeline:
         _ = (
             pipeline
-            | "Sources" >> beam.Create(list(enumerate(pieces)))
+            | "Sources" >> beam.Create(group_pieces(pieces, worker_count(config.beam_args)))
             | "Spread" >> beam.Reshuffle()
-            | "ListImages" >> ListImages(output.url, f"{run_folder}/listing")
+            | "ListImages" >> ListImages(output.url, f"{run_folder}/listing", config.stores)
         )
     listing = read_listing(output, f"{run_folder}/listing")
-    for found in list(output.list(f"{run_folder}/listing/")):
-        output.delete(found.key)
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        list(pool.map(lambda found: output.delete(found.key), list(output.list(f"{run_folder}/listing/"))))
     return listing
 
 
@@ -68,7 +70,8 @@ def read_listing(output: Storage, folder: str) -> Listing:
     from transforms.listing import read_listing_file
 
     keys = sorted(found.key for found in output.list(f"{folder}/"))
-    return _combine(read_listing_file(output.read(key)) for key in keys)
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return _combine(pool.map(lambda key: read_listing_file(output.read(key)), keys))
 
 
 def _combine(files: Iterable[tuple[pa.Table, int]]) -> Listing:

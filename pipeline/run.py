@@ -37,6 +37,7 @@ from transforms.plan import Changes, PlanPolicy
 from transforms.recipe import Recipe, differences
 from transforms.reuse import INDEX_FILE
 from transforms.storage import Storage, open_storage
+from transforms.stores import use_stores
 
 if TYPE_CHECKING:
     from transforms.extract import ExtractJob
@@ -70,6 +71,7 @@ def extract(config: Config) -> Summary:
     when workers or storage broke off. In each case the published tables are as they were, and the same call
     takes up what is done.
     """
+    use_stores(config.stores)
     with Metrics(config) as metrics:
         work = _open(config, metrics)
         _check_recipe(work)
@@ -145,10 +147,7 @@ def _plan(work: _Work) -> Run:
         covers=_covers(config, before),
         versions={table.name: table.version for table in work.tables},
     )
-    if config.dry_run:
-        listing = list_here(config.inputs)
-    else:
-        listing = list_sources(config.inputs, work.output, run.folder, config.beam_args)
+    listing = list_here(config.inputs) if config.dry_run else list_sources(config, work.output, run.folder)
     if not listing.images.num_rows:
         raise nothing_listed(config.inputs, listing.ignored)
     policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
@@ -243,4 +242,5 @@ def _job(run: Run, work: _Work) -> ExtractJob:
         decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
         read=ReadPolicy(max_bytes=config.max_image_bytes),
         index_key=f"{run.folder}/{INDEX_FILE}" if run.reuse else None,
+        stores=config.stores,
     )

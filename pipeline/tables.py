@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipeline.delta import one_line, read_delta
 from pipeline.versions import Change, Operation
 from transforms.errors import Refused, RunFailed
 from transforms.recipe import Recipe
+from transforms.retries import broke_off, wait_before
 from transforms.storage import open_storage, storage_options
 from transforms.write import BOUNDED, Part, read_recipe
 
@@ -57,7 +60,7 @@ class Table:
             return None
         from deltalake import DeltaTable
 
-        return DeltaTable(self.url, storage_options=self._options)
+        return read_delta(self.url, lambda: DeltaTable(self.url, storage_options=self._options))
 
     @property
     def version(self) -> int | None:
@@ -67,23 +70,30 @@ class Table:
     @property
     def parts(self) -> list[dict[str, Any]]:
         """``path``, ``size_bytes``, ``num_records`` and statistics of the parts, as Delta's log has them."""
-        return pa.table(self._delta.get_add_actions(flatten=True)).to_pylist() if self._delta else []
+        if self._delta is None:
+            return []
+        parts: list[dict[str, Any]] = pa.table(
+            read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True))
+        ).to_pylist()
+        return parts
 
     def has_run(self, run_id: str) -> bool:
         """Whether this run is committed already."""
-        return bool(self._delta) and self._delta.transaction_version(run_id) is not None
+        return bool(self._delta) and _has_run(self._delta, self.url, run_id)
 
     def at(self, version: int) -> Table:
         """The same table as an earlier version had it; for reading only."""
         from deltalake import DeltaTable
 
         table = Table(self._output, self.name)
-        table._delta = DeltaTable(self.url, version=version, storage_options=self._options)
+        table._delta = read_delta(
+            self.url, lambda: DeltaTable(self.url, version=version, storage_options=self._options)
+        )
         return table
 
     def history(self) -> list[dict[str, Any]]:
         """Delta's history, newest first."""
-        return list(self._delta.history()) if self._delta else []
+        return read_delta(self.url, lambda: list(self._delta.history())) if self._delta else []
 
     def recipe(self) -> Recipe | None:
         """The recipe of the rows, from the metadata of a part; None for a table without parts."""
@@ -98,7 +108,9 @@ class Table:
         if self._delta is None:
             kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
             return pa.table({name: pa.array([], kinds[name]) for name in columns})
-        return self._delta.to_pyarrow_dataset().to_table(columns=list(columns), filter=where)
+        return read_delta(
+            self.url, lambda: self._delta.to_pyarrow_dataset().to_table(columns=list(columns), filter=where)
+        )
 
     def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
         """Write the parts that hold rows of ``uris`` anew without them.
@@ -120,7 +132,6 @@ class Table:
         A second call for the same run does nothing. Raises ``Refused`` when another writer was faster.
         """
         from deltalake import CommitProperties, Schema, Transaction
-        from deltalake.exceptions import DeltaError
         from deltalake.transaction import create_table_with_add_actions
 
         if self.has_run(commit.run_id):
@@ -132,7 +143,8 @@ class Table:
             app_transactions=[Transaction(commit.run_id, 1)],
         )
         adds = [_add_action(part, commit.operation != "compact") for part in commit.add]
-        try:
+
+        def write() -> None:
             if self._delta is None:
                 create_table_with_add_actions(
                     self.url, schema, adds, mode="error", configuration=_CONFIGURATION,
@@ -142,10 +154,8 @@ class Table:
                 removes = [] if commit.replace_all else self._removals(commit.remove, commit.operation != "compact")
                 mode = "overwrite" if commit.replace_all else "append"
                 self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
-        except (DeltaError, OSError) as error:
-            self._explain(commit.run_id, error)
-        self._delta = self._open()
-        return int(self._delta.version())
+
+        return self._transact(commit.run_id, write)
 
     def restore(self, version: int, run_id: str) -> int:
         """Commit an earlier version's parts on top of the version that was opened; returns the new version.
@@ -153,7 +163,6 @@ class Table:
         Raises ``Refused`` when another writer was faster.
         """
         from deltalake import CommitProperties, Transaction
-        from deltalake.exceptions import DeltaError
 
         before, after = _row_ids(self), _row_ids(self.at(version))
         added, removed = _count_missing(after, before), _count_missing(before, after)
@@ -163,10 +172,24 @@ class Table:
             max_commit_retries=0,
             app_transactions=[Transaction(run_id, 1)],
         )
-        try:
-            self._delta.restore(version, commit_properties=properties)
-        except (DeltaError, OSError) as error:
-            self._explain(run_id, error)
+        return self._transact(run_id, lambda: self._delta.restore(version, commit_properties=properties))
+
+    def _transact(self, run_id: str, write: Callable[[], None]) -> int:
+        """Write a commit, again where the exchange broke off and it was not done; returns the new version."""
+        from deltalake.exceptions import DeltaError
+
+        for attempt in count(1):
+            try:
+                write()
+                break
+            except (DeltaError, OSError) as error:
+                if self._is_done(run_id, error):
+                    break
+                if not (broke_off(error) and wait_before(attempt)):
+                    raise RunFailed(
+                        f"cannot commit to {self.url}: {one_line(error)}. Nothing was published there. Run the same "
+                        "command again: it takes up what is done."
+                    ) from error
         self._delta = self._open()
         return int(self._delta.version())
 
@@ -179,26 +202,26 @@ class Table:
         operation: Operation = "rebuild" if commit.replace_all else commit.operation
         return asdict(Change(operation, sum(known.values()) + fresh + moved - gone, fresh, gone - moved))
 
-    def _explain(self, run_id: str, error: Exception) -> None:
-        """Return if this run is committed all the same; raise what a failed commit means otherwise.
+    def _is_done(self, run_id: str, error: Exception) -> bool:
+        """Whether a failed commit of this run is there all the same. Raises ``Refused`` when another one is.
 
         It is when an answer was lost on its way, or when the same command is running twice and the other
         process, which works on the same run, was first.
         """
         current = self._open()
-        if current and current.transaction_version(run_id) is not None:
-            _LOG.info("run %s is in %s already: another process was at work on the same run", run_id, self.url)
-            return
-        if (current.version() if current else None) == self.version:
-            text = " ".join(str(error).split())[:300]
-            raise RunFailed(
-                f"cannot commit to {self.url}: {text}. Nothing was published there. Run the same command again: it "
-                "takes up what is done."
+        if current and _has_run(current, self.url, run_id):
+            _LOG.info(
+                "run %s is in %s already: an answer was lost, or another process was at work on the same run",
+                run_id,
+                self.url,
+            )
+            return True
+        if (current.version() if current else None) != self.version:
+            raise Refused(
+                f"another run published to {self.url} in the meantime; this one published nothing there. "
+                "Run the same command again."
             ) from error
-        raise Refused(
-            f"another run published to {self.url} in the meantime; this one published nothing there. "
-            "Run the same command again."
-        ) from error
+        return False
 
     def _removals(self, paths: Sequence[str], data_change: bool) -> list[Any]:
         from deltalake.transaction import RemoveAction
@@ -206,6 +229,10 @@ class Table:
         sizes = {part["path"]: part["size_bytes"] for part in self.parts}
         now = time.time_ns() // 1_000_000
         return [RemoveAction(path, data_change, now, sizes[path], {}) for path in paths]
+
+
+def _has_run(delta: Any, url: str, run_id: str) -> bool:
+    return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
 
 
 def _row_ids(table: Table) -> pa.Array:

@@ -46,6 +46,8 @@ def config(*more: str) -> Config:
         (["--metrics-json", "-"], "metrics_json", "-"),
         (["--rebuild"], "rebuild", True),
         (["--dry-run"], "dry_run", True),
+        (["--store", "s3://b,region=x", "--store", "gs://,anonymous=true"], "stores",
+         ("s3://b,region=x", "gs://,anonymous=true")),
         (["--runner", "FlinkRunner"], "beam_args", ("--runner=FlinkRunner",)),
         (["--direct_num_workers=2", "--temp_location", "gs://b/t"], "beam_args",
          ("--direct_num_workers=2", "--temp_location", "gs://b/t")),
@@ -121,7 +123,9 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     for name in (f.name for f in fields(Config)):
-        option = {"inputs": "--input", "beam_args": "--runner"}.get(name, f"--{name.replace('_', '-')}")
+        option = {"inputs": "--input", "beam_args": "--runner", "stores": "--store"}.get(
+            name, f"--{name.replace('_', '-')}"
+        )
         assert option in done.stdout
     assert "examples:" in done.stdout
     assert "(default: efficientnet_lite0)" in done.stdout

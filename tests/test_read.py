@@ -206,8 +206,9 @@ def test_objects_of_a_bucket(s3):
 
 
 def test_a_bucket_in_trouble(misbehaving, monkeypatch):
-    monkeypatch.setattr("transforms.buckets._RETRY", {"max_retries": 2})
-    names = ["503x1", "cutx1", "429x2", "403x9", "400x9", "500x9", "cutx9.jpg", "fine"]
+    monkeypatch.setattr("transforms.stores._RETRY", {"max_retries": 2})
+    monkeypatch.setattr("transforms.retries._WAITS", (0.01,))
+    names = ["503x1", "cutx1", "429x2", "403x9", "400x9", "500x9", "cutx99.jpg", "fine"]
     results = list(read_images([ImageReference(f"s3://bucket/{name}", "abc", 102_400, None) for name in names]))
     assert words(results) == ["ok", "ok", "ok", "permission_denied", "io_error", "io_error", "io_error", "ok"]
     assert {item.data for item in results if isinstance(item, EncodedImage)} == {misbehaving.body}

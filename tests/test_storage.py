@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from transforms.buckets import Bucket, environment_options
+from transforms.buckets import Bucket
 from transforms.errors import UserError
 from transforms.storage import (
     NotFound,
@@ -161,30 +161,6 @@ def test_an_address_that_is_none_is_explained(url, message):
         open_storage(url)
 
 
-def test_the_environment_says_where_buckets_are():
-    http = {
-        "AWS_ENDPOINT_URL": "http://minio:9000",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_SECRET_ACCESS_KEY": "k",
-    }
-    assert environment_options("s3", http) == {
-        "aws_endpoint_url": "http://minio:9000",
-        "aws_region": "eu-west-1",
-        "allow_http": "true",
-    }
-    assert environment_options("s3", {"AWS_ENDPOINT_URL_S3": "https://a", "AWS_ENDPOINT_URL": "http://b"}) == {
-        "aws_endpoint_url": "https://a"
-    }
-    assert environment_options("s3", {"AWS_ALLOW_HTTP": "true"}) == {"allow_http": "true"}
-    assert environment_options("gs", {"STORAGE_EMULATOR_HOST": "localhost:4443"}) == {
-        "google_base_url": "http://localhost:4443",
-        "google_skip_signature": "true",
-        "allow_http": "true",
-    }
-    assert environment_options("az", {"AZURE_STORAGE_ENDPOINT": "http://azurite"}) == {"allow_http": "true"}
-    assert environment_options("gs", {}) == environment_options("az", {}) == {}
-
-
 def test_deltalake_finds_the_bucket_by_the_same_environment(s3):
     import pyarrow as pa
     from deltalake import DeltaTable, write_deltalake
@@ -201,11 +177,6 @@ def test_another_endpoint_opens_another_client(s3, misbehaving, monkeypatch, s3_
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     s3.put("k", b"moto's")
     assert bucket.get("k") == b"moto's"
-
-
-def test_google_emulator_is_found(misbehaving, monkeypatch):
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", misbehaving.endpoint)
-    assert open_storage("gs://bucket").read("k") == misbehaving.body
 
 
 def test_a_missing_bucket_is_named(s3):

@@ -31,6 +31,7 @@ from transforms.reuse import Reuse, copy_rows
 from transforms.rows import Decoded, Origin, features_table
 from transforms.stopwatch import Stopwatch
 from transforms.storage import Storage, open_storage
+from transforms.stores import use_stores
 from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, write_part
 
 _T = TypeVar("_T")
@@ -53,6 +54,7 @@ class ExtractJob:
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
     index_key: str | None = None  # of the index of the vectors that there are, see ``transforms.reuse``
+    stores: tuple[str, ...] = ()  # where buckets are, see ``transforms.stores``; no secrets
 
     @property
     def origin(self) -> Origin:
@@ -84,6 +86,7 @@ class _Progress:
 
 def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     """Do the shard, or return the receipt that it was done with. Doing it twice, even at once, is harmless."""
+    use_stores(job.stores)
     output = open_storage(job.output)
     receipt_key = f"{job.run_folder}/receipts/{shard}.json"
     if output.exists(receipt_key):

@@ -143,7 +143,7 @@ def _read_object(reference: ImageReference, max_bytes: int) -> EncodedImage:
         data = Bucket(scheme, bucket).get(key, check)
     except StorageError as error:
         raise _error(_kind(error), str(error)) from error
-    return EncodedImage(_filled(reference, found[0].etag, len(data), found[0].modified), data)
+    return EncodedImage(_filled(reference, found[-1].etag, len(data), found[-1].modified), data)
 
 
 def _read_file(reference: ImageReference, max_bytes: int) -> EncodedImage:

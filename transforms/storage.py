@@ -23,12 +23,12 @@ from transforms.buckets import (
     StorageError,
     StoredObject,
     Unaddressable,
-    environment_options,
     normal_etag,
     parse_url,
     scheme_of,
 )
 from transforms.errors import UserError
+from transforms.stores import client_options
 
 __all__ = [
     "NotFound",
@@ -61,8 +61,8 @@ class Storage(Protocol):
     def write_if_absent(self, key: str, data: bytes) -> bool:
         """Store whole or not at all; False, and nothing changed, if the key was there already.
 
-        Of several at once exactly one gets True. After a connection that broke in a bucket's answer the
-        error leaves open whether it was stored: read to find out.
+        Of several at once exactly one gets True. In a bucket also those get it that bring the very same bytes:
+        they are not to be told from a request whose answer was lost on its way.
         """
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
@@ -92,8 +92,7 @@ def open_storage(url: str) -> Storage:
 
 def storage_options(url: str) -> dict[str, str]:
     """Return what deltalake does not read from the environment itself: endpoint, plain http, region."""
-    scheme = scheme_of(url)
-    return environment_options(scheme) if scheme not in ("", "file") else {}
+    return client_options(*parse_url(url)[:2]) if local_path(url) is None else {}
 
 
 def local_path(url: str) -> Path | None:
@@ -197,7 +196,7 @@ class BucketStorage:
         self.bucket.put(self._key(key), data)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
-        return self.bucket.put(self._key(key), data, absent=True)
+        return self.bucket.create(self._key(key), data)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         start = len(self._key(""))

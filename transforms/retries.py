@@ -1,0 +1,35 @@
+"""Retries: requests whose answer broke off, which the clients of buckets give up at once.
+
+obstore and deltalake (both Rust object_store 0.13) try again by themselves what the server answered with 408, 429
+or 5xx, and connections that broke before the answer; not an answer that broke off in its body (a page of a listing,
+a small file of Delta's log), and not a conditional put of which nobody knows whether it was done.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+_WAITS = (0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before each further try
+_LONG = 100  # seconds that a client has spent on its own tries: enough, whatever it says of their number
+_COLOUR = re.compile(r"\x1b\[\d+m")
+_TRIES = re.compile(r"after (\d+) retries,\W*max_retries\W*(\d+)")
+_SECONDS = re.compile(r" in (\d+)\.\d+s\b")
+
+
+def broke_off(error: Exception) -> bool:
+    """Tell whether a client's error is an exchange that broke off, and that the client could have tried again."""
+    text = _COLOUR.sub("", str(error).split("Debug source")[0])
+    if "HTTP error" not in text or re.search(r"status code: [34]", text):
+        return False
+    tries, seconds = _TRIES.search(text), _SECONDS.search(text)
+    return not (tries and tries[1] == tries[2]) and not (seconds and int(seconds[1]) >= _LONG)
+
+
+def wait_before(attempt: int) -> bool:
+    """Wait before try number ``attempt`` (1 is the first repetition); False when there have been enough."""
+    if attempt > len(_WAITS):
+        return False
+    time.sleep(_WAITS[attempt - 1] * random.uniform(0.5, 1))
+    return True
