@@ -15,6 +15,7 @@ from types import TracebackType
 from pipeline.config import Config
 from pipeline.signals import at_stop
 from pipeline.summary import Summary
+from transforms.buckets import without_password
 from transforms.errors import Refused, UserError
 from transforms.stopwatch import Stopwatch
 
@@ -86,8 +87,8 @@ class Metrics:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "run_id": self.summary.run_id or None,
             "state": state,
-            "error": error or None,
-            "output": self._config.output,
+            "error": without_password(error) or None,
+            "output": without_password(self._config.output),
             **{name: value for name, value in asdict(self.summary).items() if name not in _NOT_COUNTS},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
             "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},

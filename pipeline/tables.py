@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pipeline.delta import one_line, read_delta
+from pipeline.delta import delta_url, one_line, read_delta
 from pipeline.versions import Change, Operation
 from transforms.errors import Refused, RunFailed
 from transforms.recipe import Recipe
@@ -53,6 +53,7 @@ class Table:
         self._storage = open_storage(f"{output.rstrip('/')}/{name}")
         self.url = self._storage.url
         self._options = storage_options(self._storage.url)
+        self._delta_url = delta_url(self.url)
         self._delta = self._open()
 
     def _open(self) -> Any:
@@ -60,7 +61,7 @@ class Table:
             return None
         from deltalake import DeltaTable
 
-        return read_delta(self.url, lambda: DeltaTable(self.url, storage_options=self._options))
+        return read_delta(self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options))
 
     @property
     def version(self) -> int | None:
@@ -87,7 +88,7 @@ class Table:
 
         table = Table(self._output, self.name)
         table._delta = read_delta(
-            self.url, lambda: DeltaTable(self.url, version=version, storage_options=self._options)
+            self.url, lambda: DeltaTable(self._delta_url, version=version, storage_options=self._options)
         )
         return table
 
@@ -147,7 +148,7 @@ class Table:
         def write() -> None:
             if self._delta is None:
                 create_table_with_add_actions(
-                    self.url, schema, adds, mode="error", configuration=_CONFIGURATION,
+                    self._delta_url, schema, adds, mode="error", configuration=_CONFIGURATION,
                     storage_options=self._options, commit_properties=properties,
                 )  # fmt: skip
             else:

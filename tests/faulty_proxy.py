@@ -1,4 +1,4 @@
-"""A proxy on loopback that spoils requests: ``python faulty_proxy.py UPSTREAM_PORT RATE SEED MOST_IN_A_ROW``.
+"""A proxy on loopback that spoils requests: ``python faulty_proxy.py UPSTREAM_PORT RATE SEED MOST_IN_A_ROW [FAULT …]``.
 
 Prints its port, serves until its standard input ends, and then prints how many requests it saw and what it did to
 them, as JSON. What happens to a request depends on the seed, the request and how often it came, not on the order.
@@ -28,6 +28,7 @@ class Proxy:
     rate: float
     seed: str
     most_in_a_row: int
+    faults: tuple[str, ...] = FAULTS
     seen: Counter[str] = field(default_factory=Counter)
     in_a_row: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
@@ -42,7 +43,7 @@ class Proxy:
             self.in_a_row[request] = 0
             return ""
         self.in_a_row[request] += 1
-        fault = FAULTS[int(number / self.rate * len(FAULTS))]
+        fault = self.faults[int(number / self.rate * len(self.faults))]
         self.done[fault] += 1
         return fault
 
@@ -104,7 +105,8 @@ def _break(writer: asyncio.StreamWriter) -> None:
 
 
 async def main() -> None:
-    proxy = Proxy(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    faults = tuple(sys.argv[5:]) or FAULTS
+    proxy = Proxy(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4]), faults)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)

@@ -1,11 +1,21 @@
 """The whole job in a bucket: input and output on a real S3 server, over the command's own function."""
 
+import logging
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
 import pyarrow as pa
 import pytest
 from conftest import vectors
 from deltalake import DeltaTable
 
-from transforms.errors import Refused
+from pipeline.cli import main
+from pipeline.maintenance import compact, history, rollback
+from pipeline.tables import Table
+from pipeline.vacuum import vacuum
+from pipeline.verify import verify
+from transforms.errors import Refused, UserError
 from transforms.storage import PermissionDenied, open_storage, storage_options
 
 
@@ -77,8 +87,96 @@ def test_no_credentials_are_one_clear_line(bucket, run, monkeypatch):
         run(f"{bucket.url}/photos", f"{bucket.url}/out")
 
 
-def test_secrets_are_written_nowhere(bucket, run, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2-secret")
-    run(f"{bucket.url}/photos", f"{bucket.url}/out")
+SECRET = "hunter2-secret"
+
+
+def test_secrets_are_written_nowhere(bucket, run, monkeypatch, tmp_path, capfd, caplog):
+    """Not in the output, the logs, the metrics or the workers' job; not by a run that is published or fails."""
+    import pipeline.run
+
+    jobs = []
+    real = pipeline.run.extract_shards
+    monkeypatch.setattr(pipeline.run, "extract_shards", lambda *args: (jobs.append(pickle.dumps(args)), real(*args)))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
+    caplog.set_level(logging.DEBUG)
+    metrics = tmp_path / "metrics.json"
+    words = ["extract", "--input", f"{bucket.url}/photos", "--metrics-json", str(metrics), "--output"]
+    wrong = ["--store", f"s3://,secret_access_key={SECRET}"]
+    signed = ["--store", f"s3://,endpoint=http://user:{SECRET}@127.0.0.1:9"]
+    assert main([*words, f"{bucket.url}/out"]) == 0
+    assert main([*words, "s3://no-such-bucket/out"]) == 1
+    assert main([*words, f"s3://user:{SECRET}@bucket/out"]) == 2
+    assert main([*words, f"{bucket.url}/out", *wrong]) == main([*words, f"{bucket.url}/out", *signed]) == 2
+    bucket.put("photos/broken.jpg", b"broken")
+    assert main([*words, f"{bucket.url}/out", "--max-failure-rate", "0"]) == 1
     output = open_storage(f"{bucket.url}/out")
-    assert not [entry.key for entry in output.list() if b"hunter2" in output.read(entry.key)]
+    written = [output.read(entry.key) for entry in output.list()]
+    said = [*jobs, metrics.read_bytes(), "".join(capfd.readouterr()).encode(), caplog.text.encode()]
+    assert jobs
+    assert len(metrics.read_text().splitlines()) >= 3
+    assert not [text for text in [*written, *said] if SECRET.encode() in text]
+
+
+def test_a_second_night_and_the_upkeep_in_a_bucket(bucket, run, folder):
+    night = dict(inputs=f"{bucket.url}/photos", output=f"{bucket.url}/out", shard_size=3)
+    run(**night)
+    bucket.client.delete_object(Bucket=bucket.bucket, Key="photos/deep er/rocket.jpg")
+    bucket.put("photos/copy.jpg", (folder / "coffee.jpg").read_bytes())
+    second = run(**night)
+    assert (second.unchanged, second.removed, second.reused, second.embedded) == (5, 1, 1, 0)
+    before = table(bucket)
+    assert [str(done.table) for done in compact(f"{bucket.url}/out")] == ["features"]
+    assert table(bucket).equals(before)
+    assert verify(f"{bucket.url}/out", sample=3).clean
+    freed = vacuum(f"{bucket.url}/out", timedelta(hours=1), now=datetime.now(UTC) + timedelta(days=1))
+    assert freed.startswith("freed ")
+    assert verify(f"{bucket.url}/out").clean
+    assert table(bucket).equals(before)
+    with pytest.raises(Refused, match="are not there any more"):
+        rollback(f"{bucket.url}/out", 0)
+    bucket.put("photos/new.jpg", (folder / "camera.jpg").read_bytes() + b"x")
+    assert run(**night).embedded == 1
+    rollback(f"{bucket.url}/out", 2)
+    assert table(bucket).equals(before)
+    assert "rollback to 2" in history(f"{bucket.url}/out")
+
+
+def test_where_the_buckets_are_reaches_worker_processes(bucket, run, monkeypatch, s3_endpoint):
+    """The environment names no endpoint, nor region, and credentials only: a remote worker's."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    stores = (f"s3://{bucket.bucket},endpoint={s3_endpoint},region=us-east-1",)
+    workers = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    done = run(f"{bucket.url}/photos", f"{bucket.url}/out", shard_size=3, stores=stores, beam_args=workers)
+    assert (done.embedded, done.published) == (6, True)
+    assert main(["verify", f"{bucket.url}/out", "--store", stores[0]]) == 0
+
+
+@pytest.mark.slow
+def test_any_name_goes_through_the_whole_job(s3, run, folder):
+    """Special characters, the longest key, case, thousands under one prefix, and empty "directory" objects."""
+    from sources.test_buckets import SPECIAL
+
+    photos = [path.read_bytes() for path in sorted(folder.iterdir())]
+    keys = [f"in #1/{key}" for key in SPECIAL if len(key) < 900]
+    keys += ["in #1/" + "x" * 1014 + ".jpg"]  # 1024 bytes, the most that S3 allows
+    keys += [f"in #1/many/{number:05d}.jpg" for number in range(2000)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda item: s3.put(item[1], photos[item[0] % 6]), enumerate(keys)))
+    for key in ("in #1/", "in #1/many/", "in #1/empty/", "in #1/album.jpg/"):
+        s3.put(key, b"")
+    output = f"{s3.url}/out #2/é?x=1&y/100%"
+    done = run(f"{s3.url}/in #1", output)
+    assert (done.listed, done.failed) == (len(keys), 0)
+    assert done.embedded + done.reused == len(keys)
+    rows = Table(output, "features").read(["uri", "size", "label"])
+    sizes = {f"{s3.url}/{key}": len(photos[number % 6]) for number, key in enumerate(keys)}
+    assert dict(zip(rows["uri"].to_pylist(), rows["size"].to_pylist(), strict=True)) == sizes
+    labels = dict(zip(rows["uri"].to_pylist(), rows["label"].to_pylist(), strict=True))
+    by_photo = [{labels[f"{s3.url}/{key}"] for key in keys[first::6]} for first in range(6)]
+    assert [len(found) for found in by_photo] == [1] * 6
+    assert len(set.union(*by_photo)) > 3
+    assert run(f"{s3.url}/in #1", output).unchanged == len(keys)
+    with pytest.raises(UserError, match="'%2F' in the name of an output"):
+        run(f"{s3.url}/in #1", f"{s3.url}/a%2Fb")

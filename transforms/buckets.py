@@ -87,7 +87,12 @@ def scheme_of(text: str) -> str:
         return scheme
     meant = _OTHER_NAMES.get(scheme.lower(), scheme.lower())
     hint = f"; did you mean {meant}://…?" if meant in SCHEMES else ""
-    raise UserError(f"{text!r}: {scheme}:// is not supported; allowed: {ALLOWED}{hint}")
+    raise UserError(f"{without_password(text)!r}: {scheme}:// is not supported; allowed: {ALLOWED}{hint}")
+
+
+def without_password(text: str) -> str:
+    """Return a URL, or a text that holds some, without what stands for a user and a password in them."""
+    return re.sub(r"://[^/\s]*@", "://…@", text)
 
 
 def parse_url(url: str) -> tuple[str, str, str]:
@@ -95,7 +100,9 @@ def parse_url(url: str) -> tuple[str, str, str]:
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme not in SCHEMES or not _BUCKET.fullmatch(bucket):
-        raise UserError(f"{url!r} names no bucket; write {scheme}://BUCKET/KEY, no wildcard in BUCKET")
+        raise UserError(
+            f"{without_password(url)!r} names no bucket; write {scheme}://BUCKET/KEY, no wildcard in BUCKET"
+        )
     return scheme, bucket, key
 
 
