@@ -34,7 +34,8 @@ from transforms.storage import Storage, open_storage
 from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, write_part
 
 _T = TypeVar("_T")
-_CHUNK_BYTES = 64 << 20  # pixels held at once: 445 images of 224×224
+_CHUNK_BYTES = 64 << 20  # pixels held at once: 384 images of 224×224
+_ROUND = 64  # whole batches of every engine, so that only a shard's last chunk is padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _prepared(
     """Read, look up and decode, chunk by chunk; what cannot be read is a failure already."""
     items = progress.watch.waiting("read", read_images(references, job.read))
     height, width = engine.model.input_size
-    size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3))
+    size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3) // _ROUND * _ROUND)
     while group := list(islice(items, size)):
         encoded: dict[str, bytes] = {}
         same: dict[str, list[ImageReference]] = {}
