@@ -21,7 +21,7 @@ from benchmarks.measure import alternate, median_ratio, median_speed
 from benchmarks.quality import quality
 from benchmarks.rows import Row, Settings
 
-_COUNTS = {"efficientnet_lite0": 1000, "MobileNetV2": 1000, "ResNet50": 320}  # seconds of work, not of start-up
+_COUNTS = {"efficientnet_lite0": 2000, "MobileNetV2": 2000, "ResNet50": 640}  # seconds of work, not of start-up
 
 
 def speed(settings: Settings) -> Iterator[Row]:
@@ -56,7 +56,7 @@ _WANTED = {  # ours / peer, by peer and precision
 
 def against_peers(settings: Settings) -> Iterator[Row]:
     """Our job against what people use today, efficientnet_lite0, the same images."""
-    make_images(settings.folder / "small", 800, "small")
+    make_images(settings.folder / "small", 2000, "small")
     case = _case(settings, "efficientnet_lite0")
     for precision in settings.precisions:
         cases = {"ours": replace(case, kind="ours", precision=precision)}
@@ -140,7 +140,7 @@ def overhead(settings: Settings) -> Iterator[Row]:
 def latency(settings: Settings) -> Iterator[Row]:
     """A store whose every answer takes 50 ms longer, against the local disk."""
     folder = settings.folder / "store"
-    make_images(folder, 800, "small")
+    make_images(folder, 2000, "small")
     with _slow_store(folder, 0.05) as environment:
         os.environ.update(environment)
         figures = alternate({kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TypeVar
 
 import numpy as np
@@ -130,7 +130,8 @@ def _prepared(
     items = progress.watch.waiting("read", read_images(references, job.read))
     height, width = engine.model.input_size
     size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3) // _ROUND * _ROUND)
-    while group := list(islice(items, size)):
+    sizes = chain([min(size, _ROUND)], repeat(size))  # the first is small, so that reading on overlaps computing it
+    while group := list(islice(items, next(sizes))):
         encoded: dict[str, bytes] = {}
         same: dict[str, list[ImageReference]] = {}
         with progress.watch.time("decode"):
