@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.cluster import parse_accelerator
 from transforms.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Config:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
     cores_per_worker: int | None = None
+    accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
     max_failure_rate: float = 0.1
     max_removed_rate: float = 0.2
@@ -63,6 +65,8 @@ class Config:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")
         if self.rebuild and self.keep_removed:
             raise UserError("--rebuild replaces the whole table, and --keep-removed wants rows kept; give one of them")
+        if self.accelerator is not None:
+            parse_accelerator(self.accelerator)
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
 

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from pipeline.config import Config
+from pipeline.version import versions
 from transforms.errors import UserError
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config)}
@@ -65,6 +66,8 @@ def command_parser() -> Parser:
         description="Image collections → pooled vectors and labels from a pretrained network, in Parquet.",
         formatter_class=_Formatter,
     )
+    parser.add_argument("--version", action="version", version=versions(),
+                        help="print the versions of this program, Python and Beam: the tag of a worker image")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     add = commands.add_parser
     _extract_options(
@@ -143,6 +146,9 @@ def _extract_options(parser: Parser) -> None:
         "--cores-per-worker", type=int, metavar="N",
         help="cores that each worker process computes with (default: all, shared among local processes)",
     )  # fmt: skip
+    run.add_argument("--accelerator", metavar="HINT",
+                     help="what the extraction's workers compute on, on a cluster that gives it out, as in "
+                     "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip

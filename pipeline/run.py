@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cluster import check_cluster
 from pipeline.config import Config
 from pipeline.extraction import extract_shards
 from pipeline.maintenance import compact_if_needed
@@ -84,6 +85,7 @@ def extract(config: Config) -> Summary:
 
 
 def _open(config: Config, metrics: Metrics) -> _Work:
+    check_cluster(config.beam_args)
     network = resolve(config.backbone_config())
     return _Work(
         config=config,
@@ -198,7 +200,7 @@ def _finish(run: Run, work: _Work) -> Summary:
             _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
             job = _job(run, work)
             with Progress(run, work.output), run_failed(run.run_id):
-                extract_shards(missing, job, work.config.beam_args)
+                extract_shards(missing, job, work.config)
     with watch.time("publish"):
         receipts = run.receipts(work.output)
         work.metrics.summary = summary = reconcile(run, receipts)
