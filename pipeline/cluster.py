@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.version import versions
 from transforms.errors import UserError
@@ -48,13 +48,15 @@ def at_most(tasks: int, beam_args: Sequence[str]) -> tuple[str, ...]:
         return ()
     options, workers = _worker_options(beam_args)
     asked = {name: getattr(workers, name) for name in ("num_workers", "max_num_workers")}
-    if _is_dataflow(options) and not asked["max_num_workers"]:
+    if runs_on_dataflow(options.get_all_options()) and not asked["max_num_workers"]:
         asked["max_num_workers"] = tasks  # its own default is hundreds
     return (*beam_args, *(f"--{name}={min(count, tasks)}" for name, count in asked.items() if count))
 
 
-def check_cluster(beam_args: Sequence[str]) -> None:
+def check_cluster(beam_args: Sequence[str], accelerator: str | None = None) -> None:
     """Find out now, and not on a hundred workers, what cannot work. Raises ``UserError``."""
+    if accelerator is not None:
+        parse_accelerator(accelerator)
     if not beam_args:
         return
     options, workers = _worker_options(beam_args)
@@ -69,7 +71,7 @@ def check_cluster(beam_args: Sequence[str]) -> None:
         raise UserError("--dry_run is Beam's and would submit nothing; --dry-run shows what a run would do")
     if given.get("flexrs_goal") or any("worker_accelerator" in o for o in given.get("dataflow_service_options") or []):
         raise UserError("--flexrs_goal and worker_accelerator do not go with resource hints; use --accelerator")
-    if _is_dataflow(options) and not workers.sdk_container_image:
+    if runs_on_dataflow(options.get_all_options()) and not workers.sdk_container_image:
         raise UserError(
             "--runner DataflowRunner needs --sdk_container_image: Beam's own image has neither this program nor "
             f"TensorFlow. docs/dataflow.md builds one; its tag must be {versions()}"
@@ -97,8 +99,14 @@ def _worker_options(beam_args: Sequence[str]) -> tuple[PipelineOptions, WorkerOp
     return options, options.view_as(WorkerOptions)
 
 
-def _is_dataflow(options: PipelineOptions) -> bool:
-    from apache_beam.options.pipeline_options import StandardOptions
+def beam_options(beam_args: Sequence[str]) -> dict[str, Any]:
+    """All options of Beam and its runners, by name; none, without asking Beam, where none is given."""
+    if not beam_args:
+        return {}
+    options: dict[str, Any] = _worker_options(beam_args)[0].get_all_options()
+    return options
 
-    runner = options.view_as(StandardOptions).runner or ""
-    return bool(runner.rpartition(".")[2].lower() in ("dataflowrunner", "dataflow"))
+
+def runs_on_dataflow(options: Mapping[str, Any]) -> bool:
+    """Whether the runner is Dataflow's, by whichever of its names."""
+    return (options.get("runner") or "").rpartition(".")[2].lower() in ("dataflowrunner", "dataflow")

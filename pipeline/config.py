@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.cluster import parse_accelerator
 from transforms.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,8 +64,6 @@ class Config:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")
         if self.rebuild and self.keep_removed:
             raise UserError("--rebuild replaces the whole table, and --keep-removed wants rows kept; give one of them")
-        if self.accelerator is not None:
-            parse_accelerator(self.accelerator)
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
 

@@ -67,7 +67,7 @@ def command_parser() -> Parser:
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=versions(),
-                        help="print the versions of this program, Python and Beam: the tag of a worker image")  # fmt: skip
+                        help="print the versions here, of Python and Beam too: a worker image's tag")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     add = commands.add_parser
     _extract_options(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cluster import check_cluster
 from pipeline.config import Config
+from pipeline.estimate import estimate_run
 from pipeline.extraction import extract_shards
 from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
@@ -34,7 +35,7 @@ from transforms.backbones import Resolved, export, model_id, resolve
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import Refused
 from transforms.models import cached_model, save_model
-from transforms.plan import Changes, PlanPolicy
+from transforms.plan import Changes, PlanPolicy, shard_bounds
 from transforms.recipe import Recipe, differences
 from transforms.reuse import INDEX_FILE
 from transforms.storage import Storage, open_storage
@@ -85,7 +86,7 @@ def extract(config: Config) -> Summary:
 
 
 def _open(config: Config, metrics: Metrics) -> _Work:
-    check_cluster(config.beam_args)
+    check_cluster(config.beam_args, config.accelerator)
     network = resolve(config.backbone_config())
     return _Work(
         config=config,
@@ -169,6 +170,9 @@ def _plan(work: _Work) -> Run:
             run.end(work.output, "refused", run.counts)
         raise
     if config.dry_run:
+        shards = shard_bounds(changes.todo.num_rows, config.shard_size, worker_count(config.beam_args))
+        if expected := estimate_run(changes.todo, changes.listed, len(shards), config):
+            _LOG.info("%s", expected)
         return run
     if changes.nothing_to_do:
         return run.end(work.output, "unchanged", run.counts)

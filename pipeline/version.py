@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions() -> str:
-    """This program's, Python's and Beam's version, as the tag of a worker image: ``0.1.0-py3.11-beam2.77.0``."""
+    """The versions of this program, Python and Beam, as a worker image's tag has them: ``0.1.0-py3.11-beam2.77.0``."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return f"{_installed('beam-image-features')}-py{python}-beam{_installed('apache-beam')}"
 

@@ -148,7 +148,7 @@ def test_what_cannot_work_is_refused(words, said):
 @pytest.mark.parametrize("name", ["dataflow_cpu", "dataflow_gpu"])
 def test_an_arguments_file_passes_all_checks(name):
     config = arguments(name)
-    check_cluster(config.beam_args)
+    check_cluster(config.beam_args, config.accelerator)
     assert config.accelerator == (L4 if name == "dataflow_gpu" else None)
 
 
@@ -228,7 +228,7 @@ def test_the_extraction_on_dataflow_with_gpus(submitted, job):
     assert {sdk["containerImage"] for sdk in pool["sdkHarnessContainerImages"]} == {IMAGE}
     assert (pool["machineType"], pool["diskSizeGb"], pool["numWorkers"]) == ("g2-standard-8", 100, 3)
     assert pool["autoscalingSettings"]["maxNumWorkers"] == 3
-    assert pool["numThreadsPerWorker"] == 2
+    assert pool["numThreadsPerWorker"] == 4
     assert pool["ipConfiguration"] == "WORKER_IP_PRIVATE"
     assert pool["subnetwork"] == "regions/us-central1/subnetworks/default"
     assert "no_use_multiple_sdk_containers" in environment["experiments"]
