@@ -111,6 +111,16 @@ def _trace(arguments: argparse.Namespace) -> int:
     return EXIT_PUBLISHED
 
 
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    from pipeline.config import Config
+    from pipeline.selfcheck import selfcheck
+
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "beam_args")}
+    for line in selfcheck(Config(inputs=("-",), output="-", **options)):
+        print(line, flush=True)
+    return EXIT_PUBLISHED
+
+
 def _show(arguments: argparse.Namespace) -> int:
     from pipeline.show import show
 
@@ -158,6 +168,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "extract": _extract,
     "backbones": _backbones,
     "trace": _trace,
+    "selfcheck": _selfcheck,
     "show": _show,
     "compact": _compact,
     "history": _history,

@@ -85,6 +85,12 @@ def command_parser() -> Parser:
     _backbone_options(trace)
     _compute_options(trace)
     _limit_options(trace)
+    check = add(
+        "selfcheck", help="compute known vectors here, and compare", formatter_class=_Formatter,
+        description="Compute the golden batch with each engine that is installed, and compare with Keras' vectors.",
+    )  # fmt: skip
+    _backbone_options(check)
+    _compute_options(check)
     show = add("show", help="show what is in an output", description="Show what is in an output.")
     show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
