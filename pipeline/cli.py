@@ -137,6 +137,16 @@ def _trace(arguments: argparse.Namespace) -> int:
     return EXIT_PUBLISHED
 
 
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    from pipeline.config import Config
+    from pipeline.selfcheck import selfcheck
+
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "beam_args")}
+    for line in selfcheck(Config(inputs=("-",), output="-", **options)):
+        print(line, flush=True)
+    return EXIT_PUBLISHED
+
+
 def _show(arguments: argparse.Namespace) -> int:
     from pipeline.show import show
 
@@ -194,6 +204,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "backbones": _backbones,
     "trace": _trace,
+    "selfcheck": _selfcheck,
     "show": _show,
     "compact": _compact,
     "history": _history,

@@ -34,6 +34,7 @@ class Config:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
     cores_per_worker: int | None = None
+    accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
     max_failure_rate: float = 0.1
     max_removed_rate: float = 0.2

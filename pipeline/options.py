@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pipeline.config import Config
 from pipeline.parser import Formatter, Parser, count, duration, share
+from pipeline.version import versions
 from transforms.errors import UserError
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config)}
@@ -37,6 +38,8 @@ def command_parser() -> Parser:
         description="Image collections → pooled vectors and labels from a pretrained network, in Parquet.",
         formatter_class=Formatter,
     )
+    parser.add_argument("--version", action="version", version=versions(),
+                        help="print the versions here, of Python and Beam too: a worker image's tag")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     add = commands.add_parser
     extract = add(
@@ -62,6 +65,12 @@ def command_parser() -> Parser:
     _backbone_options(trace)
     _compute_options(trace)
     _limit_options(trace)
+    check = add(
+        "selfcheck", help="compute known vectors here, and compare", formatter_class=Formatter,
+        description="Compute the golden batch with each engine that is installed, and compare with Keras' vectors.",
+    )  # fmt: skip
+    _backbone_options(check)
+    _compute_options(check)
     show = add("show", help="show what is in an output", description="Show what is in an output.")
     show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
@@ -114,6 +123,9 @@ def _extract_options(parser: Parser) -> None:
         "--cores-per-worker", type=int, metavar="N",
         help="cores that each worker process computes with (default: all, shared among local processes)",
     )  # fmt: skip
+    run.add_argument("--accelerator", metavar="HINT",
+                     help="what the extraction's workers compute on, on a cluster that gives it out, as in "
+                     "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
+from pipeline.cluster import extract_args
 from pipeline.config import Config
+from pipeline.estimate import estimate_run
 from pipeline.extraction import extract_shards, prepare_job
 from pipeline.jobs import Job, Submission, find_running, job_place
 from pipeline.maintenance import compact_if_needed
@@ -31,7 +34,7 @@ from pipeline.summary import Summary
 from pipeline.tables import Table
 from pipeline.work import Work, open_work
 from transforms.errors import Refused, UserError
-from transforms.plan import Changes, PlanPolicy
+from transforms.plan import Changes, PlanPolicy, shard_bounds
 from transforms.storage import Storage, open_storage
 
 _LOG = logging.getLogger(__name__)
@@ -142,6 +145,9 @@ def _plan(work: Work) -> Run:
             run.end(work.output, "refused", run.counts)
         raise
     if config.dry_run:
+        shards = shard_bounds(changes.todo.num_rows, config.shard_size, worker_count(config.beam_args))
+        if expected := estimate_run(changes.todo, changes.listed, len(shards), config):
+            _LOG.info("%s", expected)
         return run
     if changes.nothing_to_do:
         return run.end(work.output, "unchanged", run.counts)
@@ -192,7 +198,9 @@ def _extract(run: Run, work: Work) -> Run | None:
         missing = _missing(run, output)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
-        submission = Submission(config.beam_args, lambda job: _note(run, job, output), wait=not config.no_wait)
+        beam_args = extract_args(config.beam_args, config.accelerator, len(missing))
+        noted = partial(_note, run, output)
+        submission = Submission(beam_args, noted, not config.no_wait, config.accelerator)
         workers_job = prepare_job(run, work)
         with Progress(run, output), run_failed(run.run_id):
             extract_shards(missing, workers_job, submission)
@@ -200,7 +208,7 @@ def _extract(run: Run, work: Work) -> Run | None:
     return None if missing and config.no_wait else replace(run, max_failure_rate=config.max_failure_rate)
 
 
-def _note(run: Run, job: Job, output: Storage) -> None:
+def _note(run: Run, output: Storage, job: Job) -> None:
     """A driver that is killed before this is written leaves a job that the next start does not find.
 
     It then submits a second one: twice the work, and no harm, since the first receipt of each shard counts.

@@ -82,7 +82,7 @@ def extracts(service):
     names = [
         {t.unique_name for t in job._pipeline_proto.components.transforms.values()} for job in service._jobs.values()
     ]
-    return [i for i, job in enumerate(names) if "ExtractShards" in job]
+    return [i for i, job in enumerate(names) if "Extract/ExtractShards" in job]
 
 
 def ended(service, number=-1):
