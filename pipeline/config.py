@@ -36,6 +36,7 @@ class Config:
     cores_per_worker: int | None = None
     accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
+    shard_bytes: int = 1024 * MIB
     max_failure_rate: float = 0.1
     max_removed_rate: float = 0.2
     keep_removed: bool = False
@@ -56,7 +57,7 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
             raise UserError("inputs and beam_args are tuples of strings, not one string")
-        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
+        positive = ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
         for name in positive:
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipeline import prices
 from pipeline.cluster import beam_options, parse_accelerator, runs_on_dataflow
 from pipeline.config import Config
+from pipeline.plan import Plan
 from pipeline.runner import worker_count
 from transforms.engines.base import available_cores, has_gpu
 
@@ -90,14 +88,11 @@ class Estimate:
         )
 
 
-def estimate_run(todo: pa.Table, listed: int, shards: int, config: Config) -> Estimate | None:
-    """What a run over ``todo`` (REFERENCE_SCHEMA) would come to; None when there is nothing to do."""
-    if not todo.num_rows:
+def estimate_plan(plan: Plan, config: Config) -> Estimate | None:
+    """What a planned run would come to; None when there is nothing to do."""
+    if not plan.todo:
         return None
-    known = pc.sum(pc.max_element_wise(todo["size"], 0)).as_py()
-    first = todo["uri"][0].as_py()
-    remote = "://" in first and not first.startswith("file://")
-    return estimate(Work(todo.num_rows, shards, known, listed, remote), config)
+    return estimate(Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote), config)
 
 
 def estimate(work: Work, config: Config) -> Estimate:

@@ -127,6 +127,8 @@ def _extract_options(parser: Parser) -> None:
                      help="what the extraction's workers compute on, on a cluster that gives it out, as in "
                      "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
+    run.add_argument("--shard-bytes", type=int, metavar="N",
+                     help="a unit of work ends after as many bytes: large images make no straggler")  # fmt: skip
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
     run.add_argument("--max-removed-rate", type=float, metavar="SHARE",

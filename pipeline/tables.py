@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline.versions import Change, Operation
 from transforms.errors import Refused, RunFailed
+from transforms.plan import Range
 from transforms.recipe import Recipe
 from transforms.storage import open_storage, storage_options
 from transforms.write import BOUNDED, Part, read_recipe
@@ -53,6 +54,7 @@ class Table:
         self._delta = self._open()
 
     def _open(self) -> Any:
+        self._dataset: Any = None  # of the version, once it is read
         if next(iter(self._storage.list("_delta_log")), None) is None:  # our own look first: its errors are one line
             return None
         from deltalake import DeltaTable
@@ -90,15 +92,38 @@ class Table:
         parts = self.parts
         return read_recipe(self._storage.read(parts[0]["path"])) if parts else None
 
-    def read(self, columns: Sequence[str], where: Any = None) -> pa.Table:
-        """Some columns of all rows, or of those ``where`` an Arrow expression is true.
+    def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
+        """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
 
         ``__filename`` gives the path of each row's part.
         """
         if self._delta is None:
             kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
             return pa.table({name: pa.array([], kinds[name]) for name in columns})
-        return self._delta.to_pyarrow_dataset().to_table(columns=list(columns), filter=where)
+        if most is not None and most < sum(rows for _, rows in self.spread()):
+            return self.dataset().head(most, columns=list(columns), filter=where)
+        return self.dataset().to_table(columns=list(columns), filter=where)
+
+    def dataset(self) -> Any:
+        """The version that was opened as an Arrow dataset; with very many parts it takes a while to make."""
+        if self._dataset is None:
+            self._dataset = self._delta.to_pyarrow_dataset()
+        return self._dataset
+
+    def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
+        """The same of the rows whose uri lies in a range; reads only parts that may hold such."""
+        where = None
+        if within != Range():
+            uri = pa.compute.field("uri")
+            where = (uri >= within.low) if within.high is None else (uri >= within.low) & (uri < within.high)
+        return self.read(columns, where)
+
+    def spread(self) -> list[tuple[str, int]]:
+        """The least uri of each part, and the part's rows."""
+        parts = pa.table(self._delta.get_add_actions(flatten=True)) if self._delta else pa.table({})
+        if not parts.num_rows:
+            return []
+        return list(zip(parts["min.uri"].to_pylist(), parts["num_records"].to_pylist(), strict=True))
 
     def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
         """Write the parts that hold rows of ``uris`` anew without them.

@@ -20,8 +20,8 @@ import yaml
 from pipeline.cli import EXIT_USAGE
 from pipeline.cluster import at_most, check_cluster, extract_args, parse_accelerator
 from pipeline.extraction import extraction
+from pipeline.listing import list_sources
 from pipeline.options import config_of, parse
-from pipeline.plan import list_sources
 from pipeline.runner import new_pipeline
 from pipeline.version import versions
 from transforms.errors import UserError
@@ -270,9 +270,9 @@ def test_the_plan_on_dataflow_is_a_job_without_gpus(submitted, tmp_path, monkeyp
     from transforms.storage import open_storage
 
     config = dry(arguments("dataflow_gpu"))
-    monkeypatch.setattr("pipeline.plan.split", lambda source: [source, source])
+    monkeypatch.setattr("pipeline.listing.split", lambda source: [source, source])
     listing = ["gs://my-bucket/images"], open_storage(str(tmp_path / "out")), "runs/1", config.beam_args
-    description, objects = submitted(lambda: list_sources(*listing))
+    description, objects = submitted(lambda: list_sources(*listing).__enter__())
     [pool] = description["environment"]["workerPools"]
     assert pool["machineType"] == "n1-standard-2"
     assert pool["autoscalingSettings"]["maxNumWorkers"] == 2
