@@ -182,17 +182,17 @@ def _extract(run: Run, work: Work) -> Run | None:
     """
     config, output = work.config, work.output
     missing = _missing(run, output)
+    submission = Submission(config.beam_args, lambda job: _note(run, job, output), wait=not config.no_wait)
     if missing and run.job:
         with Progress(run, output), run_failed(run.run_id):
             running = find_running(run.job, config.beam_args)
             if running and config.no_wait:
                 return None
             if running:
-                running.wait_until_finish()
+                submission.wait_for(running)
         missing = _missing(run, output)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
-        submission = Submission(config.beam_args, lambda job: _note(run, job, output), wait=not config.no_wait)
         workers_job = prepare_job(run, work)
         with Progress(run, output), run_failed(run.run_id):
             extract_shards(missing, workers_job, submission)
