@@ -55,7 +55,11 @@ class Submission:
                 self.noted(self.job)
                 _LOG.info("submitted job %s", self.job)
             if self.wait:
-                _without_deadline(result).wait_until_finish()
+                self.wait_for(_without_deadline(result))
+
+    def wait_for(self, result: PipelineResult) -> None:
+        """Wait for the end of a job, submitted here or found again. Raises whatever the runner raises."""
+        result.wait_until_finish()
 
 
 def job_place(beam_args: Sequence[str]) -> str | None:

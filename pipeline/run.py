@@ -179,19 +179,18 @@ def _extract(run: Run, work: Work) -> Run | None:
     """
     config, output = work.config, work.output
     missing = _missing(run, output)
+    beam_args = extract_args(config.beam_args, config.accelerator, len(missing))
+    submission = Submission(beam_args, partial(_note, run, output), not config.no_wait, config.accelerator)
     if missing and run.job:
         with Progress(run, output), run_failed(run.run_id):
             running = find_running(run.job, config.beam_args)
             if running and config.no_wait:
                 return None
             if running:
-                running.wait_until_finish()
+                submission.wait_for(running)
         missing = _missing(run, output)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
-        beam_args = extract_args(config.beam_args, config.accelerator, len(missing))
-        noted = partial(_note, run, output)
-        submission = Submission(beam_args, noted, not config.no_wait, config.accelerator)
         workers_job = prepare_job(run, work)
         with Progress(run, output), run_failed(run.run_id):
             extract_shards(missing, workers_job, submission)
