@@ -352,14 +352,9 @@ def test_drivers_run_the_image_of_the_workers_versions():
 
 
 def test_airflow_runs_the_same_night():
-    """Parsed here; with Airflow itself installed, imported by it."""
+    """By Python's own parser: Airflow does not install beside all the rest."""
     tree = ast.parse((LAUNCH / "dataflow_airflow.py").read_text())
     [command] = [node.value.value for node in tree.body if isinstance(node, ast.Assign)]
     words = shlex.split(command)
     assert words[:2] == ["exec", "/opt/image-features/bin/image-features"]
     assert said(words[2:]) == NIGHT
-    if find_spec("airflow") is not None:
-        from airflow.models import DagBag
-
-        bag = DagBag(str(LAUNCH / "dataflow_airflow.py"), include_examples=False)
-        assert (bag.import_errors, list(bag.dags)) == ({}, ["image_features"])
