@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.plan import Plan
 from pipeline.runner import worker_count
 from transforms.engines.base import available_cores, has_gpu
+from transforms.read import ReadPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
         area = ((config.input_size or 224) / 224) ** 2
         rates["model"] = known * share * (1 if worker.gpu else worker.cores) / area
     if work.remote:
-        waiting = worker.shards * prices.READS_PER_SHARD / prices.GET_SECONDS
+        waiting = worker.shards * ReadPolicy().concurrency / prices.GET_SECONDS
         line = worker.gbps * 1e9 / 8 / max(work.mean_bytes, 1) if worker.gbps else math.inf
         rates["network"] = min(waiting, line)
     return rates

@@ -41,7 +41,7 @@ class Submission:
     beam_args: Sequence[str]
     noted: Callable[[Job], None] = lambda _: None
     wait: bool = True
-    accelerator: str | None = None  # of the workers, as Dataflow's hint says it
+    accelerator: str | None = None  # of the workers
     job: Job | None = None
 
     def run(self, pipeline: beam.Pipeline) -> None:

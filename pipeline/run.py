@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline.cluster import extract_args
 from pipeline.config import Config
 from pipeline.estimate import estimate_plan
 from pipeline.extraction import extract_shards, prepare_job
@@ -179,8 +178,7 @@ def _extract(run: Run, work: Work) -> Run | None:
     """
     config, output = work.config, work.output
     missing = _missing(run, output)
-    beam_args = extract_args(config.beam_args, config.accelerator, len(missing))
-    submission = Submission(beam_args, partial(_note, run, output), not config.no_wait, config.accelerator)
+    submission = Submission(config.beam_args, partial(_note, run, output), not config.no_wait, config.accelerator)
     if missing and run.job:
         with Progress(run, output), run_failed(run.run_id):
             running = find_running(run.job, config.beam_args)
