@@ -25,7 +25,7 @@ from transforms.plan import Changes, Counts, PlanPolicy, ShardPolicy, compare, r
 from transforms.reuse import INDEX_FILE, encode_index
 from transforms.storage import Storage
 
-RANGE_ROWS = 2_000_000  # of the listing and the tables, compared at once: some 1 GB
+RANGE_ROWS = 2_000_000  # of the listing and the tables, compared at once: 1 to 2 GB
 _REQUESTS = 32  # to the storage at once: a bucket takes some 40 ms for each shard
 _LOG = logging.getLogger(__name__)
 

@@ -54,7 +54,6 @@ class Table:
         self._delta = self._open()
 
     def _open(self) -> Any:
-        self._dataset: Any = None  # of the version, once it is read
         if next(iter(self._storage.list("_delta_log")), None) is None:  # our own look first: its errors are one line
             return None
         from deltalake import DeltaTable
@@ -98,25 +97,23 @@ class Table:
         ``__filename`` gives the path of each row's part.
         """
         if self._delta is None:
-            kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
-            return pa.table({name: pa.array([], kinds[name]) for name in columns})
+            return _no_rows(columns)
+        dataset = self._delta.to_pyarrow_dataset()
         if most is not None and most < sum(rows for _, rows in self.spread()):
-            return self.dataset().head(most, columns=list(columns), filter=where)
-        return self.dataset().to_table(columns=list(columns), filter=where)
-
-    def dataset(self) -> Any:
-        """The version that was opened as an Arrow dataset; with very many parts it takes a while to make."""
-        if self._dataset is None:
-            self._dataset = self._delta.to_pyarrow_dataset()
-        return self._dataset
+            return dataset.head(most, columns=list(columns), filter=where)
+        return dataset.to_table(columns=list(columns), filter=where)
 
     def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
-        """The same of the rows whose uri lies in a range; reads only parts that may hold such."""
-        where = None
-        if within != Range():
-            uri = pa.compute.field("uri")
-            where = (uri >= within.low) if within.high is None else (uri >= within.low) & (uri < within.high)
-        return self.read(columns, where)
+        """Some columns of the rows whose uri lies in a range; looks only at parts that may hold such."""
+        if self._delta is None or within == Range():
+            return self.read(columns)
+        uri = pa.compute.field("uri")
+        where = uri >= within.low
+        bounds = [("uri", ">=", within.low)] if within.low else []  # to Delta "" is null, and nothing is more than that
+        if within.high is not None:
+            bounds, where = [*bounds, ("uri", "<", within.high)], where & (uri < within.high)
+        dataset = self._delta.to_pyarrow_dataset(file_pruning_predicate=bounds)
+        return dataset.to_table(columns=list(columns), filter=where)
 
     def spread(self) -> list[tuple[str, int]]:
         """The least uri of each part, and the part's rows."""
@@ -231,6 +228,11 @@ class Table:
         sizes = {part["path"]: part["size_bytes"] for part in self.parts}
         now = time.time_ns() // 1_000_000
         return [RemoveAction(path, data_change, now, sizes[path], {}) for path in paths]
+
+
+def _no_rows(columns: Sequence[str]) -> pa.Table:
+    kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
+    return pa.table({name: pa.array([], kinds[name]) for name in columns})
 
 
 def _row_ids(table: Table) -> pa.Array:
