@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from pipeline.cluster import at_most
 from pipeline.runner import new_pipeline, run_failed
 from transforms.errors import UserError
 from transforms.listing_files import GROUP_ROWS, read_listing_file, read_listing_note, write_listing
@@ -77,7 +78,7 @@ def list_sources(
 
     folder = f"{run_folder}/listing"
     pieces = [piece for text in inputs for piece in split(parse_input(text))]
-    with run_failed("of the listing"), new_pipeline(beam_args) as pipeline:
+    with run_failed("of the listing"), new_pipeline(at_most(len(pieces), beam_args)) as pipeline:
         _ = (
             pipeline
             | "Sources" >> beam.Create(list(enumerate(pieces)))

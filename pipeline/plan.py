@@ -19,6 +19,7 @@ from pipeline.listing import Listing
 from pipeline.runs import Run
 from pipeline.summary import Summary
 from pipeline.tables import Table
+from transforms.buckets import scheme_of
 from transforms.errors import Refused
 from transforms.plan import Changes, Counts, PlanPolicy, ShardPolicy, compare, ranges, shard_bounds
 from transforms.reuse import INDEX_FILE, encode_index
@@ -49,6 +50,7 @@ class Plan:
         self.counts = Counts()
         self.todo = 0  # images
         self.todo_bytes = 0  # of those whose size is known
+        self.remote = False  # whether they lie in a bucket
         self.shards: list[str] = []
         self.stale: Counter[str] = Counter()  # by table: rows that leave it
         self.kept: Counter[str] = Counter()  # by table: rows that stay though nothing lists them
@@ -71,6 +73,8 @@ class Plan:
             if self._output and not self._replace_all:
                 self._stale_uris[name].append(stale.uris)
         sizes = changes.todo["size"].combine_chunks()
+        if len(sizes) and not self.todo:
+            self.remote = scheme_of(changes.todo["uri"][0].as_py()) not in ("", "file")
         self.todo += len(sizes)
         self.todo_bytes += pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0
         self.sizes = pc.unique(pa.concat_arrays([self.sizes, sizes]))
