@@ -7,6 +7,7 @@ DEMO_OUTPUT := demo-output
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 # Beam's workers talk over local gRPC, which a proxy would swallow.
+BEAM := v2.77.0
 export no_proxy := localhost,127.0.0.1,$(no_proxy)
 
 .PHONY: help demo test lint bench clean

@@ -156,6 +156,8 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--rebuild", action="store_true",
                      help="do all images again and replace the table, in one commit")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
+    run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
+                     help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
     run.add_argument("--metrics-json", metavar="PATH_OR_-",
                      help="add a line of JSON for each run, also a failed one, to this file; - is stdout")  # fmt: skip
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")

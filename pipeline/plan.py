@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
+from pipeline.jobs import Submission
 from pipeline.runner import new_pipeline, run_failed
 from pipeline.runs import Run
 from pipeline.summary import Summary
@@ -33,8 +34,8 @@ class Listing:
     ignored: int  # files of folders and prefixes that are no images by their name
 
 
-def list_sources(inputs: Sequence[str], output: Storage, run_folder: str, beam_args: Sequence[str]) -> Listing:
-    """List all inputs, in parallel by sub-folder or prefix, through files in the run's folder.
+def list_sources(inputs: Sequence[str], output: Storage, submission: Submission) -> Listing:
+    """List all inputs, in parallel by sub-folder or prefix, through files in the watched folder of the run.
 
     The files are deleted again: once read they would only take room, night after night.
     """
@@ -42,16 +43,19 @@ def list_sources(inputs: Sequence[str], output: Storage, run_folder: str, beam_a
 
     from transforms.listing import ListImages
 
+    folder = submission.watch.folder
     pieces = [piece for text in inputs for piece in split(parse_input(text))]
-    with run_failed("of the listing"), new_pipeline(beam_args) as pipeline:
+    with run_failed("of the listing"):
+        pipeline = new_pipeline(submission.beam_args)
         _ = (
             pipeline
             | "Sources" >> beam.Create(list(enumerate(pieces)))
             | "Spread" >> beam.Reshuffle()
-            | "ListImages" >> ListImages(output.url, f"{run_folder}/listing")
+            | "ListImages" >> ListImages(output.url, folder)
         )
-    listing = read_listing(output, f"{run_folder}/listing")
-    for found in list(output.list(f"{run_folder}/listing/")):
+        submission.run(pipeline)
+    listing = read_listing(output, folder)
+    for found in list(output.list(f"{folder}/")):
         output.delete(found.key)
     return listing
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.extraction import extract_shards
+from pipeline.jobs import Submission
 from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
 from pipeline.plan import (
@@ -27,6 +28,7 @@ from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, forget_lost_parts, publish, reconcile
 from pipeline.runner import cores_per_worker, run_failed, worker_count
 from pipeline.runs import Run, last_good_run, load_runs, new_run_id
+from pipeline.stall import StallWatch
 from pipeline.summary import Summary
 from pipeline.tables import Table
 from transforms.backbones import Resolved, export, model_id, resolve
@@ -148,7 +150,7 @@ def _plan(work: _Work) -> Run:
     if config.dry_run:
         listing = list_here(config.inputs)
     else:
-        listing = list_sources(config.inputs, work.output, run.folder, config.beam_args)
+        listing = list_sources(config.inputs, work.output, _submission(work, f"{run.folder}/listing"))
     if not listing.images.num_rows:
         raise nothing_listed(config.inputs, listing.ignored)
     policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
@@ -198,7 +200,7 @@ def _finish(run: Run, work: _Work) -> Summary:
             _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
             job = _job(run, work)
             with Progress(run, work.output), run_failed(run.run_id):
-                extract_shards(missing, job, work.config.beam_args)
+                extract_shards(missing, job, _submission(work, f"{run.folder}/receipts"))
     with watch.time("publish"):
         receipts = run.receipts(work.output)
         work.metrics.summary = summary = reconcile(run, receipts)
@@ -212,6 +214,11 @@ def _finish(run: Run, work: _Work) -> Summary:
         run.end(work.output, "published", summary)
     compact_if_needed(work.config.output)
     return summary
+
+
+def _submission(work: _Work, folder: str) -> Submission:
+    """For a graph that leaves a file in ``folder`` for each piece of work."""
+    return Submission(work.config.beam_args, StallWatch(work.output, folder, work.config.stall_timeout))
 
 
 def _job(run: Run, work: _Work) -> ExtractJob:
