@@ -12,7 +12,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_MARK = "IMAGE_FEATURES_LEASH"  # in the environment of all processes of one leash: its scratch folder
+# In the environment of all processes of a leash: its scratch folder. A leash on a leash (a worker's on its runner's)
+# has its folder in the outer one, and so the outer one holds all that the inner one does, and the inner one itself.
+_MARK = "IMAGE_FEATURES_LEASH"
 
 
 def on_leash() -> Path:
@@ -21,7 +23,7 @@ def on_leash() -> Path:
     A second process stays behind. Once this one or its parent is gone, it kills what has this one's mark, and
     deletes the folder. Where the system cannot tell (macOS), there is no leash.
     """
-    scratch = tempfile.mkdtemp(prefix="image-features-")
+    scratch = tempfile.mkdtemp(prefix="image-features-", dir=os.environ.get(_MARK))
     parent = os.getppid()
     if hasattr(os, "pidfd_open"):
         try:
@@ -46,7 +48,7 @@ def _hold(watched: list[int], scratch: str) -> None:
     for process in watched:
         ended.register(process, select.POLLIN)
     ended.poll()
-    while pids := list(_marked(scratch)):
+    while pids := _marked(scratch):
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -54,11 +56,12 @@ def _hold(watched: list[int], scratch: str) -> None:
 
 
 def _marked(scratch: str) -> list[int]:
-    mark = f"{_MARK}={scratch}".encode()
+    mark = f"{_MARK}={scratch}/".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # ended meanwhile, or another user's
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            if any((variable + b"/").startswith(mark) for variable in variables):
                 found.append(int(folder.name))
     return found
 
