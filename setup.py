@@ -27,6 +27,7 @@ EXTRAS = {
         "tf2onnx>=1.16,<2",
     ],
     "test": [
+        "apache-beam[gcp]",  # Dataflow's own result and messages, in front of a stand-in for the service
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",

@@ -27,12 +27,19 @@ def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     ``FnApiRunner``, with the options handed on to its worker processes, which it does not do by itself.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import PipelineOptions
 
     options = PipelineOptions(list(beam_args))
-    if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
+    if not is_local(options):
         return beam.Pipeline(options=options)
     return beam.Pipeline(runner=_local_runner(options), options=options)
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the run's own process is the runner."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    return options.view_as(StandardOptions).runner in (None, "DirectRunner")
 
 
 def _local_runner(options: PipelineOptions) -> PipelineRunner:
@@ -110,8 +117,8 @@ def run_failed(run: str) -> Iterator[None]:
         raise RunFailed(
             f"run {run} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
             "that the cluster has free slots and room for the workers, and what their logs say; a shard that takes "
-            "longer wants a smaller --shard-size. Nothing was published. Where jobs outlive this command (Dataflow, "
-            "Flink), cancel the job. Then run the same command again: it takes up what is done."
+            "longer wants a smaller --shard-size. Nothing was published. Then run the same command again: it takes up "
+            "what is done."
         ) from stall
     except Exception as error:
         raise RunFailed(

@@ -44,7 +44,7 @@ class StallWatch:
             if (seen := self._files()) != files:
                 files, moved = seen, now
             elif now - moved >= self.seconds:
-                raise Stalled(f"nothing new in {self.folder}/ for {self.seconds:,.0f} s (--stall-timeout)")
+                raise Stalled(f"nothing new in {self.folder}/ for {self.seconds:,g} s (--stall-timeout)")
         end.result()
 
     def _files(self) -> int | None:
