@@ -92,7 +92,8 @@ def independent(processes: int, folder: str) -> float:
         )
         for core in range(processes)
     ]  # fmt: skip
-    return sum(json.loads(process.communicate()[0].splitlines()[-1])["images_per_second"] for process in running)
+    lines = (process.communicate()[0].splitlines()[-1] for process in running)
+    return sum(float(json.loads(line)["images_per_second"]) for line in lines)
 
 
 def speed_up(folder: str, rounds: int) -> None:

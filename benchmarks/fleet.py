@@ -103,7 +103,8 @@ class Simulation:
         else:  # the sum of many is as good as normal
             work = self._random.normal(measured.mean() * pieces, measured.std() * pieces**0.5, self.shards)
         slow = self._random.random(self.shards) < self._fleet.stragglers
-        return np.where(slow, work * self._fleet.straggle, work)
+        seconds: np.ndarray = np.where(slow, work * self._fleet.straggle, work)
+        return seconds
 
 
 HEADER = """\

@@ -45,6 +45,7 @@ class Config:
     max_pixels: int = 100_000_000
     rebuild: bool = False
     dry_run: bool = False
+    stall_timeout: float = 3600.0  # seconds without anything done, after which a run is given up; 0: never
     planned: bool = False  # only the shards of a run that was planned before; neither plan nor publish
     no_wait: bool = False  # submit, and leave a job that goes on by itself
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
@@ -58,10 +59,10 @@ class Config:
         if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
             raise UserError("inputs and beam_args are tuples of strings, not one string")
         positive = ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
-        for name in positive:
+        for name, least in (dict.fromkeys(positive, 1) | {"stall_timeout": 0}).items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+            if value is not None and value < least:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
         for name in ("max_failure_rate", "max_removed_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")

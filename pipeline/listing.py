@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from pipeline.cluster import at_most
+from pipeline.jobs import Submission
 from pipeline.runner import new_pipeline, run_failed
 from transforms.errors import UserError
 from transforms.listing_files import GROUP_ROWS, read_listing_file, read_listing_note, write_listing
@@ -65,10 +66,8 @@ class Listing:
 
 
 @contextmanager
-def list_sources(
-    inputs: Sequence[str], output: Storage, run_folder: str, beam_args: Sequence[str]
-) -> Iterator[Listing]:
-    """List all inputs, in parallel by sub-folder or prefix, through files in the run's folder.
+def list_sources(inputs: Sequence[str], output: Storage, submission: Submission) -> Iterator[Listing]:
+    """List all inputs, in parallel by sub-folder or prefix, through files in the watched folder of the run.
 
     The files are deleted at the end of the block: they would only take room, night after night.
     """
@@ -76,15 +75,17 @@ def list_sources(
 
     from transforms.listing import ListImages
 
-    folder = f"{run_folder}/listing"
+    folder = submission.watch.folder
     pieces = [piece for text in inputs for piece in split(parse_input(text))]
-    with run_failed("of the listing"), new_pipeline(at_most(len(pieces), beam_args)) as pipeline:
+    with run_failed("of the listing"):
+        pipeline = new_pipeline(at_most(len(pieces), submission.beam_args))
         _ = (
             pipeline
             | "Sources" >> beam.Create(list(enumerate(pieces)))
             | "Spread" >> beam.Reshuffle()
             | "ListImages" >> ListImages(output.url, folder)
         )
+        submission.run(pipeline)
     try:
         yield Listing(output, folder)
     finally:

@@ -20,6 +20,7 @@ from pipeline.publish import check_failure_rate, forget_lost_parts, publish, rec
 from pipeline.resume import check_fits, newest_run, planned_run, take_up
 from pipeline.runner import run_failed, worker_count
 from pipeline.runs import Run, last_good_run, new_run_id
+from pipeline.stall import StallWatch
 from pipeline.summary import Summary
 from pipeline.tables import Table
 from pipeline.work import Work, open_work
@@ -113,10 +114,11 @@ def _plan(work: Work) -> Run:
         versions={table.name: table.version for table in work.tables},
         max_failure_rate=config.max_failure_rate,
     )
+    watch = _watch(work, f"{run.folder}/listing")
     listed = (
         list_here(config.inputs)
         if config.dry_run
-        else list_sources(config.inputs, work.output, run.folder, config.beam_args)
+        else list_sources(config.inputs, work.output, Submission(config.beam_args, watch=watch))
     )
     with listed as listing:
         if not listing.rows:
@@ -178,7 +180,14 @@ def _extract(run: Run, work: Work) -> Run | None:
     """
     config, output = work.config, work.output
     missing = _missing(run, output)
-    submission = Submission(config.beam_args, partial(_note, run, output), not config.no_wait, config.accelerator)
+    submission = Submission(
+        config.beam_args,
+        partial(_note, run, output),
+        not config.no_wait,
+        config.accelerator,
+        run.job,
+        watch=_watch(work, f"{run.folder}/receipts"),
+    )
     if missing and run.job:
         with Progress(run, output), run_failed(run.run_id):
             running = find_running(run.job, config.beam_args)
@@ -194,6 +203,11 @@ def _extract(run: Run, work: Work) -> Run | None:
             extract_shards(missing, workers_job, submission)
         run = replace(run, job=submission.job or run.job)
     return None if missing and config.no_wait else replace(run, max_failure_rate=config.max_failure_rate)
+
+
+def _watch(work: Work, folder: str) -> StallWatch:
+    """Over a job that leaves a file in ``folder`` for each piece of work."""
+    return StallWatch(work.output, folder, work.config.stall_timeout)
 
 
 def _note(run: Run, output: Storage, job: Job) -> None:

@@ -23,9 +23,11 @@ from pipeline.extraction import extract_shards, extraction
 from pipeline.jobs import Submission
 from pipeline.listing import list_sources
 from pipeline.options import config_of, parse
+from pipeline.stall import StallWatch
 from pipeline.version import versions
 from transforms.errors import UserError
 from transforms.extract import ExtractJob
+from transforms.storage import open_storage
 
 LAUNCH = Path(__file__).parent.parent / "launch"
 L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
@@ -228,7 +230,8 @@ class DrySubmission(Submission):
 
 
 def submission(config):
-    return DrySubmission(config.beam_args, accelerator=config.accelerator)
+    watch = StallWatch(open_storage("unused"), "runs/1/listing", 0)
+    return DrySubmission(config.beam_args, accelerator=config.accelerator, watch=watch)
 
 
 def dry(config):
@@ -273,11 +276,9 @@ def test_the_extraction_on_dataflow_without_gpus(submitted, job):
 
 
 def test_the_plan_on_dataflow_is_a_job_without_gpus(submitted, tmp_path, monkeypatch):
-    from transforms.storage import open_storage
-
     config = dry(arguments("dataflow_gpu"))
     monkeypatch.setattr("pipeline.listing.split", lambda source: [source, source])
-    listing = ["gs://my-bucket/images"], open_storage(str(tmp_path / "out")), "runs/1", config.beam_args
+    listing = ["gs://my-bucket/images"], open_storage(str(tmp_path / "out")), submission(config)
     description, objects = submitted(lambda: list_sources(*listing).__enter__())
     [pool] = description["environment"]["workerPools"]
     assert pool["machineType"] == "n1-standard-2"
