@@ -28,7 +28,7 @@ lint: $(VENV)/.test  ## ruff and mypy --strict
 	$(PY) -m mypy
 
 bench: $(VENV)/.bench  ## speed as ratios, against the machine's bound and the peers (an hour on two cores)
-	$(PY) -m benchmarks --chart docs/benchmark.png
+	$(PY) -m benchmarks --results docs/benchmark.json --chart docs/benchmark.png
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(DEMO_OUTPUT) build *.egg-info

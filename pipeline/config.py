@@ -34,6 +34,7 @@ class Config:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
     cores_per_worker: int | None = None
+    accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
     max_failure_rate: float = 0.1
     max_removed_rate: float = 0.2
@@ -43,6 +44,8 @@ class Config:
     max_pixels: int = 100_000_000
     rebuild: bool = False
     dry_run: bool = False
+    planned: bool = False  # only the shards of a run that was planned before; neither plan nor publish
+    no_wait: bool = False  # submit, and leave a job that goes on by itself
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
     beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
 
@@ -61,10 +64,15 @@ class Config:
         for name in ("max_failure_rate", "max_removed_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")
-        if self.rebuild and self.keep_removed:
-            raise UserError("--rebuild replaces the whole table, and --keep-removed wants rows kept; give one of them")
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        if self.rebuild and self.keep_removed:
+            raise UserError("--rebuild replaces the whole table, and --keep-removed wants rows kept; give one of them")
+        if self.planned and self.dry_run:
+            raise UserError("--planned does what was planned, and --dry-run only plans; give one of them")
 
     @property
     def plan_options(self) -> dict[str, Any]:

@@ -12,40 +12,39 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.config import Config
 from pipeline.signals import at_stop
 from pipeline.summary import Summary
 from transforms.errors import Refused, UserError
 from transforms.stopwatch import Stopwatch
 
-_NOT_COUNTS = ("run_id", "published", "seconds")  # fields of ``Summary`` that the line has under other names
+_NOT_COUNTS = ("run_id", "state", "seconds")  # fields of ``Summary`` that the line has under other names
 
 
 class Metrics:
     """What is known of a run so far, and its line at the end of the block; a run without a file has none.
 
-    Keys: ``time`` (of the end), ``run_id``, ``state`` (published, unchanged, dry_run, refused, failed, invalid or
-    stopped), ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total),
-    ``worker_seconds`` (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the
-    last stage that was reached.
+    Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed, invalid or stopped),
+    ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total), ``worker_seconds``
+    (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the last stage that was
+    reached.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, output: str, target: str | None) -> None:
+        self._output = output
+        self._target = target  # a file to which the line is added, or "-" for standard output
         self._start = time.monotonic()
-        self._unwritten = config.metrics_json is not None
+        self._unwritten = target is not None
         self._stop = at_stop(lambda reason: self._write("stopped", reason))
         self.watch = Stopwatch()
         self.summary = Summary(run_id="")
 
     def __enter__(self) -> Metrics:
-        target = self._config.metrics_json
-        if target not in (None, "-"):
+        if self._target not in (None, "-"):
             try:
-                with Path(str(target)).open("a"):  # find out now, not after the night's work
+                with Path(str(self._target)).open("a"):  # find out now, not after the night's work
                     pass
             except OSError as error:
-                raise UserError(f"--metrics-json {target}: cannot be written: {error.strerror}") from error
+                raise UserError(f"--metrics-json {self._target}: cannot be written: {error.strerror}") from error
         self._stop.__enter__()
         return self
 
@@ -57,8 +56,7 @@ class Metrics:
 
     def _state(self, error: BaseException | None) -> str:
         if error is None:
-            quiet = "dry_run" if self._config.dry_run else "unchanged"
-            return "published" if self.summary.published else quiet
+            return self.summary.state
         kinds = {UserError: "invalid", Refused: "refused", KeyboardInterrupt: "stopped"}
         return next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
 
@@ -67,12 +65,12 @@ class Metrics:
             return
         self._unwritten = False
         line = json.dumps(self._line(state, error), ensure_ascii=False) + "\n"
-        if self._config.metrics_json == "-":
+        if self._target == "-":
             sys.stdout.write(line)
             sys.stdout.flush()
             return
         try:
-            with Path(str(self._config.metrics_json)).open("a", encoding="utf-8") as file:
+            with Path(str(self._target)).open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as trouble:  # the run itself has ended as it has ended
             print(f"image-features: cannot write the metrics: {trouble}", file=sys.stderr)
@@ -87,7 +85,7 @@ class Metrics:
             "run_id": self.summary.run_id or None,
             "state": state,
             "error": error or None,
-            "output": self._config.output,
+            "output": self._output,
             **{name: value for name, value in asdict(self.summary).items() if name not in _NOT_COUNTS},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
             "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.cluster import at_most
 from pipeline.config import Config
 from pipeline.runner import new_pipeline, run_failed
 from pipeline.runs import Run
@@ -43,7 +44,7 @@ def list_sources(inputs: Sequence[str], output: Storage, run_folder: str, beam_a
     from transforms.listing import ListImages
 
     pieces = [piece for text in inputs for piece in split(parse_input(text))]
-    with run_failed("of the listing"), new_pipeline(beam_args) as pipeline:
+    with run_failed("of the listing"), new_pipeline(at_most(len(pieces), beam_args)) as pipeline:
         _ = (
             pipeline
             | "Sources" >> beam.Create(list(enumerate(pieces)))

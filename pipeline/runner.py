@@ -25,12 +25,19 @@ def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
     ``FnApiRunner``, with the options handed on to its worker processes, which it does not do by itself.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import PipelineOptions
 
     options = PipelineOptions(list(beam_args))
-    if options.view_as(StandardOptions).runner not in (None, "DirectRunner"):
+    if not is_local(options):
         return beam.Pipeline(options=options)
     return beam.Pipeline(runner=_local_runner(options), options=options)
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the run's own process is the runner."""
+    from apache_beam.options.pipeline_options import StandardOptions
+
+    return options.view_as(StandardOptions).runner in (None, "DirectRunner")
 
 
 def _local_runner(options: PipelineOptions) -> PipelineRunner:

@@ -78,7 +78,7 @@ def test_every_end_has_a_state(error, state, tmp_path, monkeypatch):
     def end(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.run, "_open", end)
+    monkeypatch.setattr(pipeline.run, "open_work", end)
     file = tmp_path / "metrics.jsonl"
     with pytest.raises(type(error)):
         pipeline.run.extract(Config(inputs=("a",), output="b", metrics_json=str(file)))
@@ -103,8 +103,8 @@ def test_a_file_that_cannot_be_written_is_found_out_before_the_work(folder, tmp_
 def test_metrics_that_cannot_be_written_at_the_end_do_not_undo_the_run(tmp_path, capsys):
     place = tmp_path / "metrics"
     place.mkdir()
-    with Metrics(Config(inputs=("a",), output="b", metrics_json=str(place / "m.jsonl"))) as metrics:
-        metrics.summary = Summary("run", published=True)
+    with Metrics("b", str(place / "m.jsonl")) as metrics:
+        metrics.summary = Summary("run", state="published")
         (place / "m.jsonl").unlink()
         place.rmdir()
     assert "cannot write the metrics" in capsys.readouterr().err

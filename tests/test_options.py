@@ -36,6 +36,7 @@ def config(*more: str) -> Config:
         (["--precision", "bfloat16"], "precision", "bfloat16"),
         (["--engine", "tensorflow"], "engine", "tensorflow"),
         (["--cores-per-worker", "3"], "cores_per_worker", 3),
+        (["--accelerator", "type:nvidia-l4;count:1"], "accelerator", "type:nvidia-l4;count:1"),
         (["--shard-size", "7"], "shard_size", 7),
         (["--max-failure-rate", "0.5"], "max_failure_rate", 0.5),
         (["--max-image-bytes", "10"], "max_image_bytes", 10),

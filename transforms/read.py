@@ -40,7 +40,7 @@ class ReadPolicy:
     """Bounds of reading."""
 
     max_bytes: int = 100_000_000  # of one image; a larger one fails and is not read
-    concurrency: int = 32  # reads at once: for small objects of a bucket the knee is at 16 to 32
+    concurrency: int = 64  # reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
     max_bytes_in_flight: int = 256 << 20  # read or being read, and not yet taken by the consumer
 
 
@@ -90,7 +90,7 @@ def read_images(
 
 def _group(references: Sequence[ImageReference], policy: ReadPolicy) -> Iterator[_Group]:
     """Cut references into tasks: neighbouring small local files together, everything else alone."""
-    most_files = max(1, min(_GROUP_FILES, len(references) // (2 * policy.concurrency)))
+    most_files = max(1, min(_GROUP_FILES, len(references) // _GROUP_FILES))
     most_bytes = min(_GROUP_BYTES, policy.max_bytes_in_flight // 2)
     group: list[ImageReference] = []
     reserved = 0
