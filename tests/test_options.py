@@ -45,6 +45,7 @@ def config(*more: str) -> Config:
         (["--keep-removed"], "keep_removed", True),
         (["--retry-failed"], "retry_failed", True),
         (["--metrics-json", "-"], "metrics_json", "-"),
+        (["--metrics-prometheus", "m.prom"], "metrics_prometheus", "m.prom"),
         (["--rebuild"], "rebuild", True),
         (["--dry-run"], "dry_run", True),
         (["--runner", "FlinkRunner"], "beam_args", ("--runner=FlinkRunner",)),
