@@ -65,11 +65,13 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<2.78",  # the runner is pinned to what was read in this version's source
         f"tensorflow=={TENSORFLOW}.*",
+        "keras>=3.15,<4",  # the safe mode of older ones had holes
         "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
         "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
         "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
+        "prometheus-client>=0.20,<1",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
         EMBEDDED_WEIGHTS,

@@ -94,7 +94,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from pipeline.run import publish_run
 
-    summary = publish_run(arguments.output, arguments.max_failure_rate, arguments.metrics_json)
+    files = (arguments.metrics_json, arguments.metrics_prometheus)
+    summary = publish_run(arguments.output, arguments.max_failure_rate, *files)
     return _report(summary, arguments.output, arguments.metrics_json)
 
 

@@ -49,6 +49,7 @@ class Config:
     planned: bool = False  # only the shards of a run that was planned before; neither plan nor publish
     no_wait: bool = False  # submit, and leave a job that goes on by itself
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
+    metrics_prometheus: str | None = None  # a file that is written anew
     beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
 
     def __post_init__(self) -> None:

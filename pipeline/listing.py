@@ -108,4 +108,5 @@ def list_here(inputs: Sequence[str]) -> Iterator[Listing]:
 def nothing_listed(inputs: Sequence[str], ignored: int) -> UserError:
     """The error for inputs that hold no image: what was looked for."""
     reasons = [nothing_found(piece) for text in inputs for piece in split(parse_input(text))[:1]]
-    return UserError("; ".join(reasons) + (f" ({ignored:,} other files were ignored)" if ignored else ""))
+    others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
+    return UserError("; ".join(reasons) + others)

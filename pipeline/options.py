@@ -94,7 +94,7 @@ def _maintenance_commands(commands: Any) -> None:
     publish = add("publish", "the last of three steps: commit a run whose shards are done")
     publish.add_argument("--max-failure-rate", type=share, metavar="SHARE",
                          help="instead of the one that the run was planned with")  # fmt: skip
-    _metrics_option(publish)
+    _metrics_options(publish)
     add("compact", "merge small parts of the tables; extract does it by itself when there are many")
     add("history", "list the versions of the features table, newest first")
     rollback = add("rollback", "make both tables what they were at a version, in a commit on top")
@@ -143,14 +143,16 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
     run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
                      help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
-    _metrics_option(run)
+    _metrics_options(run)
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")})
 
 
-def _metrics_option(parser: Any) -> None:
+def _metrics_options(parser: Any) -> None:
     text = "add a line of JSON for each run, also a failed one, to this file; - is stdout"
     parser.add_argument("--metrics-json", metavar="PATH_OR_-", help=text)
+    text = "write the last run's metrics to this file, for the textfile collector of Prometheus' node_exporter"
+    parser.add_argument("--metrics-prometheus", metavar="PATH", help=text)
 
 
 def _step_options(parser: Parser) -> None:

@@ -39,7 +39,7 @@ def extract(config: Config) -> Summary:
     takes up what is done.
     """
     _check_no_wait(config)
-    with Metrics(config.output, config.metrics_json) as metrics:
+    with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
         work = open_work(config, metrics)
         run = planned_run(work) if config.planned else _planned(work)
         if run.state == "planned" and not config.dry_run:
@@ -52,17 +52,22 @@ def extract(config: Config) -> Summary:
 
 def plan_run(config: Config) -> Summary:
     """The first of three steps: list, compare, write the plan. ``extract`` with ``planned`` does its shards."""
-    with Metrics(config.output, config.metrics_json) as metrics:
+    with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
         _planned(open_work(config, metrics))
         return metrics.summary
 
 
-def publish_run(output: str, max_failure_rate: float | None = None, metrics_json: str | None = None) -> Summary:
+def publish_run(
+    output: str,
+    max_failure_rate: float | None = None,
+    metrics_json: str | None = None,
+    metrics_prometheus: str | None = None,
+) -> Summary:
     """The last of three steps: commit a run whose shards are done. The state is ``unchanged`` when there is none.
 
     Needs no network and no runner. Raises ``Refused`` when shards are missing, and what ``extract`` raises.
     """
-    with Metrics(output, metrics_json) as metrics:
+    with Metrics(output, metrics_json, metrics_prometheus) as metrics:
         storage = open_storage(output)
         run = newest_run(storage)
         if run.state != "planned":

@@ -46,6 +46,7 @@ def config(*more: str) -> Config:
         (["--retry-failed"], "retry_failed", True),
         (["--metrics-json", "-"], "metrics_json", "-"),
         (["--stall-timeout", "60"], "stall_timeout", 60.0),
+        (["--metrics-prometheus", "m.prom"], "metrics_prometheus", "m.prom"),
         (["--rebuild"], "rebuild", True),
         (["--dry-run"], "dry_run", True),
         (["--runner", "FlinkRunner"], "beam_args", ("--runner=FlinkRunner",)),
