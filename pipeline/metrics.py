@@ -1,4 +1,4 @@
-"""``--metrics-json``: one line of JSON for each run, however it ends, for whatever watches the nights."""
+"""``--metrics-json`` and ``--metrics-prometheus``: what each run came to, however it ended, for alarms and charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from pipeline.prometheus import write_textfile
 from pipeline.signals import at_stop
 from pipeline.summary import Summary
 from transforms.errors import Refused, UserError
@@ -21,7 +23,7 @@ _NOT_COUNTS = ("run_id", "state", "seconds")  # fields of ``Summary`` that the l
 
 
 class Metrics:
-    """What is known of a run so far, and its line at the end of the block; a run without a file has none.
+    """What is known of a run so far, and its line at the end of the block, for those of the two files that are given.
 
     Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed, invalid or stopped),
     ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total), ``worker_seconds``
@@ -29,22 +31,24 @@ class Metrics:
     reached.
     """
 
-    def __init__(self, output: str, target: str | None) -> None:
+    def __init__(self, output: str, target: str | None, textfile: str | None = None) -> None:
         self._output = output
         self._target = target  # a file to which the line is added, or "-" for standard output
+        self._textfile = textfile  # of Prometheus, written anew
         self._start = time.monotonic()
-        self._unwritten = target is not None
+        self._unwritten = True
         self._stop = at_stop(lambda reason: self._write("stopped", reason))
         self.watch = Stopwatch()
         self.summary = Summary(run_id="")
 
     def __enter__(self) -> Metrics:
-        if self._target not in (None, "-"):
-            try:
-                with Path(str(self._target)).open("a"):  # find out now, not after the night's work
-                    pass
-            except OSError as error:
-                raise UserError(f"--metrics-json {self._target}: cannot be written: {error.strerror}") from error
+        for option, target in (("json", self._target), ("prometheus", self._textfile)):
+            if target not in (None, "-"):
+                try:
+                    with Path(str(target)).open("a"):  # find out now, not after the night's work
+                        pass
+                except OSError as error:
+                    raise UserError(f"--metrics-{option} {target}: cannot be written: {error.strerror}") from error
         self._stop.__enter__()
         return self
 
@@ -64,18 +68,16 @@ class Metrics:
         if not self._unwritten:
             return
         self._unwritten = False
-        line = json.dumps(self._line(state, error), ensure_ascii=False) + "\n"
-        if self._target == "-":
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            return
+        line = self._line(state, error)
         try:
-            with Path(str(self._target)).open("a", encoding="utf-8") as file:
-                file.write(line)
+            if self._target:
+                _add(self._target, json.dumps(line, ensure_ascii=False) + "\n")
+            if self._textfile:
+                write_textfile(Path(self._textfile), line)
         except OSError as trouble:  # the run itself has ended as it has ended
             print(f"image-features: cannot write the metrics: {trouble}", file=sys.stderr)
 
-    def _line(self, state: str, error: str) -> dict[str, object]:
+    def _line(self, state: str, error: str) -> dict[str, Any]:
         seconds = {**self.watch.seconds, "total": time.monotonic() - self._start}
         program = None
         with suppress(PackageNotFoundError):  # run from a folder that is not installed
@@ -91,3 +93,12 @@ class Metrics:
             "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},
             "program": program,
         }
+
+
+def _add(target: str, line: str) -> None:
+    if target == "-":
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        return
+    with Path(target).open("a", encoding="utf-8") as file:
+        file.write(line)

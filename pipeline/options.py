@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from pipeline.config import Config
 from pipeline.parser import Formatter, Parser, count, duration, share
+from pipeline.version import versions
 from transforms.errors import UserError
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config)}
@@ -38,6 +39,8 @@ def command_parser() -> Parser:
         description="Image collections → pooled vectors and labels from a pretrained network, in Parquet.",
         formatter_class=Formatter,
     )
+    parser.add_argument("--version", action="version", version=versions(),
+                        help="print the versions here, of Python and Beam too: a worker image's tag")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     add = commands.add_parser
     extract = add(
@@ -63,6 +66,12 @@ def command_parser() -> Parser:
     _backbone_options(trace)
     _compute_options(trace)
     _limit_options(trace)
+    check = add(
+        "selfcheck", help="compute known vectors here, and compare", formatter_class=Formatter,
+        description="Compute the golden batch with each engine that is installed, and compare with Keras' vectors.",
+    )  # fmt: skip
+    _backbone_options(check)
+    _compute_options(check)
     show = add("show", help="show what is in an output", description="Show what is in an output.")
     show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
@@ -85,7 +94,7 @@ def _maintenance_commands(commands: Any) -> None:
     publish = add("publish", "the last of three steps: commit a run whose shards are done")
     publish.add_argument("--max-failure-rate", type=share, metavar="SHARE",
                          help="instead of the one that the run was planned with")  # fmt: skip
-    _metrics_option(publish)
+    _metrics_options(publish)
     add("compact", "merge small parts of the tables; extract does it by itself when there are many")
     add("history", "list the versions of the features table, newest first")
     rollback = add("rollback", "make both tables what they were at a version, in a commit on top")
@@ -115,7 +124,12 @@ def _extract_options(parser: Parser) -> None:
         "--cores-per-worker", type=int, metavar="N",
         help="cores that each worker process computes with (default: all, shared among local processes)",
     )  # fmt: skip
+    run.add_argument("--accelerator", metavar="HINT",
+                     help="what the extraction's workers compute on, on a cluster that gives it out, as in "
+                     "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
+    run.add_argument("--shard-bytes", type=int, metavar="N",
+                     help="a unit of work ends after as many bytes: large images make no straggler")  # fmt: skip
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
     run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
@@ -129,14 +143,16 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
     run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
                      help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
-    _metrics_option(run)
+    _metrics_options(run)
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")})
 
 
-def _metrics_option(parser: Any) -> None:
+def _metrics_options(parser: Any) -> None:
     text = "add a line of JSON for each run, also a failed one, to this file; - is stdout"
     parser.add_argument("--metrics-json", metavar="PATH_OR_-", help=text)
+    text = "write the last run's metrics to this file, for the textfile collector of Prometheus' node_exporter"
+    parser.add_argument("--metrics-prometheus", metavar="PATH", help=text)
 
 
 def _step_options(parser: Parser) -> None:

@@ -5,23 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from pipeline.config import Config
+from pipeline.estimate import estimate_plan
 from pipeline.extraction import extract_shards, prepare_job
 from pipeline.jobs import Job, Submission, find_running, job_place
+from pipeline.listing import Listing, list_here, list_sources, nothing_listed
 from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
-from pipeline.plan import (
-    check_removed,
-    counts,
-    cut,
-    find_changes,
-    list_here,
-    list_sources,
-    nothing_listed,
-    write_index,
-    write_stale,
-)
+from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
 from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, forget_lost_parts, publish, reconcile
 from pipeline.resume import check_fits, newest_run, planned_run, take_up
@@ -32,7 +25,7 @@ from pipeline.summary import Summary
 from pipeline.tables import Table
 from pipeline.work import Work, open_work
 from transforms.errors import Refused, UserError
-from transforms.plan import Changes, PlanPolicy
+from transforms.plan import PlanPolicy, ShardPolicy
 from transforms.storage import Storage, open_storage
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +39,7 @@ def extract(config: Config) -> Summary:
     takes up what is done.
     """
     _check_no_wait(config)
-    with Metrics(config.output, config.metrics_json) as metrics:
+    with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
         work = open_work(config, metrics)
         run = planned_run(work) if config.planned else _planned(work)
         if run.state == "planned" and not config.dry_run:
@@ -59,17 +52,22 @@ def extract(config: Config) -> Summary:
 
 def plan_run(config: Config) -> Summary:
     """The first of three steps: list, compare, write the plan. ``extract`` with ``planned`` does its shards."""
-    with Metrics(config.output, config.metrics_json) as metrics:
+    with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
         _planned(open_work(config, metrics))
         return metrics.summary
 
 
-def publish_run(output: str, max_failure_rate: float | None = None, metrics_json: str | None = None) -> Summary:
+def publish_run(
+    output: str,
+    max_failure_rate: float | None = None,
+    metrics_json: str | None = None,
+    metrics_prometheus: str | None = None,
+) -> Summary:
     """The last of three steps: commit a run whose shards are done. The state is ``unchanged`` when there is none.
 
     Needs no network and no runner. Raises ``Refused`` when shards are missing, and what ``extract`` raises.
     """
-    with Metrics(output, metrics_json) as metrics:
+    with Metrics(output, metrics_json, metrics_prometheus) as metrics:
         storage = open_storage(output)
         run = newest_run(storage)
         if run.state != "planned":
@@ -121,48 +119,51 @@ def _plan(work: Work) -> Run:
         versions={table.name: table.version for table in work.tables},
         max_failure_rate=config.max_failure_rate,
     )
-    if config.dry_run:
-        listing = list_here(config.inputs)
-    else:
-        submission = Submission(config.beam_args, watch=_watch(work, f"{run.folder}/listing"))
-        listing = list_sources(config.inputs, work.output, submission)
-    if not listing.images.num_rows:
-        raise nothing_listed(config.inputs, listing.ignored)
-    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
-    changes = find_changes(listing, work.features, work.errors, policy)
-    run = replace(
-        run,
-        plan=counts(run.run_id, changes, listing, config),
-        stale={"features": len(changes.features.uris), "errors": len(changes.errors.uris)},
-        kept={"features": changes.features.kept, "errors": changes.errors.kept},
+    watch = _watch(work, f"{run.folder}/listing")
+    listed = (
+        list_here(config.inputs)
+        if config.dry_run
+        else list_sources(config.inputs, work.output, Submission(config.beam_args, watch=watch))
     )
+    with listed as listing:
+        if not listing.rows:
+            raise nothing_listed(config.inputs, listing.ignored)
+        plan = _compare(listing, run, work)
+    run = replace(run, plan=summarise(run.run_id, plan, listing, config), stale=dict(plan.stale), kept=dict(plan.kept))
     work.metrics.summary = run.counts
     try:
-        check_removed(changes, config, before)
+        check_removed(plan.counts, config, before)
     except Refused:
         if not config.dry_run:
             run.end(work.output, "refused", run.counts)
         raise
     if config.dry_run:
+        if expected := estimate_plan(plan, config):
+            _LOG.info("%s", expected)
         return run
-    if changes.nothing_to_do:
+    if plan.nothing_to_do:
         return run.end(work.output, "unchanged", run.counts)
-    return _write_plan(run, changes, work).save(work.output)
+    reuse = plan.todo > 0 and not config.rebuild and write_index(plan.sizes, work.features, work.output, run.folder)
+    return replace(run, shards=tuple(plan.shards), reuse=reuse).save(work.output)
+
+
+def _compare(listing: Listing, run: Run, work: Work) -> Plan:
+    """Compare the listing with the tables, and write shards on the way; a dry run only counts."""
+    config = work.config
+    output = None if config.dry_run else work.output
+    shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
+    plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
+    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
+    for changes in find_changes(listing, work.features, work.errors, policy):
+        plan.add(changes)
+    plan.finish()
+    return plan
 
 
 def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
     """The inputs that the tables' rows come from after the run."""
     earlier = before.covers if before and config.keep_removed else ()
     return tuple(dict.fromkeys([*config.inputs, *earlier]))
-
-
-def _write_plan(run: Run, changes: Changes, work: Work) -> Run:
-    """Write all that the workers and a later start need, the note excepted."""
-    config, output = work.config, work.output
-    write_stale(changes, output, run.folder)
-    shards = cut(changes.todo, output, run.folder, config.shard_size, worker_count(config.beam_args))
-    reuse = bool(shards) and not config.rebuild and write_index(changes.todo, work.features, output, run.folder)
-    return replace(run, shards=shards, reuse=reuse)
 
 
 def _finish(run: Run, work: Work) -> Summary:
@@ -184,9 +185,13 @@ def _extract(run: Run, work: Work) -> Run | None:
     """
     config, output = work.config, work.output
     missing = _missing(run, output)
-    watch = _watch(work, f"{run.folder}/receipts")
     submission = Submission(
-        config.beam_args, lambda job: _note(run, job, output), wait=not config.no_wait, job=run.job, watch=watch
+        config.beam_args,
+        partial(_note, run, output),
+        not config.no_wait,
+        config.accelerator,
+        run.job,
+        watch=_watch(work, f"{run.folder}/receipts"),
     )
     if missing and run.job:
         with Progress(run, output), run_failed(run.run_id):
@@ -210,7 +215,7 @@ def _watch(work: Work, folder: str) -> StallWatch:
     return StallWatch(work.output, folder, work.config.stall_timeout)
 
 
-def _note(run: Run, job: Job, output: Storage) -> None:
+def _note(run: Run, output: Storage, job: Job) -> None:
     """A driver that is killed before this is written leaves a job that the next start does not find.
 
     It then submits a second one: twice the work, and no harm, since the first receipt of each shard counts.

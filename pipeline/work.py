@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.cluster import check_cluster
 from pipeline.config import Config
 from pipeline.metrics import Metrics
 from pipeline.tables import Table
@@ -35,6 +36,7 @@ class Work:
 
 def open_work(config: Config, metrics: Metrics) -> Work:
     """Open what the options name. Raises ``Refused`` for a table that was made with another recipe."""
+    check_cluster(config.beam_args, config.accelerator)
     network = resolve(config.backbone_config())
     work = Work(
         config=config,
