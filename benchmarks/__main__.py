@@ -9,7 +9,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.parts import PARTS, Row, Settings
+from benchmarks.parts import PARTS
+from benchmarks.rows import HEAD, Settings, draw, merge
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="of the part speed")
     parser.add_argument("--engine", action="append")
     parser.add_argument("--precision", action="append")
-    parser.add_argument("--chart", type=Path, help="draw the ratios into this PNG")
+    parser.add_argument("--results", type=Path, help="add the rows to this file of JSON, over earlier ones of the name")
+    parser.add_argument("--chart", type=Path, help="draw the ratios into this PNG, those of --results included")
     arguments = parser.parse_args()
     settings = Settings(
         arguments.images,
@@ -31,15 +33,17 @@ def main() -> None:
         tuple(arguments.engine or defaults.engines),
         tuple(arguments.precision or defaults.precisions),
     )
-    print(f"{machine()}; {datetime.now(UTC):%Y-%m-%d}; medians of {settings.rounds}\n")
-    print("| what | seen | wanted | met | |\n|---|---|---|---|---|", flush=True)
+    title = f"{machine()}; {datetime.now(UTC):%Y-%m-%d}; medians of {settings.rounds}"
+    print(f"{title}\n\n{HEAD}", flush=True)
     rows = []
     for name in arguments.part or PARTS:
         for row in PARTS[name](settings):
             rows.append(row)
-            print(line(row), flush=True)
+            print(row, flush=True)
+            if arguments.results:  # at once: an hour's work is not lost to its last minute
+                merge(arguments.results, [row])
     if arguments.chart:
-        draw(rows, arguments.chart)
+        draw(merge(arguments.results, rows) if arguments.results else rows, f"red: wanted. {title}", arguments.chart)
 
 
 def machine() -> str:
@@ -52,30 +56,6 @@ def machine() -> str:
 def _cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def line(row: Row) -> str:
-    """A row as Markdown."""
-    limit = "" if row.wanted is None else f"{'≤' if row.at_most else '≥'} {row.wanted:g}"
-    return f"| {row.what} | {row.seen:.2f} {row.unit} | {limit} | {row.met} | {row.detail} |"
-
-
-def draw(rows: list[Row], path: Path) -> None:
-    """Bars of the ratios, with the wanted value as a mark."""
-    import matplotlib.pyplot as plt
-
-    shown = [row for row in rows if row.unit in ("", "×") and not row.at_most]
-    figure, axes = plt.subplots(figsize=(9, 0.4 * len(shown) + 1.2), layout="constrained")
-    places = range(len(shown))
-    axes.barh(places, [row.seen for row in shown], color="#3b6ea5")
-    for place, row in zip(places, shown, strict=True):
-        axes.text(row.seen, place, f" {row.seen:.2f}", va="center")
-        if row.wanted is not None:
-            axes.plot([row.wanted] * 2, [place - 0.4, place + 0.4], color="#c0392b")
-    axes.set_yticks(places, [row.what for row in shown])
-    axes.invert_yaxis()
-    axes.set_title(f"ratios, medians; red: wanted. {machine()}", fontsize=9)
-    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 from pipeline import Config
 
 if TYPE_CHECKING:
+    from transforms.engines import Engine
     from transforms.engines.base import Pixels
     from transforms.errors import ImageError
     from transforms.records import ImageReference
@@ -51,6 +52,16 @@ class Case:
             precision=self.precision,  # type: ignore[arg-type]
         )
 
+    def engine_of(self) -> Engine:
+        """Its network, loaded, from the user's cache of exported ones."""
+        from transforms.backbones import BackboneConfig, export, model_id, resolve
+        from transforms.engines import EngineConfig, load_engine
+        from transforms.models import cached_model
+
+        network = resolve(BackboneConfig(backbone=self.backbone, weights=self.weights))
+        folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
+        return load_engine(EngineConfig(str(folder), self.engine, self.precision))  # type: ignore[arg-type]
+
 
 _FEW = 64  # images of the small run
 
@@ -70,15 +81,17 @@ def ours(case: Case) -> float:
     """``pipeline.extract``: from files to the committed table, start-up left out."""
     from pipeline import extract
 
-    def run(count: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(count: int) -> None:
             names = Path(folder, "names")
             names.write_text("\n".join(map(str, case.files(count))), encoding="utf-8")
-            summary = extract(case.config(f"list:{names}", Path(folder, "out")))
+            config = case.config(f"list:{names}", Path(folder, "out"))
+            summary = extract(replace(config, rebuild=True, max_removed_rate=1))  # one output: one loaded network
             if summary.embedded != count:
                 raise RuntimeError(f"embedded {summary.embedded} of {count}")
 
-    return steady(run, case.count)
+        return steady(run, case.count)
 
 
 def against_bound(case: Case) -> dict[str, float]:
@@ -187,14 +200,8 @@ def _one_by_one(case: Case, function: Callable[[bytes], object]) -> float:
 
 def model(case: Case) -> float:
     """The network alone, on pixels in memory, in chunks as large as the job's."""
-    from transforms.backbones import BackboneConfig, export, model_id, resolve
-    from transforms.engines import EngineConfig, load_engine
-    from transforms.models import cached_model
-
-    network = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights))
-    folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
-    engine = load_engine(EngineConfig(str(folder), case.engine, case.precision))  # type: ignore[arg-type]
-    pixels = np.random.default_rng(0).integers(0, 256, (256, *network.input_size, 3), np.uint8)
+    engine = case.engine_of()
+    pixels = np.random.default_rng(0).integers(0, 256, (256, *engine.model.input_size, 3), np.uint8)
 
     def run(count: int) -> None:
         images = np.concatenate(list(islice(cycle([pixels]), -(-count // 256))))[:count]

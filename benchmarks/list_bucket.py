@@ -113,16 +113,19 @@ def fetch_all(port: int) -> int:
 
 def list_all(port: int) -> int:
     """What a night does: ``list_sources``."""
-    from pipeline import Config
-    from pipeline.plan import list_sources
+    from pipeline.jobs import Submission
+    from pipeline.listing import list_sources
+    from pipeline.stall import StallWatch
     from transforms.storage import open_storage
     from transforms.stores import use_stores
 
     stores = (f"s3://bucket,endpoint=http://127.0.0.1:{port},region=us-east-1,anonymous=true",)
     use_stores(stores)
     with tempfile.TemporaryDirectory() as output:
-        config = Config(inputs=("s3://bucket/photos",), output=output, stores=stores)
-        return int(list_sources(config, open_storage(output), "runs/1").images.num_rows)
+        storage = open_storage(output)
+        submission = Submission((), watch=StallWatch(storage, "runs/1/listing", 3600))
+        with list_sources(["s3://bucket/photos"], storage, submission, stores) as listing:
+            return listing.rows
 
 
 def main() -> None:

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from benchmarks import peers
 from benchmarks.cases import Case
+from benchmarks.command import Command, extract
 from benchmarks.images import make_images
-from benchmarks.measure import Figure, alternate, measure, median_ratio, median_speed
+from benchmarks.measure import alternate, median_ratio, median_speed
+from benchmarks.quality import quality
+from benchmarks.rows import Row, Settings
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How much to measure."""
-
-    folder: Path  # of the images, made when missing
-    rounds: int = 5
-    backbones: tuple[str, ...] = ("efficientnet_lite0", "MobileNetV2", "ResNet50")
-    engines: tuple[str, ...] = ("openvino", "tensorflow")
-    precisions: tuple[str, ...] = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: what was seen, and what is wanted of it."""
-
-    what: str
-    seen: float
-    unit: str
-    wanted: float | None = None
-    at_most: bool = False  # whether ``wanted`` is a limit from above
-    detail: str = ""
-
-    @property
-    def met(self) -> str:
-        """``yes``, ``NO``, or nothing where nothing is wanted."""
-        if self.wanted is None:
-            return ""
-        return "yes" if (self.seen <= self.wanted if self.at_most else self.seen >= self.wanted) else "NO"
-
-
-_COUNTS = {"efficientnet_lite0": 1000, "MobileNetV2": 1000, "ResNet50": 320}  # seconds of work, not of start-up
+_COUNTS = {"efficientnet_lite0": 2000, "MobileNetV2": 2000, "ResNet50": 640}  # seconds of work, not of start-up
 
 
 def speed(settings: Settings) -> Iterator[Row]:
@@ -68,7 +37,7 @@ def speed(settings: Settings) -> Iterator[Row]:
             seen = {kind: statistics.median(figure.by_name[kind] for figure in figures) for kind in figures[0].by_name}
             detail = ", ".join(f"{kind} {rate:.0f}/s" for kind, rate in seen.items())
             ratio = statistics.median(_of_bound(**figure.by_name) for figure in figures)
-            yield Row(f"{name}: ours / bound", ratio, "", 0.90, detail=detail)
+            yield Row(name, ratio, "of the bound", 0.90, detail=detail)
 
 
 def _of_bound(decode: float, model: float, ours: float) -> float:
@@ -87,7 +56,7 @@ _WANTED = {  # ours / peer, by peer and precision
 
 def against_peers(settings: Settings) -> Iterator[Row]:
     """Our job against what people use today, efficientnet_lite0, the same images."""
-    make_images(settings.folder / "small", 800, "small")
+    make_images(settings.folder / "small", 2000, "small")
     case = _case(settings, "efficientnet_lite0")
     for precision in settings.precisions:
         cases = {"ours": replace(case, kind="ours", precision=precision)}
@@ -120,57 +89,45 @@ def decoding(settings: Settings) -> Iterator[Row]:
 
 def start(settings: Settings) -> Iterator[Row]:
     """The whole command on 20 images: with the exported network in the user's cache, and without."""
-    make_images(settings.folder / "small", 20, "small")
+    images = make_images(settings.folder / "small", 20, "small")
     with tempfile.TemporaryDirectory() as cache:
-        first = statistics.median(_command(settings, 20, Path(cache, str(n)))[0] for n in range(settings.rounds))
-        again = statistics.median(_command(settings, 20, Path(cache, "0"))[0] for _ in range(settings.rounds))
-    yield Row("start: 20 images, exported before", again, "s", 8.0, at_most=True)
-    yield Row("start: 20 images, the first time", first, "s", 20.0, at_most=True)
+        first = [extract(images, Path(cache, str(number))) for number in range(settings.rounds)]
+        again = [extract(images, Path(cache, "0")) for _ in range(settings.rounds)]
+    yield Row("start: 20 images, exported before", _median(again, lambda run: run.seconds), "s", 8.0, at_most=True)
+    yield Row("start: 20 images, the first time", _median(first, lambda run: run.seconds), "s", 20.0, at_most=True)
+    yield Row("start: to the first image, exported before", _median(again, Command.before_images), "s")
 
 
 def whole(settings: Settings) -> Iterator[Row]:
     """The whole command on 2,000 images, start-up and commit included; what it wrote and what took its time."""
     count = 2_000
-    make_images(settings.folder / "small", count, "small")
+    images = make_images(settings.folder / "small", count, "small")
     with tempfile.TemporaryDirectory() as cache:
-        _command(settings, 20, Path(cache))
-        seen = [_command(settings, count, Path(cache)) for _ in range(settings.rounds)]
-    seconds, metrics = sorted(seen, key=lambda run: run[0])[len(seen) // 2]
-    stages, total = metrics["worker_seconds"], sum(metrics["worker_seconds"].values())
-    shares = ", ".join(f"{stage} {100 * taken / total:.0f} %" for stage, taken in stages.items())
-    yield Row(f"whole command, {count:,} images", count / seconds, "images/s", detail=shares)
-    yield Row("written an image", metrics["bytes_written"] / count / 1024, "KiB", detail="5 KiB are the vector itself")
+        extract(images[:20], Path(cache))
+        seen = [extract(images, Path(cache)) for _ in range(settings.rounds)]
+    rate = count / _median(seen, lambda run: run.seconds)
+    yield Row(f"whole command, {count:,} images", rate, "images/s", detail=seen[0].shares())
+    yield Row("whole command: memory at the most", _median(seen, lambda run: run.peak_mib), "MiB")
+    written = float(seen[0].metrics["bytes_written"]) / count / 1024
+    yield Row("written an image", written, "KiB", detail="5 KiB are the vector itself")
 
 
-def _command(settings: Settings, count: int, cache: Path) -> tuple[float, Any]:
-    """Seconds of the command on the first images of the folder, and its line of metrics."""
-    names = settings.folder / f"{count}.list"
-    files = sorted((settings.folder / "small").glob("*.jpg"))[:count]
-    names.write_text("\n".join(map(str, files)), encoding="utf-8")
-    with tempfile.TemporaryDirectory() as output:
-        words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", f"list:{names}", "--output", output]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "no_proxy": "localhost,127.0.0.1"}
-        begin = time.perf_counter()
-        command = [*words, "--metrics-json", "-"]
-        done = subprocess.run(command, check=True, capture_output=True, timeout=900, env=environment)
-        return time.perf_counter() - begin, json.loads(done.stdout)
+def _median(runs: Sequence[Command], figure: Callable[[Command], float]) -> float:
+    return statistics.median(map(figure, runs))
 
 
 def memory(settings: Settings) -> Iterator[Row]:
     """Ten times the images: memory and time per image must not grow."""
-    figures: dict[int, Figure] = {}
     folder = settings.folder / "small"
     make_images(folder, 20_000, "small")
-    for count in (2_000, 20_000):
-        figures[count] = measure(Case("ours", str(folder), count))
-    few, many = figures[2_000], figures[20_000]
-    detail = f"{few.peak_mib:.0f} MiB at 2,000, {many.peak_mib:.0f} MiB at 20,000"
-    yield Row(
-        "memory at 20,000 images / at 2,000", many.peak_mib / few.peak_mib, "×", 1.15, at_most=True, detail=detail
-    )
-    yield Row("memory at 20,000 images", many.peak_mib / 1024, "GiB", 1.5, at_most=True)
-    ratio = few.images_per_second / many.images_per_second
-    yield Row("time per image at 20,000 / at 2,000", ratio, "×", 1.05, at_most=True)
+    cases = {f"{count:,} images": Case("ours", str(folder), count) for count in (2_000, 20_000)}
+    few, many = alternate(cases, settings.rounds).values()
+    least, most = (statistics.median(figure.peak_mib for figure in figures) for figures in (few, many))
+    detail = f"{least:.0f} MiB at 2,000, {most:.0f} MiB at 20,000"
+    yield Row("memory at 20,000 images / at 2,000", most / least, "×", 1.15, at_most=True, detail=detail)
+    yield Row("memory at 20,000 images", most / 1024, "GiB", 1.5, at_most=True)
+    detail = f"{median_speed(few):.0f}/s at 2,000, {median_speed(many):.0f}/s at 20,000"
+    yield Row("time per image at 20,000 / at 2,000", median_ratio(few, many), "×", 1.05, at_most=True, detail=detail)
 
 
 def overhead(settings: Settings) -> Iterator[Row]:
@@ -183,13 +140,13 @@ def overhead(settings: Settings) -> Iterator[Row]:
 def latency(settings: Settings) -> Iterator[Row]:
     """A store whose every answer takes 50 ms longer, against the local disk."""
     folder = settings.folder / "store"
-    make_images(folder, 800, "small")
+    make_images(folder, 2000, "small")
     with _slow_store(folder, 0.05) as environment:
         os.environ.update(environment)
         figures = alternate({kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds)
     detail = ", ".join(f"{kind} {median_speed(seen):.0f}/s" for kind, seen in figures.items())
     ratio = median_ratio(figures["from_store"], figures["from_disk"])
-    yield Row("from a store 50 ms away / from disk", ratio, "", 0.85, detail=detail)
+    yield Row("from a store 50 ms away / from disk", ratio, "×", 0.85, detail=detail)
 
 
 @contextmanager
@@ -210,6 +167,7 @@ def _case(settings: Settings, backbone: str) -> Case:
 
 
 PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
+    "quality": quality,
     "decode": decoding,
     "start": start,
     "whole": whole,

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pipeline.options import config_of, parse
 from pipeline.signals import stop_on_signals
+from pipeline.summary import Summary
 from transforms.errors import Refused, RunFailed, UserError
 from transforms.stores import use_stores
 
@@ -82,19 +83,45 @@ def _extract(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     from pipeline.run import extract
 
-    summary = extract(config)
-    lines = [str(summary)]
+    return _report(extract(config), config.output, config.metrics_json)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    from pipeline.run import plan_run
+
+    return _report(plan_run(config), config.output, config.metrics_json)
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from pipeline.run import publish_run
+
+    files = (arguments.metrics_json, arguments.metrics_prometheus)
+    summary = publish_run(arguments.output, arguments.max_failure_rate, *files)
+    return _report(summary, arguments.output, arguments.metrics_json)
+
+
+def _report(summary: Summary, output: str, metrics_json: str | None) -> int:
+    """Print what a run came to, and what comes next; not on a standard output that is for metrics."""
+    lines = [str(summary)] if summary.listed else []  # a step that found nothing to do has no counts of its own
     if summary.failures_by_kind:
         lines.append("failed: " + ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items()))
     if summary.still_failed:
         lines.append(f"{summary.still_failed:,} still failed: the images have not changed (--retry-failed tries again)")
     if summary.verdict:
         lines.append(f"time: {summary.verdict}")
-    if summary.published:
-        lines.append(f"published version {summary.version} of {config.output.rstrip('/')}/features")
-    else:
-        lines.append("dry run: nothing was written" if config.dry_run else "nothing new: nothing was published")
-    print("\n".join(lines), file=sys.stderr if config.metrics_json == "-" else sys.stdout)
+    place = output.rstrip("/")
+    lines.append(
+        {
+            "published": f"published version {summary.version} of {place}/features",
+            "dry_run": "dry run: nothing was written",
+            "planned": f"planned run {summary.run_id}; next: 'image-features extract --planned', with the same options",
+            "submitted": f"at work: 'image-features status {place}' says how far; then 'image-features publish "
+            f"{place}', or the same command again, publishes",
+            "extracted": f"all shards are done; next: 'image-features publish {place}'",
+        }.get(summary.state, "nothing new: nothing was published")
+    )
+    print("\n".join(lines), file=sys.stderr if metrics_json == "-" else sys.stdout)
     return EXIT_PUBLISHED
 
 
@@ -115,10 +142,27 @@ def _trace(arguments: argparse.Namespace) -> int:
     return EXIT_PUBLISHED
 
 
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    from pipeline.config import Config
+    from pipeline.selfcheck import selfcheck
+
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "beam_args")}
+    for line in selfcheck(Config(inputs=("-",), output="-", **options)):
+        print(line, flush=True)
+    return EXIT_PUBLISHED
+
+
 def _show(arguments: argparse.Namespace) -> int:
     from pipeline.show import show
 
     print(show(arguments.output, arguments.rows))
+    return EXIT_PUBLISHED
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from pipeline.status import status
+
+    print(status(arguments.output))
     return EXIT_PUBLISHED
 
 
@@ -160,8 +204,12 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "extract": _extract,
+    "plan": _plan,
+    "publish": _publish,
+    "status": _status,
     "backbones": _backbones,
     "trace": _trace,
+    "selfcheck": _selfcheck,
     "show": _show,
     "compact": _compact,
     "history": _history,

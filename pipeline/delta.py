@@ -1,17 +1,22 @@
-"""Delta's own requests to a bucket: what its client gives up at once is tried again, and errors are one line."""
+"""Delta's own requests: what its client gives up at once is tried again, errors are one line; and its actions."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from transforms.buckets import parse_url, scheme_of
+import pyarrow as pa
+
 from transforms.errors import UserError
 from transforms.retries import broke_off, wait_before
 from transforms.storage import StorageError
+from transforms.urls import parse_url, scheme_of
+from transforms.write import Part
 
 T = TypeVar("T")
 
@@ -49,3 +54,33 @@ def one_line(error: Exception) -> str:
     """Delta's error without its colours, arrows and line breaks."""
     text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*", " ", str(error), flags=re.DOTALL)
     return " ".join(text.split())[:300].rstrip(".")
+
+
+def add_action(part: Part, data_change: bool) -> Any:
+    """A part that comes; ``data_change``: whether its rows are new to readers, or only moved."""
+    from deltalake.transaction import AddAction
+
+    stats = {
+        "numRecords": part.rows,
+        "minValues": part.minimum,
+        "maxValues": part.maximum,
+        "nullCount": dict.fromkeys(part.minimum, 0),
+    }
+    return AddAction(part.path, part.size, {}, time.time_ns() // 1_000_000, data_change, json.dumps(stats))
+
+
+def remove_action(part: Mapping[str, Any], data_change: bool) -> Any:
+    """A part that goes, as Delta's log has it."""
+    from deltalake.transaction import RemoveAction
+
+    return RemoveAction(part["path"], data_change, time.time_ns() // 1_000_000, part["size_bytes"], {})
+
+
+def row_ids(rows: pa.Table) -> pa.Array:
+    """What tells each row (``uri``, ``run_id``) from those of all versions: its image, and the run that wrote it."""
+    return pa.compute.binary_join_element_wise(rows["uri"], rows["run_id"], " ").combine_chunks()
+
+
+def count_missing(rows: pa.Array, other: pa.Array) -> int:
+    """How many of ``rows`` are not in ``other``."""
+    return len(rows) - int(pa.compute.sum(pa.compute.is_in(rows, value_set=other)).as_py() or 0)

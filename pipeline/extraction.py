@@ -6,24 +6,79 @@ Named so, and not ``extract.py``, because ``pipeline.extract`` is the function t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.runner import new_pipeline
+from pipeline.cluster import extract_args
+from pipeline.jobs import Submission
+from pipeline.runner import cores_per_worker, new_pipeline
+from pipeline.runs import Run
+from pipeline.work import Work
+from transforms.backbones import export, model_id
+from transforms.engines.tensorflow_engine import import_tensorflow
+from transforms.models import cached_model, save_model
+from transforms.reuse import INDEX_FILE
 
 if TYPE_CHECKING:
+    import apache_beam as beam
+
     from transforms.extract import ExtractJob
 
 
-def extract_shards(shards: Sequence[str], job: ExtractJob, beam_args: Sequence[str]) -> None:
+def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
     """Do the shards on the runner's workers; what they did lies in their receipts."""
+    pipeline = new_pipeline(extract_args(submission.beam_args, submission.accelerator, len(shards)))
+    _ = pipeline | "Extract" >> extraction(shards, job, submission.accelerator)
+    submission.run(pipeline)
+
+
+def extraction(shards: Sequence[str], job: ExtractJob, accelerator: str | None = None) -> beam.PTransform:
+    """The graph: names of shards → the same names, each with a receipt.
+
+    The accelerator is asked for by all of it, not by a step: another environment in the middle would cut the graph
+    there, and a cluster would start other workers for each side. So it has two stages, with or without.
+    """
     import apache_beam as beam
 
     from transforms.shards import ExtractShards
 
-    with new_pipeline(beam_args) as pipeline:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(list(shards))
-            | "Spread" >> beam.Reshuffle()
-            | "ExtractShards" >> ExtractShards(job)
-        )
+    graph = (
+        "Shards" >> beam.Create(list(shards), reshuffle=False)  # "Spread" does it
+        | "Spread" >> beam.Reshuffle()
+        | "ExtractShards" >> ExtractShards(job)
+    )
+    return graph.with_resource_hints(accelerator=accelerator) if accelerator else graph
+
+
+def prepare_job(run: Run, work: Work) -> ExtractJob:
+    """What the workers need, the exported network included."""
+    from transforms.decode import DecodePolicy
+    from transforms.extract import ExtractJob
+    from transforms.read import ReadPolicy
+
+    config = work.config
+    cores = config.cores_per_worker or cores_per_worker(config.beam_args)
+    network_id = model_id(work.network)
+
+    def fill(scratch: Path) -> None:
+        import_tensorflow(cores)  # its threads are set once, and this process may be the worker too
+        export(work.network, scratch)
+
+    folder = cached_model(network_id, fill)
+    save_model(work.output, network_id, folder)
+    return ExtractJob(
+        output=work.output.url,
+        run_id=run.run_id,
+        started_at=datetime.fromisoformat(run.started_at),
+        recipe=work.recipe,
+        model_id=network_id,
+        resize=config.resize,
+        engine=config.engine,
+        precision=config.precision,
+        cores=cores,
+        decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
+        read=ReadPolicy(max_bytes=config.max_image_bytes),
+        index_key=f"{run.folder}/{INDEX_FILE}" if run.reuse else None,
+        stores=config.stores,
+    )

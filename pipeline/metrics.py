@@ -1,4 +1,4 @@
-"""``--metrics-json``: one line of JSON for each run, however it ends, for whatever watches the nights."""
+"""``--metrics-json`` and ``--metrics-prometheus``: what each run came to, however it ended, for alarms and charts."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from pipeline.config import Config
+from pipeline.prometheus import write_textfile
 from pipeline.signals import at_stop
 from pipeline.summary import Summary
-from transforms.buckets import without_password
 from transforms.errors import Refused, UserError
 from transforms.stopwatch import Stopwatch
+from transforms.urls import without_password
 
-_NOT_COUNTS = ("run_id", "published", "seconds")  # fields of ``Summary`` that the line has under other names
+_NOT_COUNTS = ("run_id", "state", "seconds")  # fields of ``Summary`` that the line has under other names
 
 
 class Metrics:
-    """What is known of a run so far, and its line at the end of the block; a run without a file has none.
+    """What is known of a run so far, and its line at the end of the block, for those of the two files that are given.
 
-    Keys: ``time`` (of the end), ``run_id``, ``state`` (published, unchanged, dry_run, refused, failed, invalid or
-    stopped), ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total),
-    ``worker_seconds`` (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the
-    last stage that was reached.
+    Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed, invalid or stopped),
+    ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total), ``worker_seconds``
+    (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the last stage that was
+    reached.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, output: str, target: str | None, textfile: str | None = None) -> None:
+        self._output = output
+        self._target = target  # a file to which the line is added, or "-" for standard output
+        self._textfile = textfile  # of Prometheus, written anew
         self._start = time.monotonic()
-        self._unwritten = config.metrics_json is not None
+        self._unwritten = True
         self._stop = at_stop(lambda reason: self._write("stopped", reason))
         self.watch = Stopwatch()
         self.summary = Summary(run_id="")
 
     def __enter__(self) -> Metrics:
-        target = self._config.metrics_json
-        if target not in (None, "-"):
-            try:
-                with Path(str(target)).open("a"):  # find out now, not after the night's work
-                    pass
-            except OSError as error:
-                raise UserError(f"--metrics-json {target}: cannot be written: {error.strerror}") from error
+        for option, target in (("json", self._target), ("prometheus", self._textfile)):
+            if target not in (None, "-"):
+                try:
+                    with Path(str(target)).open("a"):  # find out now, not after the night's work
+                        pass
+                except OSError as error:
+                    raise UserError(f"--metrics-{option} {target}: cannot be written: {error.strerror}") from error
         self._stop.__enter__()
         return self
 
@@ -58,8 +61,7 @@ class Metrics:
 
     def _state(self, error: BaseException | None) -> str:
         if error is None:
-            quiet = "dry_run" if self._config.dry_run else "unchanged"
-            return "published" if self.summary.published else quiet
+            return self.summary.state
         kinds = {UserError: "invalid", Refused: "refused", KeyboardInterrupt: "stopped"}
         return next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
 
@@ -67,18 +69,16 @@ class Metrics:
         if not self._unwritten:
             return
         self._unwritten = False
-        line = json.dumps(self._line(state, error), ensure_ascii=False) + "\n"
-        if self._config.metrics_json == "-":
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            return
+        line = self._line(state, error)
         try:
-            with Path(str(self._config.metrics_json)).open("a", encoding="utf-8") as file:
-                file.write(line)
+            if self._target:
+                _add(self._target, json.dumps(line, ensure_ascii=False) + "\n")
+            if self._textfile:
+                write_textfile(Path(self._textfile), line)
         except OSError as trouble:  # the run itself has ended as it has ended
             print(f"image-features: cannot write the metrics: {trouble}", file=sys.stderr)
 
-    def _line(self, state: str, error: str) -> dict[str, object]:
+    def _line(self, state: str, error: str) -> dict[str, Any]:
         seconds = {**self.watch.seconds, "total": time.monotonic() - self._start}
         program = None
         with suppress(PackageNotFoundError):  # run from a folder that is not installed
@@ -88,9 +88,18 @@ class Metrics:
             "run_id": self.summary.run_id or None,
             "state": state,
             "error": without_password(error) or None,
-            "output": without_password(self._config.output),
+            "output": without_password(self._output),
             **{name: value for name, value in asdict(self.summary).items() if name not in _NOT_COUNTS},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
             "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},
             "program": program,
         }
+
+
+def _add(target: str, line: str) -> None:
+    if target == "-":
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        return
+    with Path(target).open("a", encoding="utf-8") as file:
+        file.write(line)

@@ -7,15 +7,13 @@ Beam's, and only when there is such a one is Beam asked.
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
-import shlex
 from dataclasses import fields
-from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
+from pipeline.beam_options import check_beam, refuse
 from pipeline.config import Config
-from transforms.errors import UserError
+from pipeline.parser import Formatter, Parser, count, duration, share
+from pipeline.version import versions
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(Config)}
 
@@ -31,50 +29,33 @@ exit codes: 0 published, or nothing new; 1 the run failed or was refused; 2 the 
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Argparse, with ``@file.args`` that may hold comments and quotes, and errors as ``UserError``."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **kwargs)
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """One line of an arguments file: words as in a shell, ``#`` starts a comment."""
-        return shlex.split(arg_line, comments=True)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting: the command line prints every mistake in one way."""
-        raise UserError(f"{message} (see '{self.prog} --help')")
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Shows each option's default where there is one to show."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.help or ""
-        hidden = action.default in (None, False, "", argparse.SUPPRESS, []) or "default" in shown
-        return shown if hidden or not action.option_strings else f"{shown} (default: %(default)s)"
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=112)
-
-
 def command_parser() -> Parser:
     """The parser of ``image-features`` and all its commands."""
     parser = Parser(
         prog="image-features",
         description="Image collections → pooled vectors and labels from a pretrained network, in Parquet.",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
     )
+    parser.add_argument("--version", action="version", version=versions(),
+                        help="print the versions here, of Python and Beam too: a worker image's tag")  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     add = commands.add_parser
-    _extract_options(
-        add("extract", help="extract features of an image collection into a table", epilog=_EXTRACT_EXAMPLES,
-            description="Extract features of every new image of a collection and publish them in one commit.",
-            formatter_class=_Formatter)
+    extract = add(
+        "extract", help="extract features of an image collection into a table", epilog=_EXTRACT_EXAMPLES,
+        description="Extract features of every new image of a collection and publish them in one commit.",
+        formatter_class=Formatter,
     )  # fmt: skip
-    add("backbones", help="list the backbones", description="List the backbones.", formatter_class=_Formatter)
+    _extract_options(extract)
+    _step_options(extract)
+    plan = add(
+        "plan", help="the first of three steps: list and compare, write the plan; 'extract --planned' is next",
+        description="List, compare and write the plan of a run; with the options of 'extract'. 'extract --planned' "
+        "does its shards, and 'publish' commits it.", formatter_class=Formatter,
+    )  # fmt: skip
+    _extract_options(plan)
+    add("backbones", help="list the backbones", description="List the backbones.", formatter_class=Formatter)
     trace = add(
-        "trace", help="show one photo's way through all stages", formatter_class=_Formatter,
+        "trace", help="show one photo's way through all stages", formatter_class=Formatter,
         description="Show one photo's way: loaded → resized → preprocessed → pooled vector → top-k labels.",
     )  # fmt: skip
     trace.add_argument("photo", metavar="PHOTO", help="path or URL of an image")
@@ -83,6 +64,12 @@ def command_parser() -> Parser:
     _backbone_options(trace)
     _compute_options(trace)
     _limit_options(trace)
+    check = add(
+        "selfcheck", help="compute known vectors here, and compare", formatter_class=Formatter,
+        description="Compute the golden batch with each engine that is installed, and compare with Keras' vectors.",
+    )  # fmt: skip
+    _backbone_options(check)
+    _compute_options(check)
     show = add("show", help="show what is in an output", description="Show what is in an output.")
     show.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     show.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
@@ -97,37 +84,28 @@ def _maintenance_commands(commands: Any) -> None:
     def add(name: str, text: str, epilog: str | None = None) -> Parser:
         description = f"{text[0].upper()}{text[1:]}."
         parser: Parser = commands.add_parser(
-            name, help=text, description=description, epilog=epilog, formatter_class=_Formatter
+            name, help=text, description=description, epilog=epilog, formatter_class=Formatter
         )
         parser.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
         _store_option(parser)
         return parser
 
+    add("status", "tell how far the newest run is, on whatever runner; from its receipts")
+    publish = add("publish", "the last of three steps: commit a run whose shards are done")
+    publish.add_argument("--max-failure-rate", type=share, metavar="SHARE",
+                         help="instead of the one that the run was planned with")  # fmt: skip
+    _metrics_options(publish)
     add("compact", "merge small parts of the tables; extract does it by itself when there are many")
     add("history", "list the versions of the features table, newest first")
     rollback = add("rollback", "make both tables what they were at a version, in a commit on top")
     rollback.add_argument("version", type=int, metavar="VERSION", help="a number of 'history'")
     vacuum = add("vacuum", "delete files that neither a version younger than this nor an unfinished run needs")
-    vacuum.add_argument("--older-than", type=_duration, default="14d", metavar="TIME",
+    vacuum.add_argument("--older-than", type=duration, default="14d", metavar="TIME",
                         help="h, d or w: 36h, 14d, 2w; at least 1h (default: %(default)s)")  # fmt: skip
     vacuum.add_argument("--dry-run", action="store_true", help="list what would be deleted; delete nothing")
     verify = add("verify", "read every part again and check it", "exit codes: 0 clean; 1 problems, a line each")
-    verify.add_argument("--sample", type=_count, default=0, metavar="N",
+    verify.add_argument("--sample", type=count, default=0, metavar="N",
                         help="compute the vectors of N images again too, from the images themselves")  # fmt: skip
-
-
-def _duration(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,6})([hdw])", text)
-    hours = int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]] if found else 0
-    if hours < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: at least 1h; a number and h, d or w, as in 14d")
-    return timedelta(hours=hours)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: a number, 0 or more")
-    return int(text)
 
 
 def _extract_options(parser: Parser) -> None:
@@ -147,7 +125,12 @@ def _extract_options(parser: Parser) -> None:
         "--cores-per-worker", type=int, metavar="N",
         help="cores that each worker process computes with (default: all, shared among local processes)",
     )  # fmt: skip
+    run.add_argument("--accelerator", metavar="HINT",
+                     help="what the extraction's workers compute on, on a cluster that gives it out, as in "
+                     "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
+    run.add_argument("--shard-bytes", type=int, metavar="N",
+                     help="a unit of work ends after as many bytes: large images make no straggler")  # fmt: skip
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
     run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
@@ -159,8 +142,9 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--rebuild", action="store_true",
                      help="do all images again and replace the table, in one commit")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
-    run.add_argument("--metrics-json", metavar="PATH_OR_-",
-                     help="add a line of JSON for each run, also a failed one, to this file; - is stdout")  # fmt: skip
+    run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
+                     help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
+    _metrics_options(run)
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
     parser.set_defaults(
         **{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output", "stores")}
@@ -173,6 +157,22 @@ def _store_option(group: argparse._ActionsContainer) -> None:
         help="where a bucket is, or all of them (s3://,…), if not where the environment says: endpoint, region, "
         "account, anonymous, allow-http; may be given several times. Credentials come from the environment only",
     )  # fmt: skip
+
+
+def _metrics_options(parser: Any) -> None:
+    text = "add a line of JSON for each run, also a failed one, to this file; - is stdout"
+    parser.add_argument("--metrics-json", metavar="PATH_OR_-", help=text)
+    text = "write the last run's metrics to this file, for the textfile collector of Prometheus' node_exporter"
+    parser.add_argument("--metrics-prometheus", metavar="PATH", help=text)
+
+
+def _step_options(parser: Parser) -> None:
+    steps = parser.add_argument_group("steps")
+    steps.add_argument("--planned", action="store_true",
+                       help="only the shards of the run that 'plan' planned; 'publish' commits it")  # fmt: skip
+    steps.add_argument("--no-wait", action="store_true",
+                       help="submit, and leave a job that goes on by itself (Dataflow, or at --job_endpoint); the same "
+                       "command finds it again")  # fmt: skip
 
 
 def _backbone_options(parser: Parser) -> None:
@@ -223,10 +223,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Parse a command line; ``beam_args`` holds what was left for Beam. Raises ``UserError``."""
     parser = command_parser()
     arguments, left = parser.parse_known_args(argv)
-    if left and arguments.command != "extract":
-        _refuse(left[0], _own_options(parser, arguments.command))
+    if left and arguments.command not in ("extract", "plan"):
+        refuse(left[0], _own_options(parser, arguments.command))
     if left:
-        _check_beam(left, _own_options(parser, "extract"))
+        check_beam(left, _own_options(parser, arguments.command), getattr(arguments, "runner", None))
     if getattr(arguments, "runner", None):
         left = [*left, f"--runner={arguments.runner}"]
     arguments.beam_args = tuple(left)
@@ -234,7 +234,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
-    """The run that an ``extract`` command line means."""
+    """The run that the command line of ``extract`` or ``plan`` means."""
     values = {f.name: getattr(arguments, f.name) for f in fields(Config)}
     return Config(**{**values, "inputs": tuple(values["inputs"]), "stores": tuple(values["stores"])})
 
@@ -243,36 +243,3 @@ def _own_options(parser: Parser, command: str) -> list[str]:
     subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     chosen: argparse.ArgumentParser = subparsers.choices[command]
     return [name for action in chosen._actions for name in action.option_strings]
-
-
-def _check_beam(left: list[str], own: list[str]) -> None:
-    """Refuse what no Beam option class knows: Beam itself would drop a mistyped option in silence."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in _subclasses(PipelineOptions):
-        options._add_argparse_args(parser)
-    try:
-        _, unknown = parser.parse_known_args(left)
-    except (SystemExit, argparse.ArgumentError):
-        raise UserError(f"cannot read the Beam options {shlex.join(left)}") from None
-    if unknown:
-        beam = [name for action in parser._actions for name in action.option_strings]
-        _refuse(unknown[0], own + beam)
-
-
-def _subclasses(base: Any) -> list[Any]:
-    direct = {cls.__name__: cls for cls in base.__subclasses__()}
-    return [
-        cls for child in direct.values() for cls in [child, *_subclasses(child)] if "_add_argparse_args" in vars(cls)
-    ]
-
-
-def _refuse(word: str, known: list[str]) -> NoReturn:
-    name = word.split("=")[0]
-    if not name.startswith("-"):
-        raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")
-    close = difflib.get_close_matches(name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65)
-    spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
-    hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
-    raise UserError(f"unknown option {name}; {hint}")

@@ -49,9 +49,7 @@ class Progress:
         """``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
         elapsed = time.monotonic() - self._start
         rate = (self._done - self._before) / elapsed if elapsed else 0.0
-        text = f"{self._done:,} / {self._run.references:,} images, {rate:,.0f} images/s, {self._failed:,} failed"
-        left = self._run.references - self._done
-        return f"{text}, {_duration(left / rate)} left" if rate and left else text
+        return progress_text(self._done, self._run.references, self._failed, rate)
 
     def _watch(self) -> None:
         pause = 1.0 if self._live else 30.0
@@ -80,7 +78,15 @@ class Progress:
                 self._failed += len(receipt.failures)
 
 
-def _duration(seconds: float) -> str:
+def progress_text(done: int, total: int, failed: int, rate: float) -> str:
+    """How far the images are; ``rate`` in images a second, 0 when it is not known."""
+    speed = f", {rate:,.0f} images/s" if rate else ""
+    left = f", {time_text((total - done) / rate)} left" if rate and done < total else ""
+    return f"{done:,} / {total:,} images{speed}, {failed:,} failed{left}"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people: ``12 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,140 +1,114 @@
-"""One run from beginning to end: resolve the recipe, plan, extract, publish."""
+"""One run: plan, extract, publish; in one command, or in three."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
 
 from pipeline.config import Config
-from pipeline.extraction import extract_shards
+from pipeline.estimate import estimate_plan
+from pipeline.extraction import extract_shards, prepare_job
+from pipeline.jobs import Job, Submission, find_running, job_place
+from pipeline.listing import Listing, list_here, list_sources, nothing_listed
 from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
-from pipeline.plan import (
-    check_removed,
-    counts,
-    cut,
-    find_changes,
-    list_here,
-    list_sources,
-    nothing_listed,
-    write_index,
-    write_stale,
-)
+from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
 from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, forget_lost_parts, publish, reconcile
-from pipeline.runner import cores_per_worker, run_failed, worker_count
-from pipeline.runs import Run, last_good_run, load_runs, new_run_id
+from pipeline.resume import check_fits, newest_run, planned_run, take_up
+from pipeline.runner import run_failed, worker_count
+from pipeline.runs import Run, last_good_run, new_run_id
+from pipeline.stall import StallWatch
 from pipeline.summary import Summary
 from pipeline.tables import Table
-from transforms.backbones import Resolved, export, model_id, resolve
-from transforms.engines.tensorflow_engine import import_tensorflow
-from transforms.errors import Refused
-from transforms.models import cached_model, save_model
-from transforms.plan import Changes, PlanPolicy
-from transforms.recipe import Recipe, differences
-from transforms.reuse import INDEX_FILE
+from pipeline.work import Work, open_work
+from transforms.errors import Refused, UserError
+from transforms.plan import PlanPolicy, ShardPolicy
 from transforms.storage import Storage, open_storage
 from transforms.stores import use_stores
 
-if TYPE_CHECKING:
-    from transforms.extract import ExtractJob
-
 _LOG = logging.getLogger(__name__)
-_PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8bit"}  # docs/decoding.md
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A run's inputs, opened and resolved once, and what is known of it so far."""
-
-    config: Config
-    output: Storage
-    network: Resolved
-    recipe: Recipe
-    features: Table
-    errors: Table
-    metrics: Metrics
-
-    @property
-    def tables(self) -> tuple[Table, Table]:
-        """Features and errors."""
-        return self.features, self.errors
 
 
 def extract(config: Config) -> Summary:
-    """Run ``config`` and return its reconciled summary.
+    """Run ``config`` and return its reconciled summary, whose ``state`` says how far it got.
 
     Raises ``UserError`` for what the caller can mend, ``Refused`` when nothing may be published, ``RunFailed``
     when workers or storage broke off. In each case the published tables are as they were, and the same call
     takes up what is done.
     """
+    _check_no_wait(config)
     use_stores(config.stores)
-    with Metrics(config) as metrics:
-        work = _open(config, metrics)
-        _check_recipe(work)
-        run = None if config.dry_run else _unfinished(work)
-        if run is None:
-            with metrics.watch.time("plan"):
-                run = _plan(work)
-        metrics.summary = run.counts
+    with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
+        work = open_work(config, metrics)
+        run = planned_run(work) if config.planned else _planned(work)
         if run.state == "planned" and not config.dry_run:
+            metrics.summary = run.counts
             metrics.summary = _finish(run, work)
+        elif config.planned:
+            metrics.summary = Summary(run.run_id, state="unchanged")
         return metrics.summary
 
 
-def _open(config: Config, metrics: Metrics) -> _Work:
-    network = resolve(config.backbone_config())
-    return _Work(
-        config=config,
-        output=open_storage(config.output),
-        network=network,
-        recipe=make_recipe(config, network),
-        features=Table(config.output, "features"),
-        errors=Table(config.output, "errors"),
-        metrics=metrics,
-    )
+def plan_run(config: Config) -> Summary:
+    """The first of three steps: list, compare, write the plan. ``extract`` with ``planned`` does its shards."""
+    use_stores(config.stores)
+    with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
+        _planned(open_work(config, metrics))
+        return metrics.summary
 
 
-def make_recipe(config: Config, network: Resolved) -> Recipe:
-    """Everything that determines a vector, flat."""
-    return {**network.recipe_fields, **_PIXELS, "resize": config.resize, "precision": config.precision}
+def publish_run(
+    output: str,
+    max_failure_rate: float | None = None,
+    metrics_json: str | None = None,
+    metrics_prometheus: str | None = None,
+) -> Summary:
+    """The last of three steps: commit a run whose shards are done. The state is ``unchanged`` when there is none.
+
+    Needs no network and no runner. Raises ``Refused`` when shards are missing, and what ``extract`` raises.
+    """
+    with Metrics(output, metrics_json, metrics_prometheus) as metrics:
+        storage = open_storage(output)
+        run = newest_run(storage)
+        if run.state != "planned":
+            metrics.summary = Summary(run.run_id, state="unchanged")
+            return metrics.summary
+        metrics.summary = run.counts
+        tables = Table(output, "features"), Table(output, "errors")
+        check_fits(run, tables)
+        if missing := _missing(run, storage):
+            raise Refused(
+                f"{len(missing):,} of the {len(run.shards):,} shards of run {run.run_id} are not done yet; nothing was "
+                f"published. 'image-features status {output}' says how far it is; 'extract' does what is missing."
+            )
+        rate = run.max_failure_rate if max_failure_rate is None else max_failure_rate
+        metrics.summary = _publish(replace(run, max_failure_rate=rate), storage, tables, metrics)
+        return metrics.summary
 
 
-def _check_recipe(work: _Work) -> None:
-    """Refuse to mix vectors of two recipes in one table."""
-    known = work.features.recipe()
-    if known is None or work.config.rebuild:
-        return
-    changes = differences(known, work.recipe)
-    if changes:
-        raise Refused(
-            f"the table in {work.config.output} was made with another recipe: {'; '.join(changes)}. "
-            "Use the old options, another --output, or --rebuild to do all images again and replace the table."
+def _check_no_wait(config: Config) -> None:
+    if config.no_wait and job_place(config.beam_args) is None:
+        raise UserError(
+            "--no-wait: the jobs of this runner end with the command that started them. It is for jobs that go on by "
+            "themselves: --runner=DataflowRunner, or a job service that runs by itself, at --job_endpoint"
         )
 
 
-def _unfinished(work: _Work) -> Run | None:
-    """The newest run, if it was broken off after its plan and still fits; it is taken up."""
-    latest = next(iter(load_runs(work.output, most=1)), None)
-    if latest is None or latest.state != "planned":
-        return None
-    config = work.config
-    same = (latest.inputs, latest.recipe, latest.policy) == (config.inputs, work.recipe, config.plan_options)
-    moved_on = any(
-        latest.versions.get(table.name) != table.version and not table.has_run(latest.run_id) for table in work.tables
-    )
-    if not same or moved_on:
-        # Killed after its last commit, a run lacks only this note.
-        latest.end(work.output, "published" if work.features.has_run(latest.run_id) else "superseded")
-        return None
-    _LOG.info("taking up run %s of %s", latest.run_id, latest.started_at)
-    return latest
+def _planned(work: Work) -> Run:
+    """A run that was broken off, or a new one."""
+    dry_run = work.config.dry_run
+    run = None if dry_run else take_up(work)
+    if run is None:
+        with work.metrics.watch.time("plan"):
+            run = _plan(work)
+    work.metrics.summary = replace(run.counts, state="dry_run" if dry_run else run.state)
+    return run
 
 
-def _plan(work: _Work) -> Run:
+def _plan(work: Work) -> Run:
     """List, compare and cut. The state of the run is ``unchanged`` when there is nothing to do."""
     config = work.config
     before = last_good_run(work.output)
@@ -146,30 +120,47 @@ def _plan(work: _Work) -> Run:
         policy=config.plan_options,
         covers=_covers(config, before),
         versions={table.name: table.version for table in work.tables},
+        max_failure_rate=config.max_failure_rate,
     )
-    listing = list_here(config.inputs) if config.dry_run else list_sources(config, work.output, run.folder)
-    if not listing.images.num_rows:
-        raise nothing_listed(config.inputs, listing.ignored)
-    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
-    changes = find_changes(listing, work.features, work.errors, policy)
-    run = replace(
-        run,
-        plan=counts(run.run_id, changes, listing, config),
-        stale={"features": len(changes.features.uris), "errors": len(changes.errors.uris)},
-        kept={"features": changes.features.kept, "errors": changes.errors.kept},
+    watch = _watch(work, f"{run.folder}/listing")
+    listed = (
+        list_here(config.inputs)
+        if config.dry_run
+        else list_sources(config.inputs, work.output, Submission(config.beam_args, watch=watch), config.stores)
     )
+    with listed as listing:
+        if not listing.rows:
+            raise nothing_listed(config.inputs, listing.ignored)
+        plan = _compare(listing, run, work)
+    run = replace(run, plan=summarise(run.run_id, plan, listing, config), stale=dict(plan.stale), kept=dict(plan.kept))
     work.metrics.summary = run.counts
     try:
-        check_removed(changes, config, before)
+        check_removed(plan.counts, config, before)
     except Refused:
         if not config.dry_run:
             run.end(work.output, "refused", run.counts)
         raise
     if config.dry_run:
+        if expected := estimate_plan(plan, config):
+            _LOG.info("%s", expected)
         return run
-    if changes.nothing_to_do:
+    if plan.nothing_to_do:
         return run.end(work.output, "unchanged", run.counts)
-    return _write_plan(run, changes, work).save(work.output)
+    reuse = plan.todo > 0 and not config.rebuild and write_index(plan.sizes, work.features, work.output, run.folder)
+    return replace(run, shards=tuple(plan.shards), reuse=reuse).save(work.output)
+
+
+def _compare(listing: Listing, run: Run, work: Work) -> Plan:
+    """Compare the listing with the tables, and write shards on the way; a dry run only counts."""
+    config = work.config
+    output = None if config.dry_run else work.output
+    shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
+    plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
+    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
+    for changes in find_changes(listing, work.features, work.errors, policy):
+        plan.add(changes)
+    plan.finish()
+    return plan
 
 
 def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
@@ -178,69 +169,81 @@ def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*config.inputs, *earlier]))
 
 
-def _write_plan(run: Run, changes: Changes, work: _Work) -> Run:
-    """Write all that the workers and a later start need, the note excepted."""
+def _finish(run: Run, work: Work) -> Summary:
+    """Do what a planned run lacks, as far as the options want it."""
+    with work.metrics.watch.time("extract"):
+        extracted = _extract(run, work)
+    if extracted is None:
+        return replace(run.counts, state="submitted")
+    if work.config.planned:
+        return replace(reconcile(extracted, extracted.receipts(work.output)), state="extracted")
+    return _publish(extracted, work.output, work.tables, work.metrics)
+
+
+def _extract(run: Run, work: Work) -> Run | None:
+    """Do the shards that have no receipt; None when a job is at work on them that nobody wants to wait for.
+
+    A job that an earlier start submitted is waited for. If it has ended, is not known any more, or leaves shards
+    undone, another one is submitted for what is missing.
+    """
     config, output = work.config, work.output
-    write_stale(changes, output, run.folder)
-    shards = cut(changes.todo, output, run.folder, config.shard_size, worker_count(config.beam_args))
-    reuse = bool(shards) and not config.rebuild and write_index(changes.todo, work.features, output, run.folder)
-    return replace(run, shards=shards, reuse=reuse)
-
-
-def _finish(run: Run, work: _Work) -> Summary:
-    """Do what a planned run lacks: its shards, and its commits."""
-    watch = work.metrics.watch
-    with watch.time("extract"):
-        done = {receipt.shard for receipt in forget_lost_parts(run, work.output)}
-        missing = [shard for shard in run.shards if shard not in done]
-        if missing:
-            _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
-            job = _job(run, work)
-            with Progress(run, work.output), run_failed(run.run_id):
-                extract_shards(missing, job, work.config.beam_args)
-    with watch.time("publish"):
-        receipts = run.receipts(work.output)
-        work.metrics.summary = summary = reconcile(run, receipts)
-        try:
-            check_failure_rate(run, summary, work.config.max_failure_rate)
-        except Refused:
-            run.end(work.output, "refused", summary)
-            raise
-        version = publish(run, summary, receipts, work.output, work.tables)
-        summary = replace(summary, published=True, version=version)
-        run.end(work.output, "published", summary)
-    compact_if_needed(work.config.output)
-    return summary
-
-
-def _job(run: Run, work: _Work) -> ExtractJob:
-    """What the workers need, the exported network included."""
-    from transforms.decode import DecodePolicy
-    from transforms.extract import ExtractJob
-    from transforms.read import ReadPolicy
-
-    config = work.config
-    cores = config.cores_per_worker or cores_per_worker(config.beam_args)
-    network_id = model_id(work.network)
-
-    def fill(scratch: Path) -> None:
-        import_tensorflow(cores)  # its threads are set once, and this process may be the worker too
-        export(work.network, scratch)
-
-    folder = cached_model(network_id, fill)
-    save_model(work.output, network_id, folder)
-    return ExtractJob(
-        output=work.output.url,
-        run_id=run.run_id,
-        started_at=datetime.fromisoformat(run.started_at),
-        recipe=work.recipe,
-        model_id=network_id,
-        resize=config.resize,
-        engine=config.engine,
-        precision=config.precision,
-        cores=cores,
-        decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
-        read=ReadPolicy(max_bytes=config.max_image_bytes),
-        index_key=f"{run.folder}/{INDEX_FILE}" if run.reuse else None,
-        stores=config.stores,
+    missing = _missing(run, output)
+    submission = Submission(
+        config.beam_args,
+        partial(_note, run, output),
+        not config.no_wait,
+        config.accelerator,
+        run.job,
+        watch=_watch(work, f"{run.folder}/receipts"),
     )
+    if missing and run.job:
+        with Progress(run, output), run_failed(run.run_id):
+            running = find_running(run.job, config.beam_args)
+            if running and config.no_wait:
+                return None
+            if running:
+                submission.wait_for(running)
+        missing = _missing(run, output)
+    if missing:
+        _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
+        workers_job = prepare_job(run, work)
+        with Progress(run, output), run_failed(run.run_id):
+            extract_shards(missing, workers_job, submission)
+        run = replace(run, job=submission.job or run.job)
+    return None if missing and config.no_wait else replace(run, max_failure_rate=config.max_failure_rate)
+
+
+def _watch(work: Work, folder: str) -> StallWatch:
+    """Over a job that leaves a file in ``folder`` for each piece of work."""
+    return StallWatch(work.output, folder, work.config.stall_timeout)
+
+
+def _note(run: Run, output: Storage, job: Job) -> None:
+    """A driver that is killed before this is written leaves a job that the next start does not find.
+
+    It then submits a second one: twice the work, and no harm, since the first receipt of each shard counts.
+    """
+    replace(run, job=job).save(output)
+
+
+def _missing(run: Run, output: Storage) -> list[str]:
+    """The shards without a receipt, or with one whose part has gone."""
+    done = {receipt.shard for receipt in forget_lost_parts(run, output)}
+    return [shard for shard in run.shards if shard not in done]
+
+
+def _publish(run: Run, output: Storage, tables: tuple[Table, Table], metrics: Metrics) -> Summary:
+    """Check the counts of a run whose shards are done, and commit it."""
+    with metrics.watch.time("publish"):
+        receipts = run.receipts(output)
+        metrics.summary = summary = reconcile(run, receipts)
+        try:
+            check_failure_rate(run, summary, run.max_failure_rate)
+        except Refused:
+            run.end(output, "refused", summary)
+            raise
+        version = publish(run, summary, receipts, output, tables)
+        summary = replace(summary, state="published", version=version)
+        run.end(output, "published", summary)
+    compact_if_needed(output.url)
+    return summary

@@ -6,11 +6,12 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Literal
 
+from pipeline.jobs import Job
 from pipeline.summary import Summary
 from transforms.recipe import Recipe
 from transforms.storage import Storage
@@ -37,6 +38,8 @@ class Run:
     stale: Mapping[str, int] = field(default_factory=dict)  # by table: rows that leave it, named in stale/
     kept: Mapping[str, int] = field(default_factory=dict)  # by table: rows that stay though nothing lists them
     reuse: bool = False  # the plan has an index of the vectors that there are
+    max_failure_rate: float = 0.1  # for a 'publish' that is not told another
+    job: Job | None = None  # the last one that was submitted to a service that keeps it when its driver has gone
     summary: Mapping[str, Any] | None = None
 
     @property
@@ -66,7 +69,8 @@ class Run:
 
     def end(self, output: Storage, state: State, summary: Summary | None = None) -> Run:
         """Write how the run ended."""
-        return replace(self, state=state, summary=asdict(summary) if summary else None).save(output)
+        ended = asdict(replace(summary, state=state)) if summary else None
+        return replace(self, state=state, summary=ended).save(output)
 
     def receipts(self, output: Storage) -> list[Receipt]:
         """All receipts so far, by shard."""
@@ -103,10 +107,12 @@ def _newest_first(output: Storage) -> Iterator[Run]:
 
 
 def _decode(data: bytes) -> Run:
-    fields = json.loads(data)
-    plan = Summary(**fields["plan"]) if fields["plan"] else None
-    lists = {name: tuple(fields[name]) for name in ("inputs", "covers", "shards")}
-    return Run(**{**fields, **lists, "plan": plan})
+    noted = json.loads(data)
+    values = {f.name: noted[f.name] for f in fields(Run) if f.name in noted}  # another version may say more, or less
+    plan = Summary.of(values["plan"]) if values["plan"] else None
+    job = Job(**values["job"]) if values.get("job") else None
+    lists = {name: tuple(values[name]) for name in ("inputs", "covers", "shards")}
+    return Run(**{**values, **lists, "plan": plan, "job": job})
 
 
 def unfinished_run(output: Storage) -> Run | None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+# How far a run got. "planned", "submitted" and "extracted" go on with the next start.
+State = Literal[
+    "planned", "submitted", "extracted", "published", "unchanged", "dry_run", "refused", "superseded"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,17 @@ class Summary:
     failed: int = 0  # of the images tried: no vector, a row in the errors table
     ignored: int = 0  # files of a folder that are no images by their name; not listed
     todo: int = 0  # before the work is done, or in a dry run: images to do
-    published: bool = False
+    state: State = "planned"
     failures_by_kind: Mapping[str, int] = field(default_factory=dict)
     bytes_read: int = 0  # of images
     bytes_written: int = 0  # of parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # of the workers' time, by stage
     version: int | None = None  # of the features table that readers see now
+
+    @property
+    def published(self) -> bool:
+        """Whether readers see what the run made."""
+        return self.state == "published"
 
     @property
     def tried(self) -> int:
@@ -45,6 +56,11 @@ class Summary:
         """Whether no image was lost and none counted twice."""
         classes = self.tried + self.unchanged + self.still_failed
         return self.listed == classes and self.tried == self.embedded + self.reused + self.failed + self.todo
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Summary:
+        """What a note says. One that another version of the program wrote may say more."""
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def __str__(self) -> str:
         plus = [f"new {self.new:,}", f"changed {self.changed:,}", f"unchanged {self.unchanged:,}"]

@@ -6,9 +6,7 @@ and on object stores, without a server; see docs/decisions/0001-shards-and-delta
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,9 +15,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pipeline.delta import delta_url, one_line, read_delta
+from pipeline.delta import add_action, count_missing, delta_url, one_line, read_delta, remove_action, row_ids
 from pipeline.versions import Change, Operation
 from transforms.errors import Refused, RunFailed
+from transforms.plan import Range
 from transforms.recipe import Recipe
 from transforms.retries import broke_off, wait_before
 from transforms.storage import open_storage, storage_options
@@ -29,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 # Without it deltalake takes the bounds of all other columns for null, and a reader's filter on them finds nothing.
 _CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(BOUNDED)}
 TableName = Literal["features", "errors"]
+_ROW = ("uri", "run_id")
 _REWRITES = 4  # parts rewritten at once: each takes some 40 MB, and most of its time is compression without the GIL
 
 
@@ -71,11 +71,7 @@ class Table:
     @property
     def parts(self) -> list[dict[str, Any]]:
         """``path``, ``size_bytes``, ``num_records`` and statistics of the parts, as Delta's log has them."""
-        if self._delta is None:
-            return []
-        parts: list[dict[str, Any]] = pa.table(
-            read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True))
-        ).to_pylist()
+        parts: list[dict[str, Any]] = self._add_actions().to_pylist()
         return parts
 
     def has_run(self, run_id: str) -> bool:
@@ -101,17 +97,50 @@ class Table:
         parts = self.parts
         return read_recipe(self._storage.read(parts[0]["path"])) if parts else None
 
-    def read(self, columns: Sequence[str], where: Any = None) -> pa.Table:
-        """Some columns of all rows, or of those ``where`` an Arrow expression is true.
+    def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
+        """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
 
         ``__filename`` gives the path of each row's part.
         """
         if self._delta is None:
-            kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
-            return pa.table({name: pa.array([], kinds[name]) for name in columns})
-        return read_delta(
-            self.url, lambda: self._delta.to_pyarrow_dataset().to_table(columns=list(columns), filter=where)
-        )
+            return _no_rows(columns)
+
+        def read() -> pa.Table:
+            dataset = self._delta.to_pyarrow_dataset()
+            if most is not None and most < sum(rows for _, rows in self.spread()):
+                return dataset.head(most, columns=list(columns), filter=where)
+            return dataset.to_table(columns=list(columns), filter=where)
+
+        return read_delta(self.url, read)
+
+    def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
+        """Some columns of the rows whose uri lies in a range; looks only at parts that may hold such."""
+        if self._delta is None or within == Range():
+            return self.read(columns)
+        uri = pa.compute.field("uri")
+        where = uri >= within.low
+        bounds = [("uri", ">=", within.low)] if within.low else []  # to Delta "" is null, and nothing is more than that
+        if within.high is not None:
+            bounds, where = [*bounds, ("uri", "<", within.high)], where & (uri < within.high)
+
+        def read() -> pa.Table:
+            dataset = self._delta.to_pyarrow_dataset(file_pruning_predicate=bounds)
+            return dataset.to_table(columns=list(columns), filter=where)
+
+        return read_delta(self.url, read)
+
+    def spread(self) -> list[tuple[str, int]]:
+        """The least uri of each part, and the part's rows."""
+        parts = self._add_actions()
+        if not parts.num_rows:
+            return []
+        return list(zip(parts["min.uri"].to_pylist(), parts["num_records"].to_pylist(), strict=True))
+
+    def _add_actions(self) -> pa.Table:
+        """The parts of this version, as Delta's log has them."""
+        if self._delta is None:
+            return pa.table({})
+        return pa.table(read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True)))
 
     def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
         """Write the parts that hold rows of ``uris`` anew without them.
@@ -143,7 +172,9 @@ class Table:
             max_commit_retries=0,
             app_transactions=[Transaction(commit.run_id, 1)],
         )
-        adds = [_add_action(part, commit.operation != "compact") for part in commit.add]
+        fresh = commit.operation != "compact"
+        adds = [add_action(part, fresh) for part in commit.add]
+        gone = [] if commit.replace_all else [part for part in self.parts if part["path"] in commit.remove]
 
         def write() -> None:
             if self._delta is None:
@@ -152,7 +183,7 @@ class Table:
                     storage_options=self._options, commit_properties=properties,
                 )  # fmt: skip
             else:
-                removes = [] if commit.replace_all else self._removals(commit.remove, commit.operation != "compact")
+                removes = [remove_action(part, fresh) for part in gone]
                 mode = "overwrite" if commit.replace_all else "append"
                 self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
 
@@ -165,8 +196,8 @@ class Table:
         """
         from deltalake import CommitProperties, Transaction
 
-        before, after = _row_ids(self), _row_ids(self.at(version))
-        added, removed = _count_missing(after, before), _count_missing(before, after)
+        before, after = row_ids(self.read(_ROW)), row_ids(self.at(version).read(_ROW))
+        added, removed = count_missing(after, before), count_missing(before, after)
         change = Change("rollback", len(after), added, removed, restored=version)
         properties = CommitProperties(
             custom_metadata={"run_id": run_id, "change": asdict(change)},
@@ -224,35 +255,11 @@ class Table:
             ) from error
         return False
 
-    def _removals(self, paths: Sequence[str], data_change: bool) -> list[Any]:
-        from deltalake.transaction import RemoveAction
-
-        sizes = {part["path"]: part["size_bytes"] for part in self.parts}
-        now = time.time_ns() // 1_000_000
-        return [RemoveAction(path, data_change, now, sizes[path], {}) for path in paths]
-
 
 def _has_run(delta: Any, url: str, run_id: str) -> bool:
     return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
 
 
-def _row_ids(table: Table) -> pa.Array:
-    """What tells each row from those of all versions: its image, and the run that wrote it."""
-    rows = table.read(["uri", "run_id"])
-    return pa.compute.binary_join_element_wise(rows["uri"], rows["run_id"], " ").combine_chunks()
-
-
-def _count_missing(rows: pa.Array, other: pa.Array) -> int:
-    return len(rows) - int(pa.compute.sum(pa.compute.is_in(rows, value_set=other)).as_py() or 0)
-
-
-def _add_action(part: Part, data_change: bool) -> Any:
-    from deltalake.transaction import AddAction
-
-    stats = {
-        "numRecords": part.rows,
-        "minValues": part.minimum,
-        "maxValues": part.maximum,
-        "nullCount": dict.fromkeys(part.minimum, 0),
-    }
-    return AddAction(part.path, part.size, {}, time.time_ns() // 1_000_000, data_change, json.dumps(stats))
+def _no_rows(columns: Sequence[str]) -> pa.Table:
+    kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
+    return pa.table({name: pa.array([], kinds[name]) for name in columns})

@@ -121,7 +121,7 @@ def test_a_gray_profile_is_converted_under_alpha_too() -> None:
 @pytest.mark.parametrize("name", ["PNG", "JPEG"])
 def test_an_srgb_profile_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    colour._transform.cache_clear()
+    colour._built_transform.cache_clear()
     decode(encode(PHOTO, name, icc_profile=srgb), POLICY)  # looks the profile up once
 
     def too_slow(*_: object) -> None:

@@ -1,8 +1,10 @@
-"""``--metrics-json``: one line for each run, however it ends."""
+"""``--metrics-json``, one line for each run, however it ends, and ``--metrics-prometheus``, the last one's."""
 
 import json
+from datetime import datetime
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import pipeline.run
 from pipeline import Config, Summary
@@ -78,7 +80,7 @@ def test_every_end_has_a_state(error, state, tmp_path, monkeypatch):
     def end(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.run, "_open", end)
+    monkeypatch.setattr(pipeline.run, "open_work", end)
     file = tmp_path / "metrics.jsonl"
     with pytest.raises(type(error)):
         pipeline.run.extract(Config(inputs=("a",), output="b", metrics_json=str(file)))
@@ -103,8 +105,54 @@ def test_a_file_that_cannot_be_written_is_found_out_before_the_work(folder, tmp_
 def test_metrics_that_cannot_be_written_at_the_end_do_not_undo_the_run(tmp_path, capsys):
     place = tmp_path / "metrics"
     place.mkdir()
-    with Metrics(Config(inputs=("a",), output="b", metrics_json=str(place / "m.jsonl"))) as metrics:
-        metrics.summary = Summary("run", published=True)
+    with Metrics("b", str(place / "m.jsonl")) as metrics:
+        metrics.summary = Summary("run", state="published")
         (place / "m.jsonl").unlink()
         place.rmdir()
     assert "cannot write the metrics" in capsys.readouterr().err
+
+
+def samples(file):
+    """By the library's own parser: name and labels but the output's → value."""
+    found = {}
+    for family in text_string_to_metric_families(file.read_text()):
+        assert family.type == "gauge"
+        assert family.documentation
+        for sample in family.samples:
+            word = "".join(value for name, value in sample.labels.items() if name != "output")
+            found[sample.name.removeprefix("image_features_"), word] = sample.value
+            assert sample.labels["output"] == str(file.parent / "out")
+    return found
+
+
+def test_prometheus_reads_the_last_run(folder, night, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    file = tmp_path / "image_features.prom"
+    words = ("--metrics-prometheus", str(file))
+    code, line = night("--max-failure-rate", "0.5", *words)
+    first = samples(file)
+    ended = datetime.fromisoformat(line["time"]).timestamp()
+    assert first["last_success_timestamp_seconds", ""] == first["run_timestamp_seconds", ""] == ended
+    wanted = {"listed": 7, "new": 7, "embedded": 6, "failed": 1, "removed": 0, "unchanged": 0}
+    assert {name: first["images", name] for name in wanted} == wanted
+    assert first["run_state", "published"] == first["failures", "not_an_image"] == 1
+    assert first["bytes", "read"] == line["bytes_read"]
+    assert first["stage_seconds", "total"] == line["seconds"]["total"]
+    assert ("worker_seconds", "embed") in first
+    code, line = night("--rebuild", "--max-pixels", "9", *words)
+    second = samples(file)
+    assert (code, second["run_state", "refused"]) == (1, 1)
+    assert ("run_state", "published") not in second
+    assert second["last_success_timestamp_seconds", ""] == ended
+    assert second["run_timestamp_seconds", ""] == datetime.fromisoformat(line["time"]).timestamp()
+    assert [path.name for path in tmp_path.glob("*.prom*")] == [file.name]  # written beside, and renamed
+
+
+def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):
+    file = tmp_path / "m.prom"
+    file.write_bytes(b"{ not \xff metrics")
+    with Metrics(str(tmp_path / "out"), None, str(file)) as metrics:
+        metrics.summary = Summary("run", state="published")
+    assert samples(file)["run_state", "published"] == 1
+    with pytest.raises(UserError, match=r"--metrics-prometheus .*none/m\.prom: cannot be written: No such file"):
+        Metrics("out", None, str(tmp_path / "none/m.prom")).__enter__()

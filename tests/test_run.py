@@ -145,7 +145,9 @@ def test_too_many_failures_are_refused_and_leave_the_table_as_it_was(folder, run
 def test_no_match_says_what_was_looked_for(tmp_path, run):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("a")
-    with pytest.raises(UserError, match=r"no image in .*texts: looked in .*\(1 other files were ignored\)"):
+    with pytest.raises(
+        UserError, match=r"no image in .*texts: looked in .*\(1 other files, or links to elsewhere, were ignored\)"
+    ):
         run(tmp_path / "texts")
     with pytest.raises(UserError, match=r"nothing matches .*\*\.png"):
         run(tmp_path / "texts/*.png")

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,18 @@ def descendants(pid):
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
+def wait_for_workers(process, count):
+    while sum("sdk_worker_main" in command_line(pid) for pid in descendants(process.pid)) < count:
+        assert process.poll() is None, "it ended before it had workers"
+        time.sleep(0.05)
+
+
+def command_line(pid):
+    with suppress(OSError):  # it has ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
 LOCAL = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 
 
@@ -60,7 +74,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
     process = start(many, output, *words)
     wait_for(process, "200 images in")
     if options:
-        wait_for(process, "sdk harness starting")
+        wait_for_workers(process, 2)
     workers = descendants(process.pid)
     assert bool(workers) == bool(options)
     os.kill(process.pid, number)
@@ -71,7 +85,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
     how = "Run the same command again: it takes up what is done."
     lines = error.splitlines() if options else error.splitlines()[-1:]  # worker processes have words of their own
     assert f"image-features: {reason}; the published tables are whole. {how}" in lines
-    assert not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists() and alive(pid)]
+    assert not [pid for pid in workers if alive(pid)]
     [line] = map(json.loads, metrics.read_text().splitlines())
     assert (line["state"], line["error"], line["listed"], line["todo"]) == ("stopped", reason, 200, 200)
     assert not (output / "features/_delta_log").exists()
@@ -83,4 +97,6 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
 
 
 def alive(pid):
-    return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    with suppress(OSError):  # it is gone, or goes while it is looked at
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False

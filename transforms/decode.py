@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,11 @@ from transforms.colour import keeps_colours, to_srgb
 from transforms.errors import FailureKind, ImageError
 from transforms.exif import exif_orientation, upright
 from transforms.sniff import image_format, stops_early
+from transforms.structure import PatientFile, check_structure
 
 # The classes themselves, not Image.open: no other plugin can be reached (EPS would start ghostscript), the
-# reason of a refusal is kept, and Pillow's global pixel limit stays out of it.
+# reason of a refusal is kept, and Pillow's global pixel limit stays out of it. AVIF goes without its plugin's class.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
-    "AVIF": AvifImagePlugin.AvifImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -37,12 +37,15 @@ _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by components
 # What Pillow says of a sound file that it cannot read.
 _UNREAD_WORDS = ("unknown", "unsupported", "not supported", "cannot handle", "not installed", "not available")
 
+# Pillow's own words about odd files would fill the log, and Python would keep each of them for good.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
 
 
 @dataclass(frozen=True)
 class DecodePolicy:
-    """The limits, checked before anything is decoded.
+    """The limits, checked before anything is decoded; ``transforms.structure`` has those of what is not pixels.
 
     Decoding takes at its peak 3 to 10 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for ``max_pixels``.
     """
@@ -80,7 +83,10 @@ def decode(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = N
         raise ImageError("decode", FailureKind.TOO_LARGE, message)
     name = image_format(data)
     try:
-        return _decode_jpeg(data, policy, target) if name == "JPEG" else _decode_other(data, name, policy)
+        if name == "JPEG":
+            return _decode_jpeg(data, policy, target)
+        check_structure(data, name, policy.max_pixels)
+        return _decode_avif(data, policy) if name == "AVIF" else _decode_other(data, name, policy)
     except ImageError:
         raise
     except Exception as error:  # on hostile bytes a decoder may raise anything
@@ -100,7 +106,7 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
 
 
 def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
-    with _PLUGINS[name](io.BytesIO(data)) as image:
+    with _PLUGINS[name](PatientFile(data, name)) as image:
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]  # image.size is turned already
@@ -112,6 +118,20 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
             return DecodedImage(_white_is_white(image, pixels), name, width, height)
         orientation = exif_orientation(image.info.get("exif", b""))
         return DecodedImage(upright(pixels, orientation), name, width, height)
+
+
+def _decode_avif(data: bytes, policy: DecodePolicy) -> DecodedImage:
+    """By Pillow's decoder, without its plugin's class, which reads the EXIF block whatever that costs.
+
+    libavif applies the container's rotation and mirroring in place of EXIF's, and gives them as an orientation.
+    """
+    if not AvifImagePlugin.SUPPORTED:
+        raise ImageError("decode", FailureKind.UNSUPPORTED, "AVIF: this machine's Pillow is built without it")
+    decoder = AvifImagePlugin._avif.AvifDecoder(data, "auto", 1)  # type: ignore[attr-defined]
+    (width, height), _, mode, icc, _, orientation, _ = decoder.get_info()
+    _check_size(width, height, policy)
+    image = Image.frombytes(mode, (width, height), decoder.get_frame(0)[0])
+    return DecodedImage(upright(to_srgb(image, icc), orientation), "AVIF", width, height)
 
 
 def _check_size(width: int, height: int, policy: DecodePolicy) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import TypeVar
 
 import numpy as np
@@ -35,7 +35,8 @@ from transforms.stores import use_stores
 from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, write_part
 
 _T = TypeVar("_T")
-_CHUNK_BYTES = 64 << 20  # pixels held at once: 445 images of 224×224
+_CHUNK_BYTES = 64 << 20  # pixels held at once: 384 images of 224×224
+_ROUND = 64  # whole batches of every engine, so that only a shard's last chunk is padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,9 @@ def _prepared(
     """Read, look up and decode, chunk by chunk; what cannot be read is a failure already."""
     items = progress.watch.waiting("read", read_images(references, job.read))
     height, width = engine.model.input_size
-    size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3))
-    while group := list(islice(items, size)):
+    size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3) // _ROUND * _ROUND)
+    sizes = chain([min(size, _ROUND)], repeat(size))  # the first is small, so that reading on overlaps computing it
+    while group := list(islice(items, next(sizes))):
         encoded: dict[str, bytes] = {}
         same: dict[str, list[ImageReference]] = {}
         with progress.watch.time("decode"):

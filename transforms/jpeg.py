@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import JpegImagePlugin
 
 from transforms.errors import FailureKind, ImageError
 from transforms.exif import exif_orientation
+from transforms.structure import PatientFile
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three are DHT, JPG and DAC
 _READ_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; Huffman or arithmetic
@@ -20,6 +20,8 @@ _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # markers without a segment, and an escaped 0xFF
 _SCAN = 0xDA
 _MAX_SCANS = 100  # encoders write about ten; each one costs a pass over the whole picture
+_MAX_SCANNED = 2_000_000_000  # pixels times scans: 20 passes over 100 megapixels
+_MAX_SEGMENTS = 4096  # before the first scan; real files have less than 100, and 1,600 with 100 MB of metadata
 
 # Scaled decoding: how far it may depart from full decoding, see docs/decoding.md for the measurements.
 _FACTORS = (8, 4, 2)  # the ones that libjpeg-turbo does with SIMD
@@ -52,11 +54,15 @@ def read_header(data: bytes) -> JpegHeader:
 
     Raises:
         ImageError: ``truncated`` or ``corrupt``; ``unsupported`` for lossless and 12-bit files, and for
-            more than 100 scans.
+            more scans or segments than a real file has.
     """
     frame: tuple[int, bytes] | None = None
     orientation, chunks, first_scan = 1, [], b""
-    for marker, segment in _segments(data):
+    for number, (marker, segment) in enumerate(_segments(data)):
+        if number > _MAX_SEGMENTS:
+            raise ImageError(
+                "decode", FailureKind.UNSUPPORTED, f"JPEG of more than {_MAX_SEGMENTS} segments is not read"
+            )
         if marker in _FRAMES:
             frame = (marker, segment)
         elif marker == 0xE1 and segment.startswith(b"Exif\0\0") and orientation == 1:
@@ -69,9 +75,9 @@ def read_header(data: bytes) -> JpegHeader:
     kind, segment = frame
     components = segment[5]
     _refuse_unread(kind, precision=segment[0], components=components)
-    if kind in _PROGRESSIVE_FRAMES or first_scan[0] < components:
-        _refuse_scan_bomb(data)
     height, width = int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5])
+    if kind in _PROGRESSIVE_FRAMES or first_scan[0] < components:
+        _refuse_scan_bomb(data, width * height)
     return JpegHeader(height, width, components, orientation, _joined_profile(chunks))
 
 
@@ -112,10 +118,11 @@ def _refuse_unread(kind: int, precision: int, components: int) -> None:
         raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; 8 bits and 1, 3 or 4 are")
 
 
-def _refuse_scan_bomb(data: bytes) -> None:
+def _refuse_scan_bomb(data: bytes, pixels: int) -> None:
     scans = data.count(b"\xff\xda")
-    if scans > _MAX_SCANS:
-        message = f"JPEG of {scans} scans is not read; at most {_MAX_SCANS} are"
+    most = min(_MAX_SCANS, _MAX_SCANNED // max(pixels, 1))
+    if scans > most:
+        message = f"JPEG of {scans} scans is not read; at most {most} are at {pixels} pixels"
         raise ImageError("decode", FailureKind.UNSUPPORTED, message)
 
 
@@ -175,5 +182,5 @@ def _decode_with_pillow(data: bytes) -> np.ndarray:
 
     Pillow still sees truncation, but not damage in the middle.
     """
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
+    with JpegImagePlugin.JpegImageFile(PatientFile(data, "JPEG")) as image:
         return np.asarray(image.convert("RGB") if image.mode == "L" else image)

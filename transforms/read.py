@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from transforms.buckets import Bucket, parse_url, scheme_of
+from transforms.buckets import Bucket
 from transforms.errors import FailureKind, ImageError
 from transforms.records import ImageReference
 from transforms.storage import (
@@ -22,6 +22,7 @@ from transforms.storage import (
     Unaddressable,
     local_etag,
 )
+from transforms.urls import parse_url, scheme_of
 
 _GROUP_FILES = 32  # local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
 _GROUP_BYTES = 4 << 20
@@ -40,7 +41,7 @@ class ReadPolicy:
     """Bounds of reading."""
 
     max_bytes: int = 100_000_000  # of one image; a larger one fails and is not read
-    concurrency: int = 32  # reads at once: for small objects of a bucket the knee is at 16 to 32
+    concurrency: int = 64  # reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
     max_bytes_in_flight: int = 256 << 20  # read or being read, and not yet taken by the consumer
 
 
@@ -90,7 +91,7 @@ def read_images(
 
 def _group(references: Sequence[ImageReference], policy: ReadPolicy) -> Iterator[_Group]:
     """Cut references into tasks: neighbouring small local files together, everything else alone."""
-    most_files = max(1, min(_GROUP_FILES, len(references) // (2 * policy.concurrency)))
+    most_files = max(1, min(_GROUP_FILES, len(references) // _GROUP_FILES))
     most_bytes = min(_GROUP_BYTES, policy.max_bytes_in_flight // 2)
     group: list[ImageReference] = []
     reserved = 0

@@ -24,11 +24,10 @@ from transforms.buckets import (
     StoredObject,
     Unaddressable,
     normal_etag,
-    parse_url,
-    scheme_of,
 )
 from transforms.errors import UserError
 from transforms.stores import client_options
+from transforms.urls import parse_url, scheme_of
 
 __all__ = [
     "NotFound",

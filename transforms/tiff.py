@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 _INTEGERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
+_SUB_DIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability: read with the picture
 _MAX_ENTRIES = 65535  # of a plain TIFF; BigTIFF's 64-bit counts allow any time to be spent
 _MAX_VALUES = 1 << 20
 
@@ -37,6 +39,43 @@ def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, .
                 (value,) = _unpack(order + word, data, value)
             found[tag] = _unpack(layout, data, value)
     return found
+
+
+def directories(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (tag, type, count, bytes) of each entry in the first directory and in those of its EXIF.
+
+    Bytes are those that its values take elsewhere in the file; entries whose values lie behind the end are left
+    out, as by all readers. A directory that is cut off ends there.
+    """
+    order = ">" if data[:2] == b"MM" else "<"
+    start, number, word = (8, "Q", "Q") if data[2:4] in (b"\x2b\0", b"\0\x2b") else (4, "H", "I")
+    layout = struct.Struct(f"{order}HH{word}{word}")
+    own = struct.calcsize(f"={word}")  # a value up to this size stands in its entry
+    pending, seen = [_word(data, order + word, start)], set[int]()
+    while pending and len(seen) <= len(_SUB_DIRECTORIES):
+        directory = pending.pop()
+        if directory is None or directory in seen or (entries := _word(data, order + number, directory)) is None:
+            continue
+        seen.add(directory)
+        first = directory + struct.calcsize(f"={number}")
+        last = min(first + layout.size * entries, len(data)) - layout.size
+        for entry in range(first, last + 1, layout.size):
+            tag, kind, count, offset = layout.unpack_from(data, entry)
+            size = count * _SIZES.get(kind, 0)
+            if size <= own:
+                size = 0
+            elif offset + size > len(data):
+                continue
+            yield tag, kind, count, size
+            if tag in _SUB_DIRECTORIES and kind in (3, 4, 13, 16, 18) and count == 1:
+                pending.append(_word(data, order + ("H" if kind == 3 else word), entry + layout.size - own))
+
+
+def _word(data: bytes, layout: str, at: int) -> int | None:
+    if at + struct.calcsize(layout) > len(data):
+        return None
+    value: int = struct.unpack_from(layout, data, at)[0]
+    return value
 
 
 def _unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:

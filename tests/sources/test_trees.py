@@ -146,21 +146,31 @@ def test_a_relative_path_and_a_file_url_become_absolute_paths(tmp_path, monkeypa
     assert [uri for batch in list_images(source) for uri in batch["uri"].to_pylist()] == wanted
 
 
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
+def test_links_to_files_of_the_tree_are_followed_and_others_are_not(tmp_path):
     make(tmp_path / "elsewhere", "far.jpg")
+    make(tmp_path / "root-too", "near.jpg")
     root = make(tmp_path / "root", "a/x.jpg")
+    (root / "a" / "way").symlink_to(tmp_path / "elsewhere")
     (root / "loop").symlink_to(root)
     (root / "a" / "up").symlink_to("..")
     (root / "far").symlink_to(tmp_path / "elsewhere")
-    (root / "link.jpg").symlink_to(tmp_path / "elsewhere/far.jpg")
-    (root / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (root / "link.jpg").symlink_to("a/x.jpg")
+    (root / "out.jpg").symlink_to(tmp_path / "elsewhere/far.jpg")
+    (root / "twice.jpg").symlink_to("out.jpg")
+    (root / "through.jpg").symlink_to("a/way/far.jpg")
+    (root / "beside.jpg").symlink_to(tmp_path / "root-too/near.jpg")
+    (root / "later.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (root / "broken.jpg").symlink_to("nothing.jpg")
     ignored = Ignored()
     rows = {Path(row["uri"]).name: row for b in list_images(parse_input(str(root)), ignored) for row in b.to_pylist()}
     assert sorted(rows) == ["broken.jpg", "link.jpg", "x.jpg"]
-    assert ignored.links == 3
-    assert rows["link.jpg"]["size"] == len("far.jpg")
+    assert ignored.links == 4 + 5
+    assert rows["link.jpg"]["etag"] == rows["x.jpg"]["etag"]
     assert (rows["broken.jpg"]["etag"], rows["broken.jpg"]["size"]) == ("", -1)
     assert listed(root / "far")["uri"].to_pylist() == [str(root / "far/far.jpg")]  # named, so meant
+    assert listed(root / "out.jpg")["size"].to_pylist() == [len("far.jpg")]
+    (tmp_path / "list.txt").write_text(f"{root}/out.jpg\n")
+    assert listed(f"list:{tmp_path}/list.txt")["size"].to_pylist() == [len("far.jpg")]
 
 
 def test_what_is_no_file_is_not_listed(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from transforms.engines.base import ExportedModel, Outputs, Pixels, Precision, pad_batch
 
-_BATCH = 16
+_BATCH = 4  # activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the same
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 

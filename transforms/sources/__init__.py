@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms.buckets import Bucket, parse_url
+from transforms.buckets import Bucket
 from transforms.errors import UserError
 from transforms.sources.globs import compile_pattern, has_wildcards, split_pattern
 from transforms.sources.lists import Entries, list_entries, parse_list, split_entries
 from transforms.sources.trees import IMAGE_EXTENSIONS, Ignored, Tree, list_tree, split_tree
 from transforms.storage import local_path
+from transforms.urls import parse_url
 
 __all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "list_images", "nothing_found", "parse_input", "split"]
 

@@ -11,18 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from transforms.buckets import (
-    ALLOWED,
-    Bucket,
-    NotFound,
-    PermissionDenied,
-    Unaddressable,
-    parse_url,
-    scheme_of,
-)
+from transforms.buckets import Bucket, NotFound, PermissionDenied, Unaddressable
 from transforms.errors import UserError
 from transforms.sources.batches import Row, local_row, to_batches, unknown_row
 from transforms.storage import local_path
+from transforms.urls import ALLOWED, parse_url, scheme_of
 
 _PIECE = 10_000  # entries of one piece
 _THREADS = 64  # requests at once: they only ask for size and etag
@@ -41,11 +34,11 @@ def parse_list(text: str) -> Entries:
 
     Empty lines are left out, and that is all: there are no comments and no wildcards, so a name may hold
     any character but a line break. A relative path starts from the current folder, as for every program.
-    A list that lies in a bucket may only name objects of buckets, no files of this machine.
+    A list that lies in a bucket may only name objects of the same bucket: who can write it reads nothing else by us.
     Raises ``UserError`` naming the line.
     """
     name = text.removeprefix("list:")
-    remote = name != "-" and scheme_of(name) not in ("", "file")
+    home = "" if name == "-" or scheme_of(name) in ("", "file") else Bucket(*parse_url(name)[:2]).url()
     try:
         lines = _read(name).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -54,7 +47,7 @@ def parse_list(text: str) -> Entries:
     for number, line in enumerate(lines, 1):
         if entry := line.removesuffix("\r"):
             try:
-                uris.append(_entry(entry, remote))
+                uris.append(_entry(entry, home))
             except UserError as error:
                 raise UserError(f"{text}, line {number}: {error}") from error
     if not uris:
@@ -98,11 +91,14 @@ def _look(uri: str) -> Row:
     return uri, found.etag, found.size, modified
 
 
-def _entry(entry: str, remote: bool) -> str:
-    """Return the absolute path or full URL that a line names."""
+def _entry(entry: str, home: str) -> str:
+    """Return the absolute path or full URL that a line names; it has to begin with ``home``."""
     path = local_path(entry)
-    if path is not None and remote:
-        raise UserError(f"{entry!r}: a list in a bucket may only name s3://, gs:// and az:// URLs")
+    if not entry.startswith(home):
+        raise UserError(
+            f"{entry!r}: a list in a bucket may only name objects of the same bucket, {home}…. If you trust who "
+            "writes it, read it from this machine: copy it here, or give it to list:-"
+        )
     if path is not None:
         return str(path)
     if not parse_url(entry)[2]:

@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.buckets import Bucket, parse_url, scheme_of
+from transforms.buckets import Bucket
 from transforms.errors import UserError
 from transforms.records import REFERENCE_SCHEMA
 from transforms.sources.batches import Row, local_row, to_batches
 from transforms.sources.globs import START, States, compile_pattern
+from transforms.urls import parse_url, scheme_of
 
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
@@ -32,7 +34,7 @@ class Ignored:
 
     other: int = 0  # files without an image extension, and what is no file (sockets, pipes, devices)
     hidden: int = 0  # files with a dot before their name; into such folders nobody looks
-    links: int = 0  # symbolic links to folders, which are not followed
+    links: int = 0  # symbolic links to folders, and to files outside the tree, which are not followed
 
     @property
     def total(self) -> int:
@@ -135,6 +137,9 @@ def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
 
 def _local_file(tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ignored) -> Iterator[Row]:
     if tree.takes(states, entry.name):
+        if entry.is_symlink() and not _leads_inside(tree.root, entry.path):
+            ignored.links += 1
+            return
         try:
             status = entry.stat()
         except OSError:  # a broken link, or gone since
@@ -146,6 +151,16 @@ def _local_file(tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ig
             ignored.other += 1
     elif tree.images_only:
         _count(entry.name.startswith("."), ignored)
+
+
+def _leads_inside(root: str, link: str) -> bool:
+    """Whether a link ends below the folder that was named: who writes there chooses no other file of this machine."""
+    return os.path.realpath(link).startswith(_real_folder(root))
+
+
+@lru_cache(maxsize=256)
+def _real_folder(root: str) -> str:
+    return f"{os.path.realpath(root).rstrip('/')}/"
 
 
 def _path(tree: Tree, part: str) -> str:

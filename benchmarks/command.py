@@ -1,0 +1,53 @@
+"""The command as its users run it, in a process of its own with an empty or a filled user cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One ``image-features extract``, start-up and commit included."""
+
+    seconds: float
+    peak_mib: float
+    metrics: dict[str, Any]  # its line of ``--metrics-json``
+
+    def before_images(self) -> float:
+        """Seconds until the first image is read: all but the workers' stages and the commit."""
+        work = sum(self.metrics["worker_seconds"].values()) + self.metrics["seconds"]["publish"]
+        return self.seconds - float(work)
+
+    def shares(self) -> str:
+        """What took the workers' time, from the receipts."""
+        stages = self.metrics["worker_seconds"]
+        total = sum(stages.values())
+        return ", ".join(f"{stage} {100 * taken / total:.0f} %" for stage, taken in stages.items())
+
+
+def extract(images: Sequence[Path], cache: Path, options: Sequence[str] = ()) -> Command:
+    """Run the command on ``images``, with ``cache`` as the user's cache of exported networks."""
+    with tempfile.TemporaryDirectory() as folder:
+        names, metrics = Path(folder, "names"), Path(folder, "metrics")
+        names.write_text("\n".join(map(str, images)), encoding="utf-8")
+        words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", f"list:{names}"]
+        words += ["--output", f"{folder}/out", "--metrics-json", str(metrics), *options]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "no_proxy": "localhost,127.0.0.1"}
+        begin = time.perf_counter()
+        with Path(folder, "log").open("w") as log:
+            process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
+        if process.returncode:
+            raise SystemExit(Path(folder, "log").read_text(encoding="utf-8")[-2000:])
+        return Command(seconds, usage.ru_maxrss / 1024, json.loads(metrics.read_text(encoding="utf-8")))

@@ -1,0 +1,85 @@
+"""What a start finds in the output: the newest run, and whether it is one to go on with."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+
+from pipeline.runs import Run, load_runs
+from pipeline.tables import Table
+from pipeline.work import Work
+from transforms.errors import Refused, UserError
+from transforms.recipe import differences
+from transforms.storage import Storage
+
+_LOG = logging.getLogger(__name__)
+
+
+def take_up(work: Work) -> Run | None:
+    """The newest run, if it was broken off after its plan and still fits; otherwise it is given up."""
+    latest = next(iter(load_runs(work.output, most=1)), None)
+    if latest is None or latest.state != "planned":
+        return None
+    if _other_options(latest, work) or _moved_on(latest, work.tables):
+        # Killed after its last commit, a run lacks only this note.
+        latest.end(work.output, "published" if work.features.has_run(latest.run_id) else "superseded")
+        if latest.job:
+            _LOG.warning("run %s is given up; is its job %s still at work, for nothing?", latest.run_id, latest.job)
+        return None
+    _LOG.info("taking up run %s of %s", latest.run_id, latest.started_at)
+    return latest
+
+
+def planned_run(work: Work) -> Run:
+    """The newest run, for an ``extract`` that does not plan: planned with these options, or ended well.
+
+    Raises what ``newest_run`` raises, and ``Refused`` when the run was planned otherwise.
+    """
+    run = newest_run(work.output)
+    if run.state == "planned":
+        if others := _other_options(run, work):
+            raise Refused(
+                f"run {run.run_id} was planned with other options: {'; '.join(others)}. Nothing was done. Give the "
+                "options that it was planned with, or plan again with these."
+            )
+        check_fits(run, work.tables)
+    return run
+
+
+def newest_run(output: Storage) -> Run:
+    """The newest run, planned or ended well.
+
+    Raises ``UserError`` when there is none, and ``Refused`` when it was refused or given up.
+    """
+    run = next(iter(load_runs(output, most=1)), None)
+    if run is None:
+        raise UserError(f"nothing in {output.url}: 'image-features plan' or 'extract' comes first")
+    if run.state in ("refused", "superseded"):
+        what = "was refused" if run.state == "refused" else "was given up"
+        raise Refused(f"run {run.run_id} {what}; nothing was done. Plan again.")
+    return run
+
+
+def check_fits(run: Run, tables: tuple[Table, Table]) -> None:
+    """Refuse a plan that was made from other versions of the tables."""
+    if _moved_on(run, tables):
+        raise Refused(
+            f"the tables have changed since run {run.run_id} was planned: by another run, a rollback or a merge. "
+            "Nothing was done. Plan again."
+        )
+
+
+def _moved_on(run: Run, tables: tuple[Table, Table]) -> bool:
+    return any(run.versions.get(table.name) != table.version and not table.has_run(run.run_id) for table in tables)
+
+
+def _other_options(run: Run, work: Work) -> list[str]:
+    """In which options that a plan depends on the run and this start differ: ``--rebuild: False → True``."""
+    inputs = [shlex.join(run.inputs), shlex.join(work.config.inputs)]
+    policies = run.policy, work.config.plan_options
+    names = [f"--{line.split(':')[0].replace('_', '-')}:{line.split(':', 1)[1]}" for line in differences(*policies)]
+    return [
+        *([f"--input: {' → '.join(inputs)}"] if inputs[0] != inputs[1] else []),
+        *differences(run.recipe, work.recipe),
+        *names,
+    ]

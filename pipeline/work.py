@@ -1,0 +1,69 @@
+"""What a command works on: its options, with the output, the network and the tables that they name opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.cluster import check_cluster
+from pipeline.config import Config
+from pipeline.metrics import Metrics
+from pipeline.tables import Table
+from transforms.backbones import Resolved, resolve
+from transforms.errors import Refused
+from transforms.recipe import Recipe, differences
+from transforms.storage import Storage, open_storage
+
+_PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8bit"}  # docs/decoding.md
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run's inputs, opened and resolved once, and what is known of it so far."""
+
+    config: Config
+    output: Storage
+    network: Resolved
+    recipe: Recipe
+    features: Table
+    errors: Table
+    metrics: Metrics
+
+    @property
+    def tables(self) -> tuple[Table, Table]:
+        """Features and errors."""
+        return self.features, self.errors
+
+
+def open_work(config: Config, metrics: Metrics) -> Work:
+    """Open what the options name. Raises ``Refused`` for a table that was made with another recipe."""
+    check_cluster(config.beam_args, config.accelerator)
+    network = resolve(config.backbone_config())
+    work = Work(
+        config=config,
+        output=open_storage(config.output),
+        network=network,
+        recipe=make_recipe(config, network),
+        features=Table(config.output, "features"),
+        errors=Table(config.output, "errors"),
+        metrics=metrics,
+    )
+    _check_recipe(work)
+    return work
+
+
+def make_recipe(config: Config, network: Resolved) -> Recipe:
+    """Everything that determines a vector, flat."""
+    return {**network.recipe_fields, **_PIXELS, "resize": config.resize, "precision": config.precision}
+
+
+def _check_recipe(work: Work) -> None:
+    """Refuse to mix vectors of two recipes in one table."""
+    known = work.features.recipe()
+    if known is None or work.config.rebuild:
+        return
+    changes = differences(known, work.recipe)
+    if changes:
+        raise Refused(
+            f"the table in {work.config.output} was made with another recipe: {'; '.join(changes)}. "
+            "Use the old options, another --output, or --rebuild to do all images again and replace the table."
+        )
