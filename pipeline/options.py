@@ -128,7 +128,8 @@ def _extract_options(parser: Parser) -> None:
                      "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
-                     help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
+                     help="refuse to publish when more of the images tried than this share fail; where the cause lies "
+                     "in the images themselves, more of all that are listed")  # fmt: skip
     run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the table's images than this share are no longer listed; "
                      "1 allows all")  # fmt: skip
