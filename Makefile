@@ -3,13 +3,14 @@ SHELL := /bin/sh
 VENV := .venv
 PY := $(VENV)/bin/python
 DEMO_OUTPUT := demo-output
+BEAM := v2.77.0
 # The first Python 3.11-3.13 that really starts; name another with `make PYTHON=...`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 # Beam's workers talk over local gRPC, which a proxy would swallow.
 export no_proxy := localhost,127.0.0.1,$(no_proxy)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test engines lint bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
@@ -19,8 +20,10 @@ demo: $(VENV)/.demo  ## extract features of scikit-image's sample photos and sho
 	&& $(VENV)/bin/image-features extract --input "$$photos" --output $(DEMO_OUTPUT) \
 	&& $(VENV)/bin/image-features show $(DEMO_OUTPUT) --rows 40
 
-test: $(VENV)/.test  ## all tests
+test: $(VENV)/.test $(if $(shell command -v go),engines)  ## all tests; those on Prism are left out where there is no Go
 	$(PY) -m pytest
+
+engines: $(VENV)/bin/prism $(VENV)/bin/boot  ## Prism and Beam's worker, for launch/prism.args; needs Go
 
 lint: $(VENV)/.test  ## ruff and mypy --strict
 	$(PY) -m ruff check .
@@ -44,6 +47,13 @@ $(VENV)/.test: setup.py pyproject.toml
 $(VENV)/.bench: setup.py pyproject.toml
 	@$(MAKE) --no-print-directory install EXTRAS=bench,demo
 	@touch $@
+
+$(VENV)/bin/prism: | $(VENV)/.test
+	GOBIN="$$PWD/$(@D)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(BEAM)
+
+$(VENV)/bin/boot: | $(VENV)/.test
+	GOBIN="$$PWD/$(@D)" go install github.com/apache/beam/sdks/v2/python/container@$(BEAM)
+	mv $(@D)/container $@
 
 .PHONY: install
 install:

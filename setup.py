@@ -11,6 +11,7 @@ EXTRAS = {
     "cpu": ["openvino>=2026.4,<2027"],
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
+    "dask": ["apache-beam[dask]"],
     "demo": [
         "scikit-image>=0.26,<0.27",  # its sample photos; 0.26 ships them inside the wheel
         "pandas>=2.3,<4",
@@ -29,6 +30,7 @@ EXTRAS = {
         "apache-beam[gcp]",  # Dataflow's own result and messages, in front of a stand-in for the service
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
+        "apache-beam[dask]",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
         "mypy>=1.18,<3",

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -80,20 +81,20 @@ def _rows(first: int, count: int, schema: pa.Schema) -> pa.Table:
 
 def make_listing(output: str, folder: str, first: int, count: int) -> None:
     """Listing files as the listing's workers leave them, in 32 pieces."""
-    from transforms.listing import encode_listing
+    from transforms.listing_files import write_listing_file
     from transforms.storage import open_storage
 
     edges = np.linspace(first, first + count, 33).astype(int).tolist()
     for number, (start, end) in enumerate(pairwise(edges)):
         images = references(start, end - start)
-        open_storage(output).write(f"{folder}/{number:06d}.parquet", encode_listing(images, 0))
+        write_listing_file(open_storage(output), f"{folder}/{number:06d}-0000", images, 0)
 
 
 def plan(output: str, folder: str) -> None:
     """In a process of its own: the command's function, with listing files that are there and without workers."""
     import pipeline.run
     from pipeline import Config, extract
-    from pipeline.plan import Listing, read_listing
+    from pipeline.listing import Listing
     from transforms.storage import open_storage
 
     class Planned(Exception):
@@ -102,8 +103,8 @@ def plan(output: str, folder: str) -> None:
     def stop(*_: object) -> None:
         raise Planned
 
-    def listed(*_: object) -> Listing:
-        return read_listing(open_storage(output), folder)
+    def listed(*_: object) -> AbstractContextManager[Listing]:
+        return nullcontext(Listing(open_storage(output), folder))
 
     for name, stage in (("list_sources", listed), ("forget_lost_parts", stop)):  # the latter comes first after the plan
         setattr(pipeline.run, name, stage)

@@ -36,6 +36,7 @@ class Config:
     cores_per_worker: int | None = None
     accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
+    shard_bytes: int = 1024 * MIB
     max_failure_rate: float = 0.1
     max_removed_rate: float = 0.2
     keep_removed: bool = False
@@ -44,6 +45,7 @@ class Config:
     max_pixels: int = 100_000_000
     rebuild: bool = False
     dry_run: bool = False
+    stall_timeout: float = 3600.0  # seconds without anything done, after which a run is given up; 0: never
     planned: bool = False  # only the shards of a run that was planned before; neither plan nor publish
     no_wait: bool = False  # submit, and leave a job that goes on by itself
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
@@ -57,11 +59,11 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if isinstance(self.inputs, str) or isinstance(self.beam_args, str):
             raise UserError("inputs and beam_args are tuples of strings, not one string")
-        positive = ("shard_size", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
-        for name in positive:
+        positive = ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
+        for name, least in (dict.fromkeys(positive, 1) | {"stall_timeout": 0}).items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+            if value is not None and value < least:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
         for name in ("max_failure_rate", "max_removed_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")

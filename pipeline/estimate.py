@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipeline import prices
 from pipeline.cluster import beam_options, parse_accelerator, runs_on_dataflow
 from pipeline.config import Config
+from pipeline.plan import Plan
 from pipeline.runner import worker_count
 from transforms.engines.base import available_cores, has_gpu
+from transforms.read import ReadPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +89,11 @@ class Estimate:
         )
 
 
-def estimate_run(todo: pa.Table, listed: int, shards: int, config: Config) -> Estimate | None:
-    """What a run over ``todo`` (REFERENCE_SCHEMA) would come to; None when there is nothing to do."""
-    if not todo.num_rows:
+def estimate_plan(plan: Plan, config: Config) -> Estimate | None:
+    """What a planned run would come to; None when there is nothing to do."""
+    if not plan.todo:
         return None
-    known = pc.sum(pc.max_element_wise(todo["size"], 0)).as_py()
-    first = todo["uri"][0].as_py()
-    remote = "://" in first and not first.startswith("file://")
-    return estimate(Work(todo.num_rows, shards, known, listed, remote), config)
+    return estimate(Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote), config)
 
 
 def estimate(work: Work, config: Config) -> Estimate:
@@ -127,7 +123,7 @@ def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
         area = ((config.input_size or 224) / 224) ** 2
         rates["model"] = known * share * (1 if worker.gpu else worker.cores) / area
     if work.remote:
-        waiting = worker.shards * prices.READS_PER_SHARD / prices.GET_SECONDS
+        waiting = worker.shards * ReadPolicy().concurrency / prices.GET_SECONDS
         line = worker.gbps * 1e9 / 8 / max(work.mean_bytes, 1) if worker.gbps else math.inf
         rates["network"] = min(waiting, line)
     return rates

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.cluster import extract_args
 from pipeline.jobs import Submission
 from pipeline.runner import cores_per_worker, new_pipeline
 from pipeline.runs import Run
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
     """Do the shards on the runner's workers; what they did lies in their receipts."""
-    pipeline = new_pipeline(submission.beam_args)
+    pipeline = new_pipeline(extract_args(submission.beam_args, submission.accelerator, len(shards)))
     _ = pipeline | "Extract" >> extraction(shards, job, submission.accelerator)
     submission.run(pipeline)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.runner import is_local
+from pipeline.stall import Stalled, StallWatch
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -33,6 +34,14 @@ class Job:
     def __str__(self) -> str:
         return f"{self.id} ({self.place})"
 
+    @property
+    def cancel(self) -> str:
+        """How to end it."""
+        if not self.place.startswith(_DATAFLOW):
+            return "as its runner has it, for Flink 'flink cancel' or the web page"
+        project, _, region = self.place.removeprefix(_DATAFLOW).partition("/")
+        return f"gcloud dataflow jobs cancel {self.id} --project {project} --region {region}"
+
 
 @dataclass(slots=True)
 class Submission:
@@ -41,21 +50,32 @@ class Submission:
     beam_args: Sequence[str]
     noted: Callable[[Job], None] = lambda _: None
     wait: bool = True
-    accelerator: str | None = None  # of the workers, as Dataflow's hint says it
+    accelerator: str | None = None  # of the workers
     job: Job | None = None
+    watch: StallWatch = field(kw_only=True)  # tells whether the job moves
 
     def run(self, pipeline: beam.Pipeline) -> None:
-        """Submit, and wait for the end if that is wanted. Raises whatever the runner raises."""
+        """Submit, and wait for the end if that is wanted. Raises as ``wait_for``."""
         from apache_beam.utils.subprocess_server import SubprocessServer
 
         with SubprocessServer.cache_subprocesses():  # as `with pipeline` does: ends a server that Beam itself started
             result = pipeline.run()
-            if place := job_place(self.beam_args):
-                self.job = Job(place, _id_of(result))
+            place = job_place(self.beam_args)
+            self.job = Job(place, _id_of(result)) if place else None
+            if self.job:
                 self.noted(self.job)
                 _LOG.info("submitted job %s", self.job)
             if self.wait:
-                _without_deadline(result).wait_until_finish()
+                self.wait_for(_without_deadline(result))
+
+    def wait_for(self, result: PipelineResult) -> None:
+        """Wait for the end of a job, submitted here or found again. Raises what the runner raises, and ``Stalled``."""
+        try:
+            self.watch.wait(result.wait_until_finish)
+        except Stalled as stall:
+            if self.job is None:
+                raise
+            raise Stalled(f"{stall}; job {self.job} is still there: cancel it ({self.job.cancel})") from stall
 
 
 def job_place(beam_args: Sequence[str]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import shlex
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -127,6 +128,8 @@ def _extract_options(parser: Parser) -> None:
                      help="what the extraction's workers compute on, on a cluster that gives it out, as in "
                      "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
     run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
+    run.add_argument("--shard-bytes", type=int, metavar="N",
+                     help="a unit of work ends after as many bytes: large images make no straggler")  # fmt: skip
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the images tried than this share fail; where the cause lies "
                      "in the images themselves, more of all that are listed")  # fmt: skip
@@ -139,6 +142,8 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--rebuild", action="store_true",
                      help="do all images again and replace the table, in one commit")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
+    run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
+                     help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
     _metrics_options(run)
     run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
     parser.set_defaults(**{name: value for name, value in _DEFAULTS.items() if name not in ("inputs", "output")})
@@ -211,7 +216,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if left and arguments.command not in ("extract", "plan"):
         _refuse(left[0], _own_options(parser, arguments.command))
     if left:
-        _check_beam(left, _own_options(parser, arguments.command))
+        _check_beam(left, _own_options(parser, arguments.command), getattr(arguments, "runner", None))
     if getattr(arguments, "runner", None):
         left = [*left, f"--runner={arguments.runner}"]
     arguments.beam_args = tuple(left)
@@ -230,10 +235,11 @@ def _own_options(parser: Parser, command: str) -> list[str]:
     return [name for action in chosen._actions for name in action.option_strings]
 
 
-def _check_beam(left: list[str], own: list[str]) -> None:
+def _check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     """Refuse what no Beam option class knows: Beam itself would drop a mistyped option in silence."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    _import_runner(runner or "")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in _subclasses(PipelineOptions):
         options._add_argparse_args(parser)
@@ -246,6 +252,18 @@ def _check_beam(left: list[str], own: list[str]) -> None:
     if unknown:
         beam = [name for action in parser._actions for name in action.option_strings]
         _refuse(unknown[0], own + beam)
+
+
+def _import_runner(runner: str) -> None:
+    """Import the module of a runner that is named with it: its options are known only then."""
+    module = runner.rpartition(".")[0]
+    if not module:
+        return
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        dask = " (pip install 'beam-image-features[dask]')" if "dask" in module else ""
+        raise UserError(f"--runner {runner} cannot be imported: {error}{dask}") from error
 
 
 def _subclasses(base: Any) -> list[Any]:

@@ -1,103 +1,126 @@
-"""Plan: list the sources with Beam, compare with the tables, cut shards. THE graph of the listing."""
+"""Plan: the listing against the tables, range by range of uris → shards, and what they add up to."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.cluster import at_most
 from pipeline.config import Config
-from pipeline.runner import new_pipeline, run_failed
+from pipeline.listing import Listing
 from pipeline.runs import Run
 from pipeline.summary import Summary
 from pipeline.tables import Table
-from transforms.errors import Refused, UserError
-from transforms.plan import Changes, PlanPolicy, compare, shard_bounds
-from transforms.records import REFERENCE_SCHEMA
+from transforms.buckets import scheme_of
+from transforms.errors import Refused
+from transforms.plan import Changes, Counts, PlanPolicy, ShardPolicy, compare, ranges, shard_bounds
 from transforms.reuse import INDEX_FILE, encode_index
-from transforms.sources import nothing_found, parse_input, split
 from transforms.storage import Storage
 
+RANGE_ROWS = 2_000_000  # of the listing and the tables, compared at once: 1 to 2 GB
+_REQUESTS = 32  # to the storage at once: a bucket takes some 40 ms for each shard
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What the sources hold."""
-
-    images: pa.Table  # REFERENCE_SCHEMA
-    ignored: int  # files of folders and prefixes that are no images by their name
-
-
-def list_sources(inputs: Sequence[str], output: Storage, run_folder: str, beam_args: Sequence[str]) -> Listing:
-    """List all inputs, in parallel by sub-folder or prefix, through files in the run's folder.
-
-    The files are deleted again: once read they would only take room, night after night.
-    """
-    import apache_beam as beam
-
-    from transforms.listing import ListImages
-
-    pieces = [piece for text in inputs for piece in split(parse_input(text))]
-    with run_failed("of the listing"), new_pipeline(at_most(len(pieces), beam_args)) as pipeline:
-        _ = (
-            pipeline
-            | "Sources" >> beam.Create(list(enumerate(pieces)))
-            | "Spread" >> beam.Reshuffle()
-            | "ListImages" >> ListImages(output.url, f"{run_folder}/listing")
-        )
-    listing = read_listing(output, f"{run_folder}/listing")
-    for found in list(output.list(f"{run_folder}/listing/")):
-        output.delete(found.key)
-    return listing
-
-
-def list_here(inputs: Sequence[str]) -> Listing:
-    """The same without Beam and without writing anything, for a dry run."""
-    from transforms.listing import list_source
-
-    return _combine(list_source(piece) for text in inputs for piece in split(parse_input(text)))
-
-
-def read_listing(output: Storage, folder: str) -> Listing:
-    """Read the listing files of a run."""
-    from transforms.listing import read_listing_file
-
-    keys = sorted(found.key for found in output.list(f"{folder}/"))
-    return _combine(read_listing_file(output.read(key)) for key in keys)
-
-
-def _combine(files: Iterable[tuple[pa.Table, int]]) -> Listing:
-    listed = list(files)
-    tables = [table for table, _ in listed] or [REFERENCE_SCHEMA.empty_table()]
-    return Listing(pa.concat_tables(tables), sum(ignored for _, ignored in listed))
-
-
-def find_changes(listing: Listing, features: Table, errors: Table, policy: PlanPolicy) -> Changes:
-    """Compare the listing with what the tables know."""
+def find_changes(listing: Listing, features: Table, errors: Table, policy: PlanPolicy) -> Iterator[Changes]:
+    """Compare the listing with what the tables know, range by range of uris, so that memory stays that of one."""
     columns = ["uri", "etag", "size"]
-    return compare(listing.images, features.read(columns), errors.read([*columns, "kind"]), policy)
+    spread = itertools.chain(listing.spread(), features.spread(), errors.spread())
+    for within in ranges(spread, RANGE_ROWS):
+        known = features.read_range(columns, within)
+        failed = errors.read_range([*columns, "kind"], within)
+        yield compare(listing.read(within), known, failed, policy)
 
 
-def counts(run_id: str, changes: Changes, listing: Listing, config: Config) -> Summary:
+class Plan:
+    """A plan under way: adds its ranges up, and writes the images to do as shards, Parquet files of references.
+
+    Without an output, for a dry run, it only counts. A run that replaces whole tables need not name stale rows.
+    """
+
+    def __init__(self, output: Storage | None, run_folder: str, policy: ShardPolicy, replace_all: bool = False) -> None:
+        self.counts = Counts()
+        self.todo = 0  # images
+        self.todo_bytes = 0  # of those whose size is known
+        self.remote = False  # whether they lie in a bucket
+        self.shards: list[str] = []
+        self.stale: Counter[str] = Counter()  # by table: rows that leave it
+        self.kept: Counter[str] = Counter()  # by table: rows that stay though nothing lists them
+        self.sizes = pa.array([], pa.int64())  # distinct sizes of the images to do
+        self._stale_uris: dict[str, list[pa.Array]] = {"features": [], "errors": []}
+        self._output, self._folder, self._policy, self._replace_all = output, run_folder, policy, replace_all
+        self._pending: list[pa.Table] = []
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the tables are already what the run would make of them."""
+        return not (self.todo or self.stale.total())
+
+    def add(self, changes: Changes) -> None:
+        """Take the changes of the next range."""
+        self.counts += changes.counts
+        for name, stale in (("features", changes.features), ("errors", changes.errors)):
+            self.stale[name] += len(stale.uris)
+            self.kept[name] += stale.kept
+            if self._output and not self._replace_all:
+                self._stale_uris[name].append(stale.uris)
+        sizes = changes.todo["size"].combine_chunks()
+        if len(sizes) and not self.todo:
+            self.remote = scheme_of(changes.todo["uri"][0].as_py()) not in ("", "file")
+        self.todo += len(sizes)
+        self.todo_bytes += pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0
+        self.sizes = pc.unique(pa.concat_arrays([self.sizes, sizes]))
+        self._pending.append(changes.todo)
+        if sum(table.num_rows for table in self._pending) >= RANGE_ROWS // 2:
+            self._cut()
+
+    def finish(self) -> None:
+        """Write what is left: the last shards, and the uris whose rows the run takes out of each table."""
+        self._cut()
+        for name, uris in self._stale_uris.items():
+            if self._output and sum(map(len, uris)):
+                _write(self._output, f"{self._folder}/stale/{name}.parquet", pa.table({"uri": pa.chunked_array(uris)}))
+
+    def _cut(self) -> None:
+        """Write the pending images as shards. The first ones are enough for all workers, the others are full."""
+        if not self._pending:
+            return
+        todo = pa.concat_tables(self._pending)
+        self._pending = []
+        policy = replace(self._policy, workers=0) if self.shards else self._policy
+        bounds = shard_bounds(todo["size"].to_numpy(), policy)
+        names = [f"shard-{number:05d}" for number in range(len(self.shards), len(self.shards) + len(bounds))]
+        self.shards += names
+        if self._output:
+            keys = [f"{self._folder}/plan/{name}.parquet" for name in names]
+            pieces = [todo.slice(start, length) for start, length in bounds]
+            with ThreadPoolExecutor(_REQUESTS) as pool:
+                list(pool.map(_write, itertools.repeat(self._output), keys, pieces))
+
+
+def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summary:
     """What the plan comes to, also said in the log."""
+    counts = plan.counts
     summary = Summary(
         run_id=run_id,
-        listed=changes.listed,
-        new=changes.new,
-        changed=changes.changed,
-        unchanged=changes.unchanged,
-        retried=changes.retried,
-        still_failed=changes.still_failed,
-        removed=0 if config.keep_removed else changes.gone,
-        kept=changes.gone if config.keep_removed else 0,
+        listed=counts.listed,
+        new=counts.new,
+        changed=counts.changed,
+        unchanged=counts.unchanged,
+        retried=counts.retried,
+        still_failed=counts.still_failed,
+        removed=0 if config.keep_removed else counts.gone,
+        kept=counts.gone if config.keep_removed else 0,
         ignored=listing.ignored,
-        todo=changes.todo.num_rows,
+        todo=plan.todo,
     )
     said = (summary.listed, summary.ignored, summary.new, summary.changed, summary.retried, summary.unchanged)
     _LOG.info(
@@ -107,41 +130,25 @@ def counts(run_id: str, changes: Changes, listing: Listing, config: Config) -> S
     return summary
 
 
-def check_removed(changes: Changes, config: Config, before: Run | None) -> None:
+def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     """Refuse to take more rows out than a quiet change of the sources explains.
 
     ``before`` is the last good run: when it had inputs that this one lacks, the images of those would be removed
     for no reason but that nobody listed them.
     """
     rate = config.max_removed_rate
-    if config.keep_removed or not changes.gone or rate == 1:
+    if config.keep_removed or not counts.gone or rate == 1:
         return
     lacking = [text for text in (before.covers if before else ()) if text not in config.inputs]
-    if changes.gone <= rate * changes.known and not lacking:
+    if counts.gone <= rate * counts.known and not lacking:
         return
-    more = f", more than --max-removed-rate {rate:g} allows" if changes.gone > rate * changes.known else ""
+    more = f", more than --max-removed-rate {rate:g} allows" if counts.gone > rate * counts.known else ""
     inputs = f"; the run before had --input {' and '.join(map(shlex.quote, lacking))} too" if lacking else ""
     raise Refused(
-        f"{changes.gone:,} of the {changes.known:,} images in {config.output} are not listed any more{more}{inputs}. "
+        f"{counts.gone:,} of the {counts.known:,} images in {config.output} are not listed any more{more}{inputs}. "
         "Nothing was published. Give all inputs and see that they are complete; or --keep-removed to keep the rows of "
         "such images, or --max-removed-rate 1 to remove them."
     )
-
-
-def cut(todo: pa.Table, output: Storage, run_folder: str, shard_size: int, workers: int) -> tuple[str, ...]:
-    """Write the images to do as shards, Parquet files of references; returns their names."""
-    names = []
-    for number, (start, length) in enumerate(shard_bounds(todo.num_rows, shard_size, workers)):
-        names.append(f"shard-{number:05d}")
-        _write(output, f"{run_folder}/plan/{names[-1]}.parquet", todo.slice(start, length))
-    return tuple(names)
-
-
-def write_stale(changes: Changes, output: Storage, run_folder: str) -> None:
-    """Write the uris whose rows the run takes out of each table."""
-    for name, stale in (("features", changes.features), ("errors", changes.errors)):
-        if len(stale.uris):
-            _write(output, f"{run_folder}/stale/{name}.parquet", pa.table({"uri": stale.uris}))
 
 
 def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
@@ -150,16 +157,16 @@ def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
     return pq.read_table(pa.BufferReader(data))["uri"].combine_chunks()
 
 
-def write_index(todo: pa.Table, features: Table, output: Storage, run_folder: str) -> bool:
+def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: str) -> bool:
     """Write the index of the vectors that the images to do may share; False when there can be none.
 
     Equal bytes are equally many, so only rows of an image's size count: few for a night's images, all when
-    a list did not tell the sizes.
+    a list did not tell the sizes. Of more than a few million rows some are left out: their images, if there are
+    any, are computed anew.
     """
-    sizes = pa.compute.unique(todo["size"])
-    unknown = pa.compute.any(pa.compute.less(sizes, 0)).as_py()
-    where = None if unknown else pa.compute.field("size").isin(sizes)
-    rows = features.read(["content_sha256", "__filename"], where)
+    unknown = pc.any(pc.less(sizes, 0)).as_py()
+    where = None if unknown else pc.field("size").isin(sizes)
+    rows = features.read(["content_sha256", "__filename"], where, most=RANGE_ROWS)
     if not rows.num_rows:
         return False
     paths = rows["__filename"].combine_chunks().dictionary_encode()
@@ -174,11 +181,3 @@ def _write(output: Storage, key: str, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     output.write(key, sink.getvalue().to_pybytes())
-
-
-def nothing_listed(inputs: Sequence[str], ignored: int) -> UserError:
-    """The error for inputs that hold no image: what was looked for."""
-    reasons = [nothing_found(piece) for text in inputs for piece in split(parse_input(text))[:1]]
-    return UserError(
-        "; ".join(reasons) + (f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else "")
-    )

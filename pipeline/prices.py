@@ -22,7 +22,6 @@ N1_SPEED = 0.75  # older cores
 DECODE_SECONDS = 0.0004  # of a core for each image, and
 DECODE_SECONDS_PER_BYTE = 16.6e-9  # … for each byte of it: docs/decoding.md, its files of 55 kB to 1.9 MB
 GET_SECONDS = 0.05  # until a small object is there
-READS_PER_SHARD = 32  # at once: ``transforms.read.ReadPolicy``
 BUCKET_GETS = 5_000  # a second, that a bucket serves at once; then at most
 BUCKET_DOUBLES_SECONDS = 1200  # … twice as many after each 20 minutes
 

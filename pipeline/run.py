@@ -7,34 +7,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from pipeline.cluster import extract_args
 from pipeline.config import Config
-from pipeline.estimate import estimate_run
+from pipeline.estimate import estimate_plan
 from pipeline.extraction import extract_shards, prepare_job
 from pipeline.jobs import Job, Submission, find_running, job_place
+from pipeline.listing import Listing, list_here, list_sources, nothing_listed
 from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
-from pipeline.plan import (
-    check_removed,
-    counts,
-    cut,
-    find_changes,
-    list_here,
-    list_sources,
-    nothing_listed,
-    write_index,
-    write_stale,
-)
+from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
 from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, forget_lost_parts, publish, reconcile
 from pipeline.resume import check_fits, newest_run, planned_run, take_up
 from pipeline.runner import run_failed, worker_count
 from pipeline.runs import Run, last_good_run, new_run_id
+from pipeline.stall import StallWatch
 from pipeline.summary import Summary
 from pipeline.tables import Table
 from pipeline.work import Work, open_work
 from transforms.errors import Refused, UserError
-from transforms.plan import Changes, PlanPolicy, shard_bounds
+from transforms.plan import PlanPolicy, ShardPolicy
 from transforms.storage import Storage, open_storage
 
 _LOG = logging.getLogger(__name__)
@@ -128,50 +119,51 @@ def _plan(work: Work) -> Run:
         versions={table.name: table.version for table in work.tables},
         max_failure_rate=config.max_failure_rate,
     )
-    if config.dry_run:
-        listing = list_here(config.inputs)
-    else:
-        listing = list_sources(config.inputs, work.output, run.folder, config.beam_args)
-    if not listing.images.num_rows:
-        raise nothing_listed(config.inputs, listing.ignored)
-    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
-    changes = find_changes(listing, work.features, work.errors, policy)
-    run = replace(
-        run,
-        plan=counts(run.run_id, changes, listing, config),
-        stale={"features": len(changes.features.uris), "errors": len(changes.errors.uris)},
-        kept={"features": changes.features.kept, "errors": changes.errors.kept},
+    watch = _watch(work, f"{run.folder}/listing")
+    listed = (
+        list_here(config.inputs)
+        if config.dry_run
+        else list_sources(config.inputs, work.output, Submission(config.beam_args, watch=watch))
     )
+    with listed as listing:
+        if not listing.rows:
+            raise nothing_listed(config.inputs, listing.ignored)
+        plan = _compare(listing, run, work)
+    run = replace(run, plan=summarise(run.run_id, plan, listing, config), stale=dict(plan.stale), kept=dict(plan.kept))
     work.metrics.summary = run.counts
     try:
-        check_removed(changes, config, before)
+        check_removed(plan.counts, config, before)
     except Refused:
         if not config.dry_run:
             run.end(work.output, "refused", run.counts)
         raise
     if config.dry_run:
-        shards = shard_bounds(changes.todo.num_rows, config.shard_size, worker_count(config.beam_args))
-        if expected := estimate_run(changes.todo, changes.listed, len(shards), config):
+        if expected := estimate_plan(plan, config):
             _LOG.info("%s", expected)
         return run
-    if changes.nothing_to_do:
+    if plan.nothing_to_do:
         return run.end(work.output, "unchanged", run.counts)
-    return _write_plan(run, changes, work).save(work.output)
+    reuse = plan.todo > 0 and not config.rebuild and write_index(plan.sizes, work.features, work.output, run.folder)
+    return replace(run, shards=tuple(plan.shards), reuse=reuse).save(work.output)
+
+
+def _compare(listing: Listing, run: Run, work: Work) -> Plan:
+    """Compare the listing with the tables, and write shards on the way; a dry run only counts."""
+    config = work.config
+    output = None if config.dry_run else work.output
+    shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
+    plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
+    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
+    for changes in find_changes(listing, work.features, work.errors, policy):
+        plan.add(changes)
+    plan.finish()
+    return plan
 
 
 def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
     """The inputs that the tables' rows come from after the run."""
     earlier = before.covers if before and config.keep_removed else ()
     return tuple(dict.fromkeys([*config.inputs, *earlier]))
-
-
-def _write_plan(run: Run, changes: Changes, work: Work) -> Run:
-    """Write all that the workers and a later start need, the note excepted."""
-    config, output = work.config, work.output
-    write_stale(changes, output, run.folder)
-    shards = cut(changes.todo, output, run.folder, config.shard_size, worker_count(config.beam_args))
-    reuse = bool(shards) and not config.rebuild and write_index(changes.todo, work.features, output, run.folder)
-    return replace(run, shards=shards, reuse=reuse)
 
 
 def _finish(run: Run, work: Work) -> Summary:
@@ -193,24 +185,34 @@ def _extract(run: Run, work: Work) -> Run | None:
     """
     config, output = work.config, work.output
     missing = _missing(run, output)
+    submission = Submission(
+        config.beam_args,
+        partial(_note, run, output),
+        not config.no_wait,
+        config.accelerator,
+        run.job,
+        watch=_watch(work, f"{run.folder}/receipts"),
+    )
     if missing and run.job:
         with Progress(run, output), run_failed(run.run_id):
             running = find_running(run.job, config.beam_args)
             if running and config.no_wait:
                 return None
             if running:
-                running.wait_until_finish()
+                submission.wait_for(running)
         missing = _missing(run, output)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
-        beam_args = extract_args(config.beam_args, config.accelerator, len(missing))
-        noted = partial(_note, run, output)
-        submission = Submission(beam_args, noted, not config.no_wait, config.accelerator)
         workers_job = prepare_job(run, work)
         with Progress(run, output), run_failed(run.run_id):
             extract_shards(missing, workers_job, submission)
         run = replace(run, job=submission.job or run.job)
     return None if missing and config.no_wait else replace(run, max_failure_rate=config.max_failure_rate)
+
+
+def _watch(work: Work, folder: str) -> StallWatch:
+    """Over a job that leaves a file in ``folder`` for each piece of work."""
+    return StallWatch(work.output, folder, work.config.stall_timeout)
 
 
 def _note(run: Run, output: Storage, job: Job) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipeline.stall import Stalled
 from transforms.engines.base import available_cores
 from transforms.errors import Refused, RunFailed, UserError
 
@@ -45,9 +47,24 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner import fn_runner
     from apache_beam.runners.portability.portable_runner import JobServiceHandle
+    from apache_beam.runners.runner import PipelineResult, PipelineState
+
+    class LocalRun(PipelineResult):  # type: ignore[misc]
+        """Begins when it is waited for: in whatever thread that is, as with the runners that work elsewhere."""
+
+        def __init__(self, run: Callable[[], Any]) -> None:
+            super().__init__(PipelineState.RUNNING)
+            self._run = run
+
+        def wait_until_finish(self, duration: int | None = None) -> Any:
+            self._state = self._run().wait_until_finish()
+            return self._state
 
     class LocalRunner(fn_runner.FnApiRunner):  # type: ignore[misc]  # Beam has no types
         """Quotes the Python of worker processes: Beam 2.77 gives it to a shell, and waits for ever if it has spaces."""
+
+        def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
+            return LocalRun(partial(super().run_pipeline, pipeline, options))
 
         def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
             for environment in pipeline_proto.components.environments.values():
@@ -96,6 +113,13 @@ def run_failed(run: str) -> Iterator[None]:
         yield
     except (UserError, Refused):
         raise
+    except Stalled as stall:
+        raise RunFailed(
+            f"run {run} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
+            "that the cluster has free slots and room for the workers, and what their logs say; a shard that takes "
+            "longer wants a smaller --shard-size. Nothing was published. Then run the same command again: it takes up "
+            "what is done."
+        ) from stall
     except Exception as error:
         raise RunFailed(
             f"run {run} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "

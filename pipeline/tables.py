@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline.versions import Change, Operation
 from transforms.errors import Refused, RunFailed
+from transforms.plan import Range
 from transforms.recipe import Recipe
 from transforms.storage import open_storage, storage_options
 from transforms.write import BOUNDED, Part, read_recipe
@@ -90,15 +91,36 @@ class Table:
         parts = self.parts
         return read_recipe(self._storage.read(parts[0]["path"])) if parts else None
 
-    def read(self, columns: Sequence[str], where: Any = None) -> pa.Table:
-        """Some columns of all rows, or of those ``where`` an Arrow expression is true.
+    def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
+        """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
 
         ``__filename`` gives the path of each row's part.
         """
         if self._delta is None:
-            kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
-            return pa.table({name: pa.array([], kinds[name]) for name in columns})
-        return self._delta.to_pyarrow_dataset().to_table(columns=list(columns), filter=where)
+            return _no_rows(columns)
+        dataset = self._delta.to_pyarrow_dataset()
+        if most is not None and most < sum(rows for _, rows in self.spread()):
+            return dataset.head(most, columns=list(columns), filter=where)
+        return dataset.to_table(columns=list(columns), filter=where)
+
+    def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
+        """Some columns of the rows whose uri lies in a range; looks only at parts that may hold such."""
+        if self._delta is None or within == Range():
+            return self.read(columns)
+        uri = pa.compute.field("uri")
+        where = uri >= within.low
+        bounds = [("uri", ">=", within.low)] if within.low else []  # to Delta "" is null, and nothing is more than that
+        if within.high is not None:
+            bounds, where = [*bounds, ("uri", "<", within.high)], where & (uri < within.high)
+        dataset = self._delta.to_pyarrow_dataset(file_pruning_predicate=bounds)
+        return dataset.to_table(columns=list(columns), filter=where)
+
+    def spread(self) -> list[tuple[str, int]]:
+        """The least uri of each part, and the part's rows."""
+        parts = pa.table(self._delta.get_add_actions(flatten=True)) if self._delta else pa.table({})
+        if not parts.num_rows:
+            return []
+        return list(zip(parts["min.uri"].to_pylist(), parts["num_records"].to_pylist(), strict=True))
 
     def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
         """Write the parts that hold rows of ``uris`` anew without them.
@@ -206,6 +228,11 @@ class Table:
         sizes = {part["path"]: part["size_bytes"] for part in self.parts}
         now = time.time_ns() // 1_000_000
         return [RemoveAction(path, data_change, now, sizes[path], {}) for path in paths]
+
+
+def _no_rows(columns: Sequence[str]) -> pa.Table:
+    kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
+    return pa.table({name: pa.array([], kinds[name]) for name in columns})
 
 
 def _row_ids(table: Table) -> pa.Array:

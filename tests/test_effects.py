@@ -111,6 +111,12 @@ def test_shard_size_sets_the_number_of_parts(run, folder, tmp_path):
     assert read_features(tmp_path / "out").num_rows == 6
 
 
+def test_shard_bytes_ends_shards_of_large_images(run, folder, tmp_path):
+    run(folder, shard_bytes=1)
+    assert len(list((tmp_path / "out/features").glob("part-*.parquet"))) == 6
+    assert read_features(tmp_path / "out").num_rows == 6
+
+
 @pytest.mark.parametrize(("limit", "kind"), [("max_image_bytes", "too_large"), ("max_pixels", "too_many_pixels")])
 def test_limits_turn_images_into_failures(run, folder, tmp_path, limit, kind):
     summary = run(folder, max_failure_rate=1, **{limit: 100})

@@ -27,7 +27,7 @@ def test_the_prices_are_those_of_beams_own_table():
 
 
 def test_a_night_on_gpus():
-    """130 kB: 0.4 + 2.158 ms of a core to decode, 8 vCPUs × 0.62; 4 shards × 32 reads of 50 ms; ResNet50 on an L4."""
+    """130 kB: 0.4 + 2.158 ms of a core to decode, 8 vCPUs × 0.62; 2 shards × 64 reads of 50 ms; ResNet50 on an L4."""
     night = estimate(NIGHT, arguments("dataflow_gpu", "--backbone", "ResNet50", "--precision", "float16"))
     assert night.workers == 8
     assert night.rates == pytest.approx({"decode": 4.96 / 0.002558, "model": 2700, "network": 2560})

@@ -71,7 +71,9 @@ def test_a_disk_that_fails_at_any_write_stops_the_run_and_the_next_one_heals(sec
         assert not list(output.rglob(".tmp-*"))
         disk.fails_at = 0
         summary = second_night()
-        assert (summary.listed, summary.reused, summary.removed, summary.failed) == (9, 1, 1, 1)
+        counts = (summary.listed, summary.reused, summary.removed, summary.failed)
+        # When all is committed, and the note on disk although its folder's sync failed, there is nothing left to do.
+        assert counts == (9, 1, 1, 1) or (committed and counts == (9, 0, 0, 0))
         assert stems(output) == AFTER
         assert DeltaTable(output / "features").version() == 1
 

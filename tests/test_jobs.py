@@ -23,6 +23,7 @@ import transforms.extract
 from pipeline import Config, extract
 from pipeline.jobs import Job, find_running, job_place
 from pipeline.status import status
+from pipeline.version import versions
 from transforms.errors import RunFailed
 
 WORKER = "--environment_type=beam:env:embedded_python:v1"  # threads of the service
@@ -204,6 +205,7 @@ def cloud(monkeypatch):
 def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     words = ["--runner=DataflowRunner", "--project=p", "--region=europe-west4", "--temp_location=gs://b/t"]
+    words.append(f"--sdk_container_image=registry/image-features:{versions()}")
     config = Config((str(folder),), str(tmp_path / "out"), beam_args=tuple(words), no_wait=True)
 
     assert extract(config).state == "submitted"  # a listing and an extract

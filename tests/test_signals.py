@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,18 @@ def descendants(pid):
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
+def wait_for_workers(process, count):
+    while sum("sdk_worker_main" in command_line(pid) for pid in descendants(process.pid)) < count:
+        assert process.poll() is None, "it ended before it had workers"
+        time.sleep(0.05)
+
+
+def command_line(pid):
+    with suppress(OSError):  # it has ended meanwhile
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
 LOCAL = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 
 
@@ -60,7 +74,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
     process = start(many, output, *words)
     wait_for(process, "200 images in")
     if options:
-        wait_for(process, "sdk harness starting")
+        wait_for_workers(process, 2)
     workers = descendants(process.pid)
     assert bool(workers) == bool(options)
     os.kill(process.pid, number)

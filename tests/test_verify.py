@@ -29,7 +29,7 @@ def parts(output, table="features"):
 
 def three(output, table="features"):
     """The part with three rows, of the first night; of the errors table the only one."""
-    return parts(output, table)[1 if table == "features" else 0]
+    return parts(output, table)[2 if table == "features" else 0]
 
 
 def found(output, sample=0):

@@ -6,7 +6,8 @@ Everything here works on Arrow columns; there is no Python object per image.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -39,29 +40,66 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """The listing against the tables. ``listed`` is the sum of the counts of its five classes."""
+class Counts:
+    """The five classes that make up the listing, and what of the tables it does not name."""
 
-    todo: pa.Table  # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images
-    new: int
-    changed: int
-    retried: int  # failed before, for a reason that may have passed, or because they were asked for
-    unchanged: int  # have a vector of these very bytes
-    still_failed: int  # failed before for a reason that lies in the image, which has not changed
-    gone: int  # images of the tables that are no longer listed
-    known: int  # images of the tables
-    features: Stale
-    errors: Stale
+    new: int = 0
+    changed: int = 0
+    retried: int = 0  # failed before, for a reason that may have passed, or because they were asked for
+    unchanged: int = 0  # have a vector of these very bytes
+    still_failed: int = 0  # failed before for a reason that lies in the image, which has not changed
+    gone: int = 0  # images of the tables that are no longer listed
+    known: int = 0  # images of the tables
 
     @property
     def listed(self) -> int:
         """Distinct images that the sources list."""
         return self.new + self.changed + self.retried + self.unchanged + self.still_failed
 
-    @property
-    def nothing_to_do(self) -> bool:
-        """Whether the tables are already what the run would make of them."""
-        return not (self.todo.num_rows or len(self.features.uris) or len(self.errors.uris))
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The listing against the tables, in one range of uris."""
+
+    counts: Counts
+    todo: pa.Table  # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images
+    features: Stale
+    errors: Stale
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Uris from ``low`` on and before ``high``; None is the end of all."""
+
+    low: str = ""
+    high: str | None = None
+
+
+def ranges(spread: Iterable[tuple[str, int]], most: int) -> list[Range]:
+    """Cut all uris into ranges of about ``most`` rows, given some uris and the rows that follow each.
+
+    One range when there are no more rows than that, as on most nights.
+    """
+    cuts, held = [""], 0
+    for uri, rows in sorted(spread):
+        if held and held + rows > most and uri > cuts[-1]:
+            cuts.append(uri)
+            held = 0
+        held += rows
+    return [Range(low, high) for low, high in itertools.pairwise([*cuts, None]) if low is not None]
+
+
+def in_range(rows: pa.Table, within: Range) -> pa.Table:
+    """The rows whose ``uri`` lies in a range."""
+    if within == Range():
+        return rows
+    inside = pc.greater_equal(rows["uri"], within.low)
+    if within.high is not None:
+        inside = pc.and_(inside, pc.less(rows["uri"], within.high))
+    return rows.filter(inside)
 
 
 def compare(listed: pa.Table, features: pa.Table, errors: pa.Table, policy: PlanPolicy = _USUAL) -> Changes:
@@ -82,14 +120,16 @@ def compare(listed: pa.Table, features: pa.Table, errors: pa.Table, policy: Plan
     changed = todo & ~retried & (in_features.known | in_errors.known) & (not policy.rebuild)
     gone = pa.concat_arrays([in_features.gone_uris(), in_errors.gone_uris()])
     return Changes(
+        counts=Counts(
+            new=int((todo & ~changed & ~retried).sum()),
+            changed=int(changed.sum()),
+            retried=int(retried.sum()),
+            unchanged=int(unchanged.sum()),
+            still_failed=int(still_failed.sum()),
+            gone=len(pc.unique(gone)),
+            known=features.num_rows + errors.num_rows,
+        ),
         todo=listed.filter(pa.array(todo)),
-        new=int((todo & ~changed & ~retried).sum()),
-        changed=int(changed.sum()),
-        retried=int(retried.sum()),
-        unchanged=int(unchanged.sum()),
-        still_failed=int(still_failed.sum()),
-        gone=len(pc.unique(gone)),
-        known=features.num_rows + errors.num_rows,
         features=in_features.stale(unchanged, policy.keep_removed),
         errors=in_errors.stale(still_failed, policy.keep_removed),
     )
@@ -155,15 +195,31 @@ def _booleans(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return result.astype(bool)
 
 
-def shard_bounds(count: int, shard_size: int, workers: int) -> list[tuple[int, int]]:
-    """Cut ``count`` references into shards of nearly equal length: pairs of start and length.
+@dataclass(frozen=True, slots=True)
+class ShardPolicy:
+    """How large shards are."""
 
-    At most ``shard_size`` each, and at least four shards a worker where there are enough images, so that a
-    slow shard leaves nobody idle for long; but not under 64 images, below which start-up and padding show.
+    images: int  # most in one shard
+    bytes: int  # after as many a shard ends
+    workers: int = 1  # that are to have four shards each, where there is that much work
+
+
+def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]]:
+    """Cut N references, given their sizes (int64 [N], -1 where unknown), into shards: pairs of start and length.
+
+    An image takes the share of a shard that its count or its bytes take, whichever is more, and shards are cut to
+    nearly equal shares: at most ``images`` each, and not more than one image over ``bytes``. There are at least four
+    a worker where there are enough images, so that a slow shard leaves nobody idle for long; but not for shards
+    under 64 images, below which start-up and padding show. An unknown size counts as the mean of the known ones.
     """
-    if not count:
+    if not len(sizes):
         return []
-    enough = min(4 * workers, -(-count // 64))
-    shards = max(-(-count // shard_size), enough, 1)
-    edges = [round(i * count / shards) for i in range(shards + 1)]
+    known = sizes >= 0
+    sizes = np.where(known, sizes, sizes[known].mean() if known.any() else 0)
+    shares = np.cumsum(np.maximum(1 / policy.images, np.minimum(sizes / policy.bytes, 1)))
+    enough = min(4 * policy.workers, -(-len(sizes) // 64))
+    slack = 0.25 / policy.images  # what rounding may add up to
+    shards = max(int(np.ceil(shares[-1] - slack)), enough, 1)
+    ends = np.searchsorted(shares, shares[-1] * np.arange(1, shards) / shards + slack, side="right")
+    edges = np.unique([0, *ends, len(sizes)]).tolist()
     return [(start, end - start) for start, end in itertools.pairwise(edges)]

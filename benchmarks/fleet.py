@@ -1,0 +1,154 @@
+"""10⁹ images on 10,000 workers, by shard size: ``python -m benchmarks.fleet [--receipts FOLDER]``.
+
+A simulation: shards go to whichever worker is free; a shard's seconds are drawn from those of measured shards (the
+receipts of a real run in FOLDER, by default those noted below); workers are preempted and lose what they were at,
+shards fail and are done again, and some take several times as long. Prints for each shard size how much longer the
+job takes than the images alone, where the workers' time went, and what comes to the store and to the commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+PIECE = 64  # images of a measured shard
+# Seconds an image in 32 shards of 64: 500×375 JPEGs, efficientnet_lite0, OpenVINO, float32, two cores, 2026-11-25.
+MEASURED = (0.0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers and what befalls them; times in seconds. Only the measured shards are no assumption."""
+
+    images: int = 1_000_000_000
+    workers: int = 10_000
+    speed: float = 1.0  # of a worker, against the measured one
+    fixed: float = 0.5  # a shard: six requests of 40 ms, and the first images, for which the network waits
+    speeds_differ: float = 0.1  # sigma of the workers' speeds, log-normal: neighbours on the same machine
+    start: float = 180.0  # from asking for a worker to its first shard, mean; also of a replacement
+    preempted_each: float = 6 * 3600.0  # mean time between preemptions of a worker
+    failures: float = 0.001  # share of shards that fail half-way and are done again
+    stragglers: float = 0.001  # share of shards that take ``straggle`` times as long
+    straggle: float = 8.0
+
+
+class Simulation:
+    """One job, in the order of its events. All attributes are in seconds, of the job or of all workers."""
+
+    def __init__(self, shard_size: int, fleet: Fleet, seconds: Sequence[float], seed: int = 0) -> None:
+        self.makespan = self.useful = self.lost = 0.0
+        self.repeated = 0  # shards
+        self.shards = -(-fleet.images // shard_size)
+        self._fleet = fleet
+        self._random = np.random.default_rng(seed)
+        self._work = self._draw(shard_size, np.asarray(seconds) * PIECE / fleet.speed)
+        self._fails = self._random.random(self.shards) < fleet.failures
+        self._pending = list(range(self.shards))
+        self._idle: list[int] = []
+        self._speed = self._random.lognormal(0.0, fleet.speeds_differ, fleet.workers)
+        starts = fleet.start / 2 + self._random.exponential(fleet.start / 2, fleet.workers)
+        self._dies = starts + self._random.exponential(fleet.preempted_each, fleet.workers)
+        # When, which worker, and the shard that it ends or, as ~shard, loses then; None for a worker that comes.
+        self._events: list[tuple[float, int, int | None]] = [(t, w, None) for w, t in enumerate(starts.tolist())]
+
+    def run(self) -> Simulation:
+        """Until no shard is left."""
+        heapq.heapify(self._events)
+        while self._events:
+            now, worker, shard = heapq.heappop(self._events)
+            if shard is not None and shard >= 0:
+                self.makespan = now
+            elif shard is not None:
+                self.repeated += 1
+                self._pending.append(~shard)
+                if self._idle:
+                    heapq.heappush(self._events, (now, self._idle.pop(), None))
+            self._next(now, worker)
+        return self
+
+    def _next(self, now: float, worker: int) -> None:
+        """What a worker does that has nothing to do: be replaced, take a shard, or wait."""
+        if now >= self._dies[worker]:
+            back = now + self._fleet.start
+            self._dies[worker] = back + self._random.exponential(self._fleet.preempted_each)
+            heapq.heappush(self._events, (back, worker, None))
+        elif self._pending:
+            self._begin(now, worker, self._pending.pop())
+        else:
+            self._idle.append(worker)
+
+    def _begin(self, now: float, worker: int, shard: int) -> None:
+        seconds = self._fleet.fixed + float(self._work[shard]) / float(self._speed[worker])
+        end = now + (seconds / 2 if self._fails[shard] else seconds)
+        whole = end < self._dies[worker] and not self._fails[shard]
+        self._fails[shard] = False
+        end = min(end, float(self._dies[worker]))
+        if whole:
+            self.useful += seconds
+        else:
+            self.lost += end - now
+        heapq.heappush(self._events, (end, worker, shard if whole else ~shard))
+
+    def _draw(self, size: int, measured: np.ndarray) -> np.ndarray:
+        """Seconds of each shard on a worker of usual speed: as many measured pieces as it has, and a few stragglers."""
+        pieces = size / PIECE
+        if pieces <= 16:
+            work = self._random.choice(measured, (self.shards, max(1, round(pieces)))).mean(1) * pieces
+        else:  # the sum of many is as good as normal
+            work = self._random.normal(measured.mean() * pieces, measured.std() * pieces**0.5, self.shards)
+        slow = self._random.random(self.shards) < self._fleet.stragglers
+        seconds: np.ndarray = np.where(slow, work * self._fleet.straggle, work)
+        return seconds
+
+
+HEADER = """\
+| shard size | shards | job, min | against the work alone | fixed | lost | idle | repeated | writes/s | pages |
+|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def line(shard_size: int, fleet: Fleet, seconds: Sequence[float]) -> str:
+    """One row of the table. Shares are of the workers' time from the first start to the end."""
+    seen = Simulation(shard_size, fleet, seconds).run()
+    alone = fleet.images * float(np.mean(seconds)) / fleet.speed / fleet.workers
+    total = seen.makespan * fleet.workers
+    fixed = seen.shards * fleet.fixed
+    idle = total - seen.useful - seen.lost - fleet.start * fleet.workers
+    shares = " | ".join(f"{100 * part / total:.1f} %" for part in (fixed, seen.lost, idle))
+    writes = 2 * seen.shards / (seen.makespan - fleet.start)  # a part and a receipt
+    return (
+        f"| {shard_size:,} | {seen.shards:,} | {seen.makespan / 60:.1f} | {seen.makespan / alone:.2f}× | {shares} "
+        f"| {seen.repeated:,} | {writes:,.0f} | {-(-seen.shards // 1000):,} |"
+    )
+
+
+def measured(folder: str) -> list[float]:
+    """Seconds an image of each shard, from the receipts of a run with shards of ``PIECE`` images."""
+    receipts = [json.loads(path.read_bytes()) for path in sorted(Path(folder).rglob("receipts/*.json"))]
+    return [sum(receipt["seconds"].values()) / receipt["references"] for receipt in receipts]
+
+
+def main() -> None:
+    """Print the table for workers like the measured one, and for workers with a GPU."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=__doc__)
+    parser.add_argument("--receipts", metavar="FOLDER", help=f"output of a run with --shard-size {PIECE}")
+    parser.add_argument("--images", type=int, default=Fleet().images)
+    parser.add_argument("--workers", type=int, default=Fleet().workers)
+    arguments = parser.parse_args()
+    seconds = measured(arguments.receipts) if arguments.receipts else MEASURED
+    fleet = Fleet(arguments.images, arguments.workers)
+    rate = 1 / float(np.mean(seconds))
+    print(f"{len(seconds)} measured shards: {rate:.0f} images/s, ± {100 * np.std(seconds) * rate:.0f} % (one sigma)")
+    for speed, workers in ((1.0, fleet.workers), (2000 / rate, fleet.workers // 20)):
+        print(f"\n{workers:,} workers of {rate * speed:,.0f} images/s, {fleet.images:,} images\n\n{HEADER}", flush=True)
+        for shard_size in (256, 512, 1024, 2048, 4096, 8192, 16384):
+            print(line(shard_size, replace(fleet, workers=workers, speed=speed), seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Starts Prism, Beam's portable runner, so that it ends with the run that started it: see launch/prism.args."""
+
+import os
+import sys
+
+from leash import find, on_leash
+
+prism = find("prism")
+on_leash()
+os.execv(prism, [prism, *sys.argv[1:]])

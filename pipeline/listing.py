@@ -1,0 +1,112 @@
+"""List the sources with Beam, into files that are read back range by range. THE graph of the listing."""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from pipeline.cluster import at_most
+from pipeline.jobs import Submission
+from pipeline.runner import new_pipeline, run_failed
+from transforms.errors import UserError
+from transforms.listing_files import GROUP_ROWS, read_listing_file, read_listing_note, write_listing
+from transforms.plan import Range, in_range
+from transforms.records import REFERENCE_SCHEMA
+from transforms.sources import nothing_found, parse_input, split
+from transforms.storage import Storage, open_storage
+
+_REQUESTS = 32  # to the storage at once
+
+
+class Listing:
+    """What the sources hold, in the files of a folder."""
+
+    def __init__(self, storage: Storage, folder: str) -> None:
+        self._storage = storage
+        names = sorted(entry.key for entry in storage.list(f"{folder}/") if entry.key.endswith(".json"))
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            notes = list(pool.map(lambda name: read_listing_note(storage.read(name)), names))
+        self._files = {name.removesuffix(".json"): note for name, note in zip(names, notes, strict=True)}
+
+    @property
+    def rows(self) -> int:
+        """References, counted as often as they are listed."""
+        return sum(note.rows for note in self._files.values())
+
+    @property
+    def ignored(self) -> int:
+        """Files of folders and prefixes that are no images by their name."""
+        return sum(note.ignored for note in self._files.values())
+
+    def spread(self) -> Iterator[tuple[str, int]]:
+        """The first uri of each row group of the files, and the group's rows."""
+        for note in self._files.values():
+            for number, first in enumerate(note.firsts):
+                yield first, min(GROUP_ROWS, note.rows - number * GROUP_ROWS)
+
+    def read(self, within: Range) -> pa.Table:
+        """The references of a range (REFERENCE_SCHEMA), from the row groups that may hold some."""
+        wanted = {}
+        for name, note in self._files.items():
+            start = max(0, bisect_right(note.firsts, within.low) - 1)
+            end = len(note.firsts) if within.high is None else bisect_left(note.firsts, within.high)
+            if start < end and note.last >= within.low:
+                wanted[name] = list(range(start, end))
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            tables = list(pool.map(lambda name: self._read(name, wanted[name], within), wanted))
+        return pa.concat_tables([REFERENCE_SCHEMA.empty_table(), *tables])
+
+    def _read(self, name: str, groups: list[int], within: Range) -> pa.Table:
+        return in_range(read_listing_file(self._storage.read(f"{name}.parquet"), groups), within)
+
+
+@contextmanager
+def list_sources(inputs: Sequence[str], output: Storage, submission: Submission) -> Iterator[Listing]:
+    """List all inputs, in parallel by sub-folder or prefix, through files in the watched folder of the run.
+
+    The files are deleted at the end of the block: they would only take room, night after night.
+    """
+    import apache_beam as beam
+
+    from transforms.listing import ListImages
+
+    folder = submission.watch.folder
+    pieces = [piece for text in inputs for piece in split(parse_input(text))]
+    with run_failed("of the listing"):
+        pipeline = new_pipeline(at_most(len(pieces), submission.beam_args))
+        _ = (
+            pipeline
+            | "Sources" >> beam.Create(list(enumerate(pieces)))
+            | "Spread" >> beam.Reshuffle()
+            | "ListImages" >> ListImages(output.url, folder)
+        )
+        submission.run(pipeline)
+    try:
+        yield Listing(output, folder)
+    finally:
+        keys = [found.key for found in output.list(f"{folder}/")]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            list(pool.map(output.delete, keys))
+
+
+@contextmanager
+def list_here(inputs: Sequence[str]) -> Iterator[Listing]:
+    """The same without Beam and without writing anything into the output, for a dry run."""
+    pieces = [piece for text in inputs for piece in split(parse_input(text))]
+    with tempfile.TemporaryDirectory(prefix="image-features-listing-") as folder:
+        scratch = open_storage(folder)
+        for number, piece in enumerate(pieces):
+            write_listing(piece, scratch, f"listing/{number:06d}")
+        yield Listing(scratch, "listing")
+
+
+def nothing_listed(inputs: Sequence[str], ignored: int) -> UserError:
+    """The error for inputs that hold no image: what was looked for."""
+    reasons = [nothing_found(piece) for text in inputs for piece in split(parse_input(text))[:1]]
+    others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
+    return UserError("; ".join(reasons) + others)
