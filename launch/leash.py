@@ -32,22 +32,24 @@ def on_leash() -> Path:
             sys.exit(f"{Path(sys.argv[0]).name}: process {parent}, which started it, is gone")
         if os.fork() == 0:
             try:
-                _hold(watched, scratch)
+                _hold(*watched, scratch)
             finally:
                 os._exit(0)
     os.environ[_MARK] = scratch
     return Path(scratch)
 
 
-def _hold(watched: list[int], scratch: str) -> None:
+def _hold(parent: int, program: int, scratch: str) -> None:
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):  # a reader of the program's output would wait for this process too
         os.dup2(nothing, stream)
     ended = select.poll()
-    for process in watched:
+    for process in (parent, program):
         ended.register(process, select.POLLIN)
     ended.poll()
+    with suppress(ProcessLookupError):  # by its handle: it has its own mark only once it has become the program
+        signal.pidfd_send_signal(program, signal.SIGKILL)
     while pids := _marked(scratch):
         for pid in pids:
             with suppress(ProcessLookupError):

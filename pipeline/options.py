@@ -262,8 +262,7 @@ def _import_runner(runner: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        dask = " (pip install 'beam-image-features[dask]')" if "dask" in module else ""
-        raise UserError(f"--runner {runner} cannot be imported: {error}{dask}") from error
+        raise UserError(f"--runner {runner} cannot be imported: {error}") from error
 
 
 def _subclasses(base: Any) -> list[Any]:
