@@ -132,7 +132,8 @@ def _extract_options(parser: Parser) -> None:
     run.add_argument("--shard-bytes", type=int, metavar="N",
                      help="a unit of work ends after as many bytes: large images make no straggler")  # fmt: skip
     run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
-                     help="refuse to publish when more of the images tried than this share fail")  # fmt: skip
+                     help="refuse to publish when more of the images tried than this share fail; where the cause lies "
+                     "in the images themselves, more of all that are listed")  # fmt: skip
     run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the table's images than this share are no longer listed; "
                      "1 allows all")  # fmt: skip

@@ -14,7 +14,7 @@ from pipeline.plan import read_stale
 from pipeline.runs import Run
 from pipeline.summary import Summary
 from pipeline.tables import Commit, Table
-from transforms.errors import Refused
+from transforms.errors import FailureKind, Refused
 from transforms.recipe import recipe_id
 from transforms.records import ERRORS_SCHEMA, features_schema
 from transforms.storage import Storage
@@ -56,8 +56,14 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
 
 
 def check_failure_rate(run: Run, summary: Summary, allowed: float) -> None:
-    """Refuse a run in which too many of the images that were tried failed."""
-    if summary.failed > allowed * run.references:
+    """Refuse a run in which too many of the images that were tried failed.
+
+    Where the cause lies in the images themselves, too many of all that are listed: a quiet night of three new images,
+    one of them broken, is no reason to stop, night after night.
+    """
+    passing = sum(summary.failures_by_kind.get(kind.word, 0) for kind in FailureKind if kind.transient)
+    tried, listed = allowed * run.references, allowed * summary.listed
+    if summary.failed > tried and (passing > tried or summary.failed > listed):
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items())
         raise Refused(
             f"{summary.failed:,} of {run.references:,} images failed ({kinds}), more than --max-failure-rate "

@@ -185,6 +185,14 @@ def test_a_file_that_comes_in_small_pieces_is_read_whole():
     assert read._read_exactly(lambda size: next(short), 5) == b"ab"
 
 
+def test_an_object_cannot_send_us_elsewhere(s3):
+    """S3 keeps such a redirect for websites; whoever uploads an object may set it."""
+    s3.put("secret.jpg", b"another object")
+    s3.client.put_object(Bucket=s3.bucket, Key="x.jpg", Body=b"its own", WebsiteRedirectLocation="/secret.jpg")
+    [item] = read_images([ImageReference(f"{s3.url}/x.jpg", "", -1, None)])
+    assert item.data == b"its own"
+
+
 def test_objects_of_a_bucket(s3):
     for number in range(40):
         s3.put(f"p/{number:02d}.jpg", bytes([number]) * 100)

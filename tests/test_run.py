@@ -1,6 +1,8 @@
 """Runs from end to end, on real photos with real weights: what is published, and what is not."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,9 @@ from conftest import make_folder, read_errors, read_features, vectors
 from deltalake import DeltaTable
 from PIL import Image
 
+from pipeline.publish import check_failure_rate
+from pipeline.runs import Run
+from pipeline.summary import Summary
 from transforms.errors import Refused, UserError
 from transforms.records import features_schema
 
@@ -130,6 +135,24 @@ def test_another_recipe_is_refused_field_by_field_and_rebuilt_on_demand(folder, 
     assert DeltaTable(tmp_path / "out/features").version() == 1
     assert read_features(tmp_path / "out").num_rows == 6
     assert len(read_features(tmp_path / "out")["recipe"].unique()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kinds", "refused"),
+    [
+        ({"corrupt": 1}, False),  # one of three new images, of a thousand listed: tomorrow it would be the same
+        ({"corrupt": 1, "empty": 2}, False),
+        ({"io_error": 1}, True),  # of three: storage fails, which may pass
+        ({"corrupt": 1, "permission_denied": 1}, True),
+    ],
+)
+def test_bad_images_of_a_quiet_night_do_not_stop_it(kinds, refused):
+    run = Run("run", "", ("photos",), {}, plan=Summary("run", listed=1000, new=3, unchanged=997, todo=3))
+    summary = replace(run.plan, failed=sum(kinds.values()), failures_by_kind=kinds)
+    with pytest.raises(Refused, match="of 3 images failed") if refused else nullcontext():
+        check_failure_rate(run, summary, 0.1)
+    with pytest.raises(Refused, match="of 3 images failed"):
+        check_failure_rate(run, summary, 0)
 
 
 def test_too_many_failures_are_refused_and_leave_the_table_as_it_was(folder, run, tmp_path):

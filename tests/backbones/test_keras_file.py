@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -208,6 +209,40 @@ def test_a_file_that_carries_code_is_refused_unless_opted_in(kind: str, images: 
         resolve(BackboneConfig(**options))
     _, graph = exported(tmp_path / "out", **options, allow_code=True)
     assert_same(graph(images)[0], 2 * images.mean(axis=(1, 2), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "arguments"),
+    [
+        ("os", "system", {}),
+        ("keras.utils", "get_file", {"fname": "got", "origin": "file:///etc/hostname"}),
+        ("keras.config", "enable_unsafe_deserialization", {}),
+    ],
+)
+def test_a_configuration_that_names_a_function_is_refused(
+    module: str, function: str, arguments: dict[str, str], tmp_path: Path
+) -> None:
+    """A Lambda layer without a lambda: as harmful, and no marshalled code to be seen."""
+    keras = import_keras()
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Lambda(lambda tensor: tensor * 2, output_shape=(SIZE, SIZE, 3))(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    keras.Model(inputs, keras.layers.Dense(2)(x)).save(tmp_path / "plain.keras")
+    with ZipFile(tmp_path / "plain.keras") as plain, ZipFile(tmp_path / "own.keras", "w") as own:
+        for name in plain.namelist():
+            content = plain.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "Lambda")
+                named = {"module": module, "class_name": "function", "config": function, "registered_name": function}
+                layer["config"] |= {"function": named, "arguments": {**arguments, "cache_dir": str(tmp_path)}}
+                content = json.dumps(config).encode()
+            own.writestr(name, content)
+    before = sorted(tmp_path.rglob("*"))
+    _refused(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(UserError, match="carries code"):  # safe mode is still on for others
+        resolve(BackboneConfig(backbone=str(tmp_path / "plain.keras"), preprocess="none"))
 
 
 def test_a_layer_that_is_not_keras_own_names_the_way_out(tmp_path: Path) -> None:
