@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import apache_beam
@@ -36,7 +37,9 @@ def test_the_programs_are_of_the_beam_that_is_installed():
 
 def workers(pid):
     """Processes below ``pid`` in which our code runs."""
-    return [p for p in descendants(pid) if b"sdk_worker_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    with suppress(OSError):  # one of them ended while it was looked at
+        return {p for p in descendants(pid) if b"sdk_worker_main" in Path(f"/proc/{p}/cmdline").read_bytes()}
+    return set()
 
 
 def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred, expected, tmp_path):
@@ -48,15 +51,20 @@ def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory):
-    """Where workers start with a Python that has all packages but this one: launch/, and the words for it."""
+    """Where workers start with a Python that has all packages but this one: the words for it."""
     folder = tmp_path_factory.mktemp("bare")
+    below = [path for path in sys.path if path.endswith("site-packages")]  # their .pth files are not read: no editable
+    return place_of_workers(folder, below)
+
+
+def place_of_workers(folder, packages):
+    """A copy of launch/ beside a Python that has the packages of those folders."""
     shutil.copytree(ROOT / "launch", folder / "launch")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     for name in ("boot", "prism"):
         (folder / ".venv/bin" / name).symlink_to(shutil.which(name, path=f"{ROOT}/.venv/bin:{environment()['PATH']}"))
-    [packages] = (folder / ".venv/lib").glob("python*/site-packages")
-    below = [path for path in sys.path if path.endswith("site-packages")]  # their .pth files are not read: no editable
-    (packages / "below.pth").write_text("\n".join(below))
+    [own] = (folder / ".venv/lib").glob("python*/site-packages")
+    (own / "below.pth").write_text("\n".join(packages))
     boot = f'--environment_config={{"command": "{folder}/launch/boot.py"}}'
     return "@launch/prism.args", f"--prism_location={folder}/launch/prism.py", boot
 
@@ -73,6 +81,15 @@ def test_workers_that_lack_the_package_end_the_run_with_one_line(bare, two_hundr
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
     assert line.startswith("image-features: run of the listing broke off: ModuleNotFoundError: No module named")
+
+
+def test_a_worker_that_dies_at_its_start_stalls_the_run(two_hundred, tmp_path):
+    """Without Beam itself in its Python it cannot even report, and the job stays at RUNNING."""
+    run = extract(two_hundred, tmp_path, *place_of_workers(tmp_path / "place", []), "--stall-timeout", 5)
+    out, error = run.communicate(timeout=100)
+    assert (run.returncode, out) == (1, "")
+    [line] = error.splitlines()
+    assert line.startswith("image-features: run of the listing stalled: ")
 
 
 def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(two_hundred, expected, tmp_path):
