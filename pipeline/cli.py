@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _log_to_stderr() -> None:
-    """Our own messages; those of libraries only when they are errors: they warn of all that they did not find."""
+    """Our own messages. Libraries warn of all that they did not find, and what they fail with is raised anyway."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):

@@ -14,7 +14,8 @@ from apache_beam.runners.runner import create_runner
 
 from pipeline.cli import main
 from pipeline.config import Config
-from pipeline.options import _subclasses, config_of, parse
+from pipeline.beam_options import _subclasses
+from pipeline.options import config_of, parse
 from transforms.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -95,6 +96,14 @@ def test_every_command_of_the_ladder_runs(photos, tmp_path, monkeypatch, capsys)
         else:
             subprocess.run(["/bin/sh", "-c", line], check=True, timeout=30)
     assert (tmp_path / "seen/coffee-as-seen.png").exists()
+
+
+def test_a_runner_that_is_not_built_says_what_builds_it(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "launch", tmp_path / "launch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert main(["extract", "@launch/prism.args", "--input", str(folder), "--output", "out"]) == 1
+    assert "'make engines' builds those of launch/prism.args" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("guide", ["running.md", "flink.md"])
