@@ -17,7 +17,7 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
 
     _import_runner(runner or "")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in _subclasses(PipelineOptions):
+    for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
     try:
         _, unknown = parser.parse_known_args(left)
@@ -41,10 +41,11 @@ def _import_runner(runner: str) -> None:
         raise UserError(f"--runner {runner} cannot be imported: {error}") from error
 
 
-def _subclasses(base: Any) -> list[Any]:
+def subclasses(base: Any) -> list[Any]:
+    """The classes below ``base`` that bring options of their own, one of each name."""
     direct = {cls.__name__: cls for cls in base.__subclasses__()}
     return [
-        cls for child in direct.values() for cls in [child, *_subclasses(child)] if "_add_argparse_args" in vars(cls)
+        cls for child in direct.values() for cls in [child, *subclasses(child)] if "_add_argparse_args" in vars(cls)
     ]
 
 

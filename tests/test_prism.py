@@ -43,7 +43,14 @@ def workers(pid):
 
 
 def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred, expected, tmp_path):
-    out, error = finish(extract(two_hundred, tmp_path, "@launch/prism.args"))
+    run = extract(two_hundred, tmp_path, "@launch/prism.args")
+    listing, extraction = set(), set()
+    until(lambda: listing.update(workers(run.pid)) or any(tmp_path.glob("runs/*/plan/*.parquet")))
+    until(lambda: receipts(tmp_path))
+    until(lambda: extraction.update(workers(run.pid)) or run.poll() is not None)
+    out, error = finish(run)
+    assert listing
+    assert extraction - listing == extraction != set()  # another job: a new process, which sets itself up anew
     assert f"200 images in {SHARDS} shards" in error
     assert "embedded 200, reused 0, failed 0" in out
     assert same_table(tmp_path, expected)
