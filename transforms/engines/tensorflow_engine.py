@@ -47,7 +47,7 @@ class TensorFlowEngine:
         wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
         names = ["features:0"] + (["scores:0", "indices:0"] if self.model.top_k else [])
         pruned = wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(name) for name in names])
-        # XLA gains 14-20 % on a GPU (docs/performance.md); on a CPU it took 19 of 20 parts of Lite0's speed.
+        # XLA gains 14-20 % on a GPU (docs/decisions/0008-batches.md); on a CPU it took 19 of 20 parts of Lite0's speed.
         return tf.function(pruned, jit_compile=True) if self.overlaps else pruned
 
     def run(self, images: Images) -> Outputs:
