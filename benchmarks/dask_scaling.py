@@ -32,6 +32,7 @@ from pipeline import Config
 RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 IMAGES = 1_024
 SHARD = 128
+USUAL = Config(inputs=("-",), output="-").shard_size
 WANTED = 1.8 / 2  # of what a second independent process brings
 
 
@@ -123,7 +124,7 @@ def memory(folder: str) -> None:
     """Print the driver's memory at 2,000 and 20,000 images."""
     with cluster(2) as address:
         for count in (2_000, 20_000):
-            rate, peak = drive(address, folder, count, Config.shard_size)
+            rate, peak = drive(address, folder, count, USUAL)
             print(f"driver at {count:,} images: {peak:.0f} MiB; {rate:.0f} images/s", flush=True)
 
 

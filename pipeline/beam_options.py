@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 import shlex
 from typing import Any, NoReturn
 
@@ -18,7 +17,7 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     if runner:
         _check_runner(runner)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in _subclasses(PipelineOptions):
+    for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
     try:
         _, unknown = parser.parse_known_args(left)
@@ -46,10 +45,11 @@ def _check_runner(name: str) -> None:
         ) from None
 
 
-def _subclasses(base: Any) -> list[Any]:
+def subclasses(base: Any) -> list[Any]:
+    """The classes below ``base`` that bring options of their own, one of each name."""
     direct = {cls.__name__: cls for cls in base.__subclasses__()}
     return [
-        cls for child in direct.values() for cls in [child, *_subclasses(child)] if "_add_argparse_args" in vars(cls)
+        cls for child in direct.values() for cls in [child, *subclasses(child)] if "_add_argparse_args" in vars(cls)
     ]
 
 

@@ -12,9 +12,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners.runner import create_runner
 
+from pipeline.beam_options import subclasses
 from pipeline.cli import main
 from pipeline.config import Config
-from pipeline.beam_options import _subclasses
 from pipeline.options import config_of, parse
 from transforms.errors import UserError
 
@@ -36,7 +36,7 @@ def named(file):
 def beams_options():
     """Every spelling that one of Beam's option classes knows."""
     parser = argparse.ArgumentParser(add_help=False)
-    for options in _subclasses(PipelineOptions):
+    for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
     return set(parser._option_string_actions)
 
