@@ -30,7 +30,7 @@ from benchmarks.measure import peak_mib
 from pipeline import Config
 
 RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
-IMAGES = 1_024
+IMAGES = 4_096
 SHARD = 128
 USUAL = Config(inputs=("-",), output="-").shard_size
 WANTED = 1.8 / 2  # of what a second independent process brings
