@@ -106,7 +106,7 @@ def test_a_runner_that_is_not_built_says_what_builds_it(folder, tmp_path, monkey
     assert "'make engines' builds those of launch/prism.args" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("guide", ["running.md", "flink.md"])
+@pytest.mark.parametrize("guide", ["running.md", "flink.md", "dataflow.md"])
 def test_commands_that_were_not_run_are_commands_all_the_same(guide):
     text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
     lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
