@@ -85,6 +85,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
     how = "Run the same command again: it takes up what is done."
     lines = error.splitlines() if options else error.splitlines()[-1:]  # worker processes have words of their own
     assert f"image-features: {reason}; the published tables are whole. {how}" in lines
+    assert "fork_posix" not in error  # gRPC's word on worker processes
     assert not [pid for pid in workers if alive(pid)]
     [line] = map(json.loads, metrics.read_text().splitlines())
     assert (line["state"], line["error"], line["listed"], line["todo"]) == ("stopped", reason, 200, 200)
