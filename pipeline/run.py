@@ -197,7 +197,7 @@ def _extract(run: Run, work: Work) -> Run | None:
         watch=_watch(work, f"{run.folder}/receipts"),
     )
     if missing and run.job:
-        with Progress(run, output), run_failed(run.run_id):
+        with Progress(run, output), run_failed(f"run {run.run_id}"):
             running = find_running(run.job, config.beam_args)
             if running and config.no_wait:
                 return None
@@ -207,7 +207,7 @@ def _extract(run: Run, work: Work) -> Run | None:
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
         workers_job = prepare_job(run, work)
-        with Progress(run, output), run_failed(run.run_id):
+        with Progress(run, output), run_failed(f"run {run.run_id}"):
             extract_shards(missing, workers_job, submission)
         run = replace(run, job=submission.job or run.job)
     return None if missing and config.no_wait else replace(run, max_failure_rate=config.max_failure_rate)
