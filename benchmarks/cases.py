@@ -20,7 +20,7 @@ from pipeline import Config
 
 if TYPE_CHECKING:
     from transforms.engines import Engine
-    from transforms.engines.base import Pixels
+    from transforms.engines.base import Images
     from transforms.errors import ImageError
     from transforms.records import ImageReference
 
@@ -139,7 +139,7 @@ def nothing(case: Case) -> float:
     def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[DecodedImage]:
         return (picture for _ in encoded)
 
-    def compute(_: object, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+    def compute(_: object, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
         count = len(images)
         return Outputs(vectors[:count], np.ones((count, 5), np.float32), np.zeros((count, 5), np.int32)), {}
 

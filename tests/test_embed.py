@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transforms.embed import embed
-from transforms.engines.base import ExportedModel, Outputs, pad_batch
+from transforms.engines.base import ExportedModel, Outputs, as_batch
 from transforms.errors import FailureKind
 
 
@@ -68,10 +68,10 @@ def test_batches_shrink_when_memory_is_short_and_stay_small(tmp_path):
 
 def test_padding_keeps_the_images_and_fills_the_batch():
     images = pictures(1, 2)
-    padded = pad_batch(images, 4)
+    padded = as_batch(images, 4)
     assert padded.shape == (4, 2, 2, 3)
     assert (padded[:2] == images).all()
-    assert pad_batch(images, 2) is images
+    assert as_batch(images, 2) is images
 
 
 def test_overlapped_stages_give_the_same_items_in_order():

@@ -10,13 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import apache_beam
 import pytest
 from clusters import ROOT, SHARDS, environment, extract, finish, receipts, same_table, until
-from test_signals import alive, descendants
+from test_signals import alive, command_line, descendants
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +35,7 @@ def test_the_programs_are_of_the_beam_that_is_installed():
 
 def workers(pid):
     """Processes below ``pid`` in which our code runs."""
-    with suppress(OSError):  # one of them ended while it was looked at
-        return {p for p in descendants(pid) if b"sdk_worker_main" in Path(f"/proc/{p}/cmdline").read_bytes()}
-    return set()
+    return {child for child in descendants(pid) if "sdk_worker_main" in command_line(child)}
 
 
 def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred, expected, tmp_path):

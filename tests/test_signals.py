@@ -39,11 +39,11 @@ def wait_for(process, text):
 
 
 def descendants(pid):
-    children = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]  # fmt: skip
+    children = []
+    with suppress(OSError):  # it has ended meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # so has the thread
+                children += map(int, (task / "children").read_text().split())
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 

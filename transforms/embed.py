@@ -6,15 +6,15 @@ import logging
 
 import numpy as np
 
-from transforms.engines.base import Engine, Outputs, Pixels
+from transforms.engines.base import Engine, Images, Outputs
 from transforms.errors import FailureKind, ImageError
 
 _LOG = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
 
 
-def embed(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
-    """Run ``images`` uint8 [N, H, W, 3] through the engine.
+def embed(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
+    """Run ``images``, each uint8 [H, W, 3], through the engine.
 
     Returns the outputs of all N, and by position those images that failed (their rows mean nothing):
     a vector with a value that is not finite, or an image on which the engine itself fails alone.
@@ -26,7 +26,7 @@ def embed(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError
     return outputs, failures
 
 
-def _run(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+def _run(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
     try:
         return engine.run(images), {}
     except Exception as error:
@@ -39,7 +39,7 @@ def _run(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]
     return _halves(engine, images)
 
 
-def _halves(engine: Engine, images: Pixels) -> tuple[Outputs, dict[int, ImageError]]:
+def _halves(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
     """Look for the images on which the engine fails: log2(N) more runs for one of them."""
     middle = len(images) // 2
     left, left_failures = _run(engine, images[:middle])

@@ -13,7 +13,6 @@ from datetime import datetime
 from itertools import chain, islice, repeat
 from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -165,7 +164,7 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
     """Compute what the chunk has no vector for, and turn each of its images into a row or a failure."""
     if chunk.decoded:
         with progress.watch.time("embed"):
-            outputs, failures = embed(engine, np.stack([item.image.pixels for item in chunk.decoded]))
+            outputs, failures = embed(engine, [item.image.pixels for item in chunk.decoded])
             chunk.failed.update({chunk.decoded[position].sha256: error for position, error in failures.items()})
             keep = [position for position in range(len(chunk.decoded)) if position not in failures]
             kept = Outputs(outputs.features[keep], outputs.scores[keep], outputs.indices[keep])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,7 +12,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]  # [N, H, W, 3], RGB, 0-255
+Pixels = npt.NDArray[np.uint8]  # of one image [H, W, 3], or of several [N, H, W, 3]; RGB, 0-255
+Images = Pixels | Sequence[Pixels]
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
@@ -48,7 +50,7 @@ class Engine(Protocol):
     batch_size: int  # images a step; may shrink when the device runs out of memory
     overlaps: bool  # whether to decode the next images meanwhile: on a GPU yes, on a CPU it needs the same cores
 
-    def run(self, images: Pixels) -> Outputs:
+    def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``. Raises what the library raises."""
         ...
 
@@ -76,11 +78,12 @@ def has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def pad_batch(images: Pixels, batch_size: int) -> Pixels:
-    """Fill the last batch up with its last image: one shape for all batches.
+def as_batch(images: Images, batch_size: int) -> Pixels:
+    """Put images together [batch_size, H, W, 3], the last batch filled up with its last image: one shape for all.
 
     A second shape would be compiled anew and may take other kernels, and then an image's vector would
     depend on how many neighbours it had.
     """
-    missing = batch_size - len(images)
-    return images if missing <= 0 else np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+    if isinstance(images, np.ndarray) and len(images) == batch_size:
+        return images
+    return np.stack([*images, *[images[-1]] * (batch_size - len(images))])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transforms.engines.base import ExportedModel, Outputs, Pixels, Precision, pad_batch
+from transforms.engines.base import ExportedModel, Images, Outputs, Pixels, Precision, as_batch
 
 _BATCH = 4  # activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the same
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -43,7 +43,7 @@ class OpenVinoEngine:
         queue.set_callback(_collect)  # no method: the queue would hold its engine, and both for ever
         return queue
 
-    def run(self, images: Pixels) -> Outputs:
+    def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``, several at once."""
         count, size = len(images), self.model.top_k
         columns: dict[str, Any] = {
@@ -56,14 +56,15 @@ class OpenVinoEngine:
                 self._queue, self._compiled_batch = self._compile(), self.batch_size
             for start in range(0, count, self.batch_size):
                 batch = images[start : start + self.batch_size]
-                target = ({name: columns[name] for name in self._names}, start, len(batch))
-                self._queue.start_async({"images:0": pad_batch(batch, self.batch_size)}, target)
+                pixels = as_batch(batch, self.batch_size)
+                target = (pixels, {name: columns[name] for name in self._names}, start, len(batch))
+                self._queue.start_async({"images:0": pixels}, target, share_inputs=True)  # alive as part of the target
             self._queue.wait_all()
         return Outputs(columns["features"], columns["scores"], columns["indices"])
 
 
-def _collect(request: Any, target: tuple[dict[str, Any], int, int]) -> None:
+def _collect(request: Any, target: tuple[Pixels, dict[str, Any], int, int]) -> None:
     """Copy a finished batch, without its padding, to where its images belong."""
-    columns, start, count = target
+    _, columns, start, count = target
     for name, column in columns.items():
         column[start : start + count] = request.get_tensor(f"{name}:0").data[:count]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from transforms.engines.base import ExportedModel, Outputs, Pixels, Precision, available_cores, has_gpu, pad_batch
+from transforms.engines.base import ExportedModel, Images, Outputs, Precision, as_batch, available_cores, has_gpu
 
 _CPU_BATCH = 16  # EfficientNet-Lite0 on two cores 290 images/s, at 4 245, at 32 275; short runs pad less
 _GPU_BATCH = 128  # a T4 gives 98 % of its ResNet50 rate at 32; larger cards and lighter nets want more
@@ -47,19 +47,19 @@ class TensorFlowEngine:
         wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
         names = ["features:0"] + (["scores:0", "indices:0"] if self.model.top_k else [])
         pruned = wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(name) for name in names])
-        # XLA gains 14-20 % on a GPU (docs/performance.md); on a CPU it took 19 of 20 parts of Lite0's speed.
+        # XLA gains 14-20 % on a GPU (docs/decisions/0008-batches.md); on a CPU it took 19 of 20 parts of Lite0's speed.
         return tf.function(pruned, jit_compile=True) if self.overlaps else pruned
 
-    def run(self, images: Pixels) -> Outputs:
+    def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``."""
         with self._turn:
             steps = [self._step(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)]
         features, scores, indices = (np.concatenate(column) for column in zip(*steps, strict=True))
         return Outputs(features, scores, indices)
 
-    def _step(self, images: Pixels) -> tuple[Any, Any, Any]:
+    def _step(self, images: Images) -> tuple[Any, Any, Any]:
         count = len(images)
-        outputs = [t.numpy()[:count] for t in self._function(self._tf.constant(pad_batch(images, self.batch_size)))]
+        outputs = [t.numpy()[:count] for t in self._function(self._tf.constant(as_batch(images, self.batch_size)))]
         if not self.model.top_k:
             outputs += [np.empty((count, 0), np.float32), np.empty((count, 0), np.int32)]
         return outputs[0], outputs[1], outputs[2]
