@@ -45,7 +45,7 @@ _UNREAD_WORDS = ("unknown", "unsupported", "not supported", "cannot handle", "no
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as on Windows: it goes on talking
-    _libtiff = ctypes.CDLL(Image.core.__file__)  # the library that Pillow has loaded is found through its module
+    _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # the library that Pillow has loaded is found through its module
     _libtiff.TIFFSetErrorHandler(None)
     _libtiff.TIFFSetWarningHandler(None)
 
