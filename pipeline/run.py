@@ -16,7 +16,7 @@ from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
 from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
 from pipeline.progress import Progress
-from pipeline.publish import check_failure_rate, forget_lost_parts, publish, reconcile
+from pipeline.publish import check_failure_rate, failed_again, forget_lost_parts, publish, reconcile
 from pipeline.resume import check_fits, newest_run, planned_run, take_up
 from pipeline.runner import run_failed, worker_count
 from pipeline.runs import Run, last_good_run, new_run_id
@@ -238,7 +238,7 @@ def _publish(run: Run, output: Storage, tables: tuple[Table, Table], metrics: Me
         receipts = run.receipts(output)
         metrics.summary = summary = reconcile(run, receipts)
         try:
-            check_failure_rate(run, summary, run.max_failure_rate)
+            check_failure_rate(run, summary, failed_again(run, receipts, tables[1]), run.max_failure_rate)
         except Refused:
             run.end(output, "refused", summary)
             raise
