@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("IMAGE_FEATURES_DEBUG"):
             raise
         if _is_storage_error(error):
-            return _complain(str(error), EXIT_FAILED)
+            return _complain(f"{error}. When that is mended, run the same command again.", EXIT_FAILED)
         text = f"{type(error).__name__}: {str(error).strip()[:500]}"
         return _complain(f"{text} (set IMAGE_FEATURES_DEBUG=1 to see where it comes from)", EXIT_FAILED)
 
@@ -65,6 +65,7 @@ def _log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):
         handler.addFilter(lambda record: record.name.partition(".")[0] in ("pipeline", "transforms"))
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # Beam's connections, also of worker processes
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

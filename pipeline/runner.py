@@ -108,22 +108,22 @@ def cores_per_worker(beam_args: Sequence[str]) -> int | None:
 
 
 @contextmanager
-def run_failed(run: str) -> Iterator[None]:
-    """Turn whatever a runner raises into one line that says what happened and how to go on."""
+def run_failed(what: str) -> Iterator[None]:
+    """Turn whatever a runner raises into one line that says what happened to ``what`` and how to go on."""
     try:
         yield
     except (UserError, Refused):
         raise
     except Stalled as stall:
         raise RunFailed(
-            f"run {run} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
+            f"{what} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
             "that the cluster has free slots and room for the workers, and what their logs say; a shard that takes "
             "longer wants a smaller --shard-size. Nothing was published. Then run the same command again: it takes up "
             "what is done."
         ) from stall
     except Exception as error:
         raise RunFailed(
-            f"run {run} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
+            f"{what} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
             "what is done."
         ) from error
 
