@@ -65,7 +65,6 @@ def _log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):
         handler.addFilter(lambda record: record.name.partition(".")[0] in ("pipeline", "transforms"))
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # Beam's connections, also of worker processes
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
