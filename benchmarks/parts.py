@@ -62,7 +62,7 @@ def against_peers(settings: Settings) -> Iterator[Row]:
         cases = {"ours": replace(case, kind="ours", precision=precision)}
         for (kind, of), _ in _WANTED.items():
             if of == precision and not (reason := peers.missing(kind)):
-                cases[kind] = replace(case, kind=kind, precision=precision, count=400)
+                cases[kind] = replace(case, kind=kind, precision=precision)
             elif of == precision:
                 print(f"  {kind} is left out: {reason}", file=sys.stderr)
         figures = alternate(cases, settings.rounds)

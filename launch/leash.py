@@ -20,8 +20,9 @@ _MARK = "IMAGE_FEATURES_LEASH"
 def on_leash() -> Path:
     """Put this process on a leash, before it becomes the program; returns a scratch folder that goes with it.
 
-    A second process stays behind. Once this one or its parent is gone, it kills what has this one's mark, and
-    deletes the folder. Where the system cannot tell (macOS), there is no leash.
+    A second process stays behind, and is nobody's child: whoever kills all descendants does not kill it. Once this one
+    or its parent is gone, it kills what has this one's mark, and deletes the folder. Where the system cannot tell
+    (macOS), there is no leash.
     """
     scratch = tempfile.mkdtemp(prefix="image-features-", dir=os.environ.get(_MARK))
     parent = os.getppid()
@@ -30,11 +31,14 @@ def on_leash() -> Path:
             watched = [os.pidfd_open(parent), os.pidfd_open(os.getpid())]
         except ProcessLookupError:
             sys.exit(f"{Path(sys.argv[0]).name}: process {parent}, which started it, is gone")
-        if os.fork() == 0:
+        between = os.fork()
+        if between == 0:
             try:
-                _hold(*watched, scratch)
+                if os.fork() == 0:
+                    _hold(*watched, scratch)
             finally:
                 os._exit(0)
+        os.waitpid(between, 0)
     os.environ[_MARK] = scratch
     return Path(scratch)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.quiet import hush
+
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.run import extract
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Config", "Summary", "extract"]
 
 _HOMES = {"Config": "pipeline.config", "Summary": "pipeline.summary", "extract": "pipeline.run"}
+
+
+hush()
 
 
 def __getattr__(name: str) -> Any:

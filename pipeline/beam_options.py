@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 import shlex
 from typing import Any, NoReturn
 
@@ -15,7 +14,8 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     """Refuse what no Beam option class knows: Beam itself would drop a mistyped option in silence."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    _import_runner(runner or "")
+    if runner:
+        _check_runner(runner)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
@@ -30,15 +30,19 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
         refuse(unknown[0], own + beam)
 
 
-def _import_runner(runner: str) -> None:
-    """Import the module of a runner that is named with it: its options are known only then."""
-    module = runner.rpartition(".")[0]
-    if not module:
-        return
+def _check_runner(name: str) -> None:
+    """Refuse a runner that there is not. One that is named with its module is imported: its options are known then."""
+    from apache_beam.runners.runner import create_runner
+
     try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"--runner {runner} cannot be imported: {error}") from error
+        create_runner(name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--runner {name} cannot be imported: {error}") from error
+    except ValueError:
+        raise UserError(
+            f"--runner {name}: Beam has none of that name; it has DirectRunner, PrismRunner, FlinkRunner, SparkRunner, "
+            "PortableRunner and DataflowRunner. Others are named with their module, as in launch/dask.args"
+        ) from None
 
 
 def subclasses(base: Any) -> list[Any]:

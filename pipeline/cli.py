@@ -54,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("IMAGE_FEATURES_DEBUG"):
             raise
         if _is_storage_error(error):
-            return _complain(str(error), EXIT_FAILED)
+            return _complain(f"{error}. When that is mended, run the same command again.", EXIT_FAILED)
         text = f"{type(error).__name__}: {str(error).strip()[:500]}"
         return _complain(f"{text} (set IMAGE_FEATURES_DEBUG=1 to see where it comes from)", EXIT_FAILED)
 
 
 def _log_to_stderr() -> None:
-    """Our own messages; those of libraries only when they are errors: they warn of all that they did not find."""
+    """Our own messages. Libraries warn of all that they did not find, and what they fail with is raised anyway."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):

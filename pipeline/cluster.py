@@ -80,6 +80,22 @@ def check_cluster(beam_args: Sequence[str], accelerator: str | None = None) -> N
         _check_image(workers.sdk_container_image)
 
 
+def check_credentials(options: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` when Dataflow is to be asked by nobody: Beam would go on, and end in the words of an API."""
+    if not runs_on_dataflow(options) or options.get("no_auth"):
+        return
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    try:
+        google.auth.default()
+    except DefaultCredentialsError as error:
+        raise UserError(
+            "no credentials for Google Cloud here: 'gcloud auth application-default login', or start this as a service "
+            "account that may submit jobs (docs/dataflow.md)"
+        ) from error
+
+
 def _check_image(image: str) -> None:
     """The tag says which versions the image has: launch/Dockerfile builds none whose tag is wrong."""
     tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]

@@ -58,9 +58,11 @@ class Submission:
         """Submit, and wait for the end if that is wanted. Raises as ``wait_for``."""
         from apache_beam.utils.subprocess_server import SubprocessServer
 
+        place = job_place(self.beam_args)
+        if place and not place.startswith(_DATAFLOW):
+            _check_answers(place)
         with SubprocessServer.cache_subprocesses():  # as `with pipeline` does: ends a server that Beam itself started
             result = pipeline.run()
-            place = job_place(self.beam_args)
             self.job = Job(place, _id_of(result)) if place else None
             if self.job:
                 self.noted(self.job)
@@ -153,6 +155,17 @@ def _find_at_job_service(job: Job, options: PipelineOptions) -> PipelineResult |
             ) from error
         return None  # each service has its own code for a job that it does not know
     return _attach(service, job.id)
+
+
+def _check_answers(place: str) -> None:
+    """Raise ``ConnectionError`` when no job service is there. Beam would wait for it for five minutes, in silence."""
+    import grpc
+
+    with grpc.insecure_channel(place) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError(f"the job service at {place} (--job_endpoint) does not answer") from None
 
 
 def _attach(service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = ()) -> PipelineResult:

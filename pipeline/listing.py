@@ -80,7 +80,7 @@ def list_sources(
     folder = submission.watch.folder
     pieces = [piece for text in inputs for piece in split(parse_input(text))]
     groups = group_pieces(pieces, worker_count(submission.beam_args))
-    with run_failed("of the listing"):
+    with run_failed("the listing"):
         pipeline = new_pipeline(at_most(len(groups), submission.beam_args))
         _ = (
             pipeline

@@ -49,14 +49,15 @@ def compact(output: str, most_small: int = 1) -> list[Compaction]:
     Rows, vectors and earlier versions stay; ``vacuum`` deletes the old parts in the end. Raises ``Refused`` when a
     run is not finished (it would have to start anew on the new version), or when another writer was faster.
     """
-    tables = open_tables(output)
-    if run := unfinished_run(open_storage(output)):
+    tables = [table for table in open_tables(output) if len(_small_parts(table)) > most_small]
+    run = unfinished_run(open_storage(output)) if tables else None
+    if run:
         raise Refused(
             f"run {run.run_id} in {output} is not finished, and merging parts would make it start anew; nothing was "
             "done. Wait for it, or run its command again, and then this one."
         )
     run_id = new_run_id()
-    done = [_compact(table, run_id, most_small) for table in tables]
+    done = [_compact(table, run_id) for table in tables]
     return [compaction for compaction in done if compaction]
 
 
@@ -65,17 +66,22 @@ def compact_if_needed(output: str) -> list[Compaction]:
     try:
         done = compact(output, MOST_SMALL_PARTS)
     except Exception as error:  # whatever it is: the tables are as the run left them
-        _LOG.warning("small parts were not merged: %s. 'image-features compact %s' tries again.", error, output)
+        cause = str(error).rstrip(".")
+        _LOG.warning("small parts were not merged: %s. 'image-features compact %s' tries again.", cause, output)
         return []
     for compaction in done:
         _LOG.info("%s", compaction)
     return done
 
 
-def _compact(table: Table, run_id: str, most_small: int) -> Compaction | None:
+def _small_parts(table: Table) -> list[SmallPart]:
     parts = [part for part in table.parts if is_small(part["size_bytes"])]
-    groups = group_parts([SmallPart(part["path"], part["size_bytes"], part.get("min.uri") or "") for part in parts])
-    if len(parts) <= most_small or not groups:
+    return [SmallPart(part["path"], part["size_bytes"], part.get("min.uri") or "") for part in parts]
+
+
+def _compact(table: Table, run_id: str) -> Compaction | None:
+    groups = group_parts(_small_parts(table))
+    if not groups:
         return None
     storage = open_storage(table.url)
     merged = [merge_parts(storage, group, run_id) for group in groups]

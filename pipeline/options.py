@@ -226,10 +226,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments, left = parser.parse_known_args(argv)
     if left and arguments.command not in ("extract", "plan"):
         refuse(left[0], _own_options(parser, arguments.command))
-    if left:
-        check_beam(left, _own_options(parser, arguments.command), getattr(arguments, "runner", None))
-    if getattr(arguments, "runner", None):
-        left = [*left, f"--runner={arguments.runner}"]
+    runner = getattr(arguments, "runner", None)
+    if left or runner:
+        check_beam(left, _own_options(parser, arguments.command), runner)
+    if runner:
+        left = [*left, f"--runner={runner}"]
     arguments.beam_args = tuple(left)
     return arguments
 

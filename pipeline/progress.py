@@ -9,11 +9,11 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from pipeline.runs import Run
+from pipeline.runs import Run, read_receipts
 from transforms.storage import Storage
-from transforms.write import decode_receipt
 
 _LOG = logging.getLogger(__name__)
+_PIECE = 1_000  # receipts read between two looks at whether the block has ended
 
 
 class Progress:
@@ -70,12 +70,16 @@ class Progress:
             _LOG.info(self.line())
 
     def _count(self) -> None:
-        for entry in self._output.list(f"{self._run.folder}/receipts/"):
-            if entry.key not in self._seen:
-                receipt = decode_receipt(self._output.read(entry.key))
-                self._seen.add(entry.key)
+        """Read the new receipts; of many, only a piece once the block has ended: it would wait for the rest."""
+        new = [key for key in self._run.receipt_keys(self._output) if key not in self._seen]
+        for start in range(0, len(new), _PIECE):
+            keys = new[start : start + _PIECE]
+            for receipt in read_receipts(self._output, keys):
                 self._done += receipt.references
                 self._failed += len(receipt.failures)
+            self._seen.update(keys)
+            if self._stop.is_set():
+                return
 
 
 def progress_text(done: int, total: int, failed: int, rate: float) -> str:

@@ -55,20 +55,30 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
     return summary
 
 
-def check_failure_rate(run: Run, summary: Summary, allowed: float) -> None:
-    """Refuse a run in which too many of the images that were tried failed.
+def check_failure_rate(run: Run, summary: Summary, again: Counter[str], allowed: float) -> None:
+    """Refuse a run in which too many of the images that were tried failed, ``again`` (by kind) left aside.
 
     Where the cause lies in the images themselves, too many of all that are listed: a quiet night of three new images,
-    one of them broken, is no reason to stop, night after night.
+    one of them broken, is no reason to stop, night after night. Nor is one that nobody mends and that is all there is.
     """
-    passing = sum(summary.failures_by_kind.get(kind.word, 0) for kind in FailureKind if kind.transient)
-    tried, listed = allowed * run.references, allowed * summary.listed
-    if summary.failed > tried and (passing > tried or summary.failed > listed):
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items())
+    failures = Counter(summary.failures_by_kind) - again
+    failed, references = failures.total(), run.references - again.total()
+    passing = sum(failures[kind.word] for kind in FailureKind if kind.transient)
+    tried, listed = allowed * references, allowed * summary.listed
+    if failed > tried and (passing > tried or failed > listed):
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in failures.most_common())
+        more = f", and {again.total():,} as before" if again else ""
         raise Refused(
-            f"{summary.failed:,} of {run.references:,} images failed ({kinds}), more than --max-failure-rate "
-            f"{allowed:g} allows; nothing was published. Mend the cause, or allow more, and run the same command again."
+            f"{failed:,} of {references:,} images failed ({kinds}){more}, more than --max-failure-rate {allowed:g} "
+            "allows; nothing was published. Mend the cause, or allow more, and run the same command again."
         )
+
+
+def failed_again(run: Run, receipts: Sequence[Receipt], errors: Table) -> Counter[str]:
+    """The run's failures of images that the errors table has already, by kind: they were let pass once."""
+    failures = [] if run.rebuild else [failure for receipt in receipts for failure in receipt.failures]
+    known = set(errors.read(["uri"])["uri"].to_pylist()) if failures else set()
+    return Counter(failure.kind for failure in failures if failure.uri in known)
 
 
 def forget_lost_parts(run: Run, output: Storage) -> list[Receipt]:

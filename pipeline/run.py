@@ -16,7 +16,7 @@ from pipeline.maintenance import compact_if_needed
 from pipeline.metrics import Metrics
 from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
 from pipeline.progress import Progress
-from pipeline.publish import check_failure_rate, forget_lost_parts, publish, reconcile
+from pipeline.publish import check_failure_rate, failed_again, forget_lost_parts, publish, reconcile
 from pipeline.resume import check_fits, newest_run, planned_run, take_up
 from pipeline.runner import run_failed, worker_count
 from pipeline.runs import Run, last_good_run, new_run_id
@@ -197,7 +197,7 @@ def _extract(run: Run, work: Work) -> Run | None:
         watch=_watch(work, f"{run.folder}/receipts"),
     )
     if missing and run.job:
-        with Progress(run, output), run_failed(run.run_id):
+        with Progress(run, output), run_failed(f"run {run.run_id}"):
             running = find_running(run.job, config.beam_args)
             if running and config.no_wait:
                 return None
@@ -207,7 +207,7 @@ def _extract(run: Run, work: Work) -> Run | None:
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
         workers_job = prepare_job(run, work)
-        with Progress(run, output), run_failed(run.run_id):
+        with Progress(run, output), run_failed(f"run {run.run_id}"):
             extract_shards(missing, workers_job, submission)
         run = replace(run, job=submission.job or run.job)
     return None if missing and config.no_wait else replace(run, max_failure_rate=config.max_failure_rate)
@@ -238,7 +238,7 @@ def _publish(run: Run, output: Storage, tables: tuple[Table, Table], metrics: Me
         receipts = run.receipts(output)
         metrics.summary = summary = reconcile(run, receipts)
         try:
-            check_failure_rate(run, summary, run.max_failure_rate)
+            check_failure_rate(run, summary, failed_again(run, receipts, tables[1]), run.max_failure_rate)
         except Refused:
             run.end(output, "refused", summary)
             raise

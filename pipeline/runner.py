@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cluster import check_credentials
+from pipeline.quiet import quiet_worker
 from pipeline.stall import Stalled
 from transforms.engines.base import available_cores
 from transforms.errors import Refused, RunFailed, UserError
@@ -31,6 +32,7 @@ def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
 
     options = PipelineOptions(list(beam_args))
     if not is_local(options):
+        check_credentials(options.get_all_options())
         return beam.Pipeline(options=options)
     return beam.Pipeline(runner=_local_runner(options), options=options)
 
@@ -69,8 +71,7 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
         def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
             for environment in pipeline_proto.components.environments.values():
                 if environment.urn == python_urns.SUBPROCESS_SDK:
-                    python, _, module = environment.payload.decode().rpartition(" -m ")
-                    environment.payload = f"{shlex.quote(python)} -m {module}".encode()
+                    environment.payload = quiet_worker(environment.payload.decode()).encode()
             return super().run_via_runner_api(pipeline_proto, options)
 
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
@@ -107,22 +108,22 @@ def cores_per_worker(beam_args: Sequence[str]) -> int | None:
 
 
 @contextmanager
-def run_failed(run: str) -> Iterator[None]:
-    """Turn whatever a runner raises into one line that says what happened and how to go on."""
+def run_failed(what: str) -> Iterator[None]:
+    """Turn whatever a runner raises into one line that says what happened to ``what`` and how to go on."""
     try:
         yield
     except (UserError, Refused):
         raise
     except Stalled as stall:
         raise RunFailed(
-            f"run {run} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
+            f"{what} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
             "that the cluster has free slots and room for the workers, and what their logs say; a shard that takes "
             "longer wants a smaller --shard-size. Nothing was published. Then run the same command again: it takes up "
             "what is done."
         ) from stall
     except Exception as error:
         raise RunFailed(
-            f"run {run} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
+            f"{what} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
             "what is done."
         ) from error
 
@@ -132,4 +133,6 @@ def _cause(error: Exception) -> str:
     text = re.sub(r"\s*\[while running '[^']*'\]\s*", " ", str(error)).strip()
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
+    if text.startswith("Service failed to start up"):  # a program that the runner started, and that ended at once
+        text += " (IMAGE_FEATURES_DEBUG=1 shows what it said; 'make engines' builds those of launch/prism.args)"
     return " ".join(text.split())[:500].rstrip(".") or type(error).__name__

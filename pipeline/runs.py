@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from transforms.storage import Storage
 from transforms.write import Receipt, decode_receipt
 
 State = Literal["planned", "published", "unchanged", "refused", "superseded"]
-_READS = 16  # receipts read at once
+_READS = 64  # receipts read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,21 @@ class Run:
 
     def receipts(self, output: Storage) -> list[Receipt]:
         """All receipts so far, by shard."""
-        found = sorted(entry.key for entry in output.list(f"{self.folder}/receipts/"))
-        with ThreadPoolExecutor(_READS) as pool:
-            return list(pool.map(lambda key: decode_receipt(output.read(key)), found))
+        return read_receipts(output, sorted(self.receipt_keys(output)))
+
+    def receipt_keys(self, output: Storage) -> list[str]:
+        """Where they lie."""
+        return [entry.key for entry in output.list(f"{self.folder}/receipts/")]
 
     def forget(self, receipt: Receipt, output: Storage) -> None:
         """Have a shard done again."""
         output.delete(f"{self.folder}/receipts/{receipt.shard}.json")
+
+
+def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
+    """Many at once: a bucket takes some 40 ms for each."""
+    with ThreadPoolExecutor(_READS) as pool:
+        return list(pool.map(lambda key: decode_receipt(output.read(key)), keys))
 
 
 def new_run_id() -> str:

@@ -98,7 +98,15 @@ def test_every_command_of_the_ladder_runs(photos, tmp_path, monkeypatch, capsys)
     assert (tmp_path / "seen/coffee-as-seen.png").exists()
 
 
-@pytest.mark.parametrize("guide", ["running.md", "flink.md"])
+def test_a_runner_that_is_not_built_says_what_builds_it(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "launch", tmp_path / "launch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert main(["extract", "@launch/prism.args", "--input", str(folder), "--output", "out"]) == 1
+    assert "'make engines' builds those of launch/prism.args" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("guide", ["running.md", "flink.md", "dataflow.md"])
 def test_commands_that_were_not_run_are_commands_all_the_same(guide):
     text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
     lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]

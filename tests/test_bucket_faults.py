@@ -99,7 +99,8 @@ def test_a_create_whose_answer_is_lost_has_created(s3, fault, spoiled):
 def test_a_server_that_is_not_there_is_one_line_in_seconds(monkeypatch):
     use_stores(["s3://bucket,endpoint=http://127.0.0.1:9,anonymous=true,region=us-east-1"])
     try:
-        with pytest.raises(StorageError, match=r"^s3://bucket/k: .*after 6 retries"):
+        refused = r"^s3://bucket/k: no connection to 127\.0\.0\.1:9 \(Connection refused\), after 6 retries: see "
+        with pytest.raises(StorageError, match=refused):
             open_storage("s3://bucket").read("k")
     finally:
         use_stores(())

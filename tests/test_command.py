@@ -1,5 +1,6 @@
 """The command as a stranger uses it: what it prints, and its exit codes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,8 +19,13 @@ def command(*words, **options):
     )
 
 
-def test_extract_prints_a_reconciled_summary_and_no_noise(folder, tmp_path):
-    done = command("extract", "--input", folder, "--output", tmp_path / "out")
+@pytest.mark.parametrize("workers", [(), ("--direct_num_workers=2", "--direct_running_mode=multi_processing")])
+def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_path):
+    """Nor does it without Beam's ``gcp`` extra, whose absence Beam tells of in every process."""
+    (tmp_path / "apitools.py").write_text("raise ImportError")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    words = ["--input", folder, "--output", tmp_path / "out", "--shard-size", 3, *workers]
+    done = command("extract", *words, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert (
@@ -28,7 +34,7 @@ def test_extract_prints_a_reconciled_summary_and_no_noise(folder, tmp_path):
     assert re.fullmatch(r"time: (\w+ \d+ %, )+\w+ \d+ %: (model|decode|read|write)-bound", lines[1])
     assert lines[2] == f"published version 0 of {tmp_path}/out/features"
     for line in done.stderr.splitlines():
-        assert re.match(r"listed 6 images|run \S+: 6 images in 1 shards|6 / 6 images", line), line
+        assert re.match(r"listed 6 images|run \S+: 6 images in 2 shards|6 / 6 images", line), line
 
 
 def test_the_second_run_says_that_nothing_is_new(folder, tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_a_cluster_without_room_stalls_and_the_same_command_finishes_later(
     out, error = run.communicate(timeout=100)
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
-    assert line.startswith("image-features: run of the listing stalled: nothing new in runs/")
+    assert line.startswith("image-features: the listing stalled: nothing new in runs/")
     assert "/listing/ for 2 s (--stall-timeout). Check that this package is installed for the python" in line
     assert line.endswith("Then run the same command again: it takes up what is done.")
     dask_scheduler.add_workers(2)

@@ -155,6 +155,21 @@ def test_what_cannot_work_is_refused(words, said):
         check_cluster(words)
 
 
+def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monkeypatch):
+    """Before Beam goes on as nobody. A dry run needs none."""
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
+    def none(*_, **__):
+        raise DefaultCredentialsError("none in the environment")
+
+    monkeypatch.setattr(google.auth, "default", none)
+    beam_args = arguments("dataflow_cpu").beam_args
+    assert run(folder, beam_args=beam_args, dry_run=True).state == "dry_run"
+    with pytest.raises(UserError, match="'gcloud auth application-default login', or start this as a service account"):
+        run(folder, beam_args=beam_args)
+
+
 @pytest.mark.parametrize("name", ["dataflow_cpu", "dataflow_gpu"])
 def test_an_arguments_file_passes_all_checks(name):
     config = arguments(name)

@@ -17,6 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from conftest import read_features
 from google.api_core.exceptions import NotFound
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import dataflow
 
 import transforms.extract
@@ -159,6 +160,15 @@ def test_a_job_that_the_service_does_not_know_has_a_successor(start, tmp_path, m
         assert len(extracts(successor)) == 1
 
 
+def test_a_job_service_that_is_not_there_is_one_line(start, monkeypatch):
+    """Beam would wait for it for five minutes, and then have no word for it."""
+    monkeypatch.setattr("pipeline.jobs._ANSWER_SECONDS", 0.5)
+    with job_service() as (_, port):
+        pass
+    with pytest.raises(RunFailed, match=rf"the job service at localhost:{port} \(--job_endpoint\) does not answer\."):
+        start(port)
+
+
 def test_a_job_may_take_longer_than_the_services_timeout(start, service, monkeypatch):
     """Beam gives the stream of states that timeout as its deadline, and the driver broke off."""
     real = transforms.extract._extract
@@ -199,6 +209,7 @@ def cloud(monkeypatch):
     monkeypatch.setattr(DataflowRunner, "run_pipeline", lambda runner, *graph: service.submit(runner, *graph))
     monkeypatch.setattr("apache_beam.runners.dataflow.internal.apiclient.DataflowApplicationClient", lambda _: service)
     monkeypatch.setattr(GoogleCloudOptions, "validate", lambda *_: [])  # looks for the bucket, and for credentials
+    monkeypatch.setattr("google.auth.default", lambda *_, **__: (AnonymousCredentials(), "p"))
     return service
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from clusters import ROOT, until
-from test_signals import alive
+from test_signals import alive, descendants
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the leash is Linux's")
 
@@ -54,6 +54,15 @@ def test_a_killed_program_takes_its_children_along():
         os.kill(program, signal.SIGKILL)
         until(lambda: gone(program, child) and not folder.exists(), 20)
         assert parent.wait(timeout=20) == 0
+
+
+def test_what_is_killed_with_all_its_descendants_leaves_no_folder_behind():
+    """As a run does that is stopped by a signal."""
+    with start() as parent:
+        program, child, folder = said(parent)
+        for pid in [*descendants(parent.pid), parent.pid]:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: gone(program, child) and not folder.exists(), 20)
 
 
 def test_a_leash_on_a_leash_ends_with_the_outer_one():

@@ -83,13 +83,16 @@ def test_errors_are_merged_too(night, own_images, tmp_path):
     assert len(live(tmp_path / "out", "errors")) == 1
 
 
-def test_a_run_that_is_not_finished_keeps_its_version(night, own_images, tmp_path, monkeypatch):
+def test_a_run_that_is_not_finished_keeps_its_version(night, own_images, tmp_path, monkeypatch, caplog):
     night()
     make_folder(own_images / "more", own_images, "coffee")
     break_off(night, monkeypatch)
     with pytest.raises(Refused, match=r"run \S+ in .*/out is not finished.* nothing was done"):
         compact(str(tmp_path / "out"))
     assert len(live(tmp_path / "out")) == 3
+    caplog.clear()
+    assert compact_if_needed(str(tmp_path / "out")) == []  # three parts are few: nothing to say
+    assert caplog.messages == []
     assert night().embedded == 1
 
 

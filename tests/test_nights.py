@@ -192,6 +192,20 @@ def test_a_transient_failure_is_tried_again_and_leaves_the_errors(folder, run, t
     assert read_errors(tmp_path / "out") == []
 
 
+def test_an_image_that_fails_every_night_stops_none(folder, run, tmp_path):
+    """A line of a list whose file is gone is all that a quiet night tries; it was let pass once, and is no news."""
+    listed = tmp_path / "names.txt"
+    names = [f"{folder}/{name}.jpg\n" for name in ("chelsea", "coffee", "gone")]
+    listed.write_text("".join(names))
+    run(f"list:{listed}", max_failure_rate=0.5)
+    quiet = run(f"list:{listed}")
+    assert (quiet.published, quiet.retried, quiet.failures_by_kind) == (True, 1, {"not_found": 1})
+    assert read_errors(tmp_path / "out")[0]["attempts"] == 2
+    listed.write_text("".join([*names, f"{folder}/gone-too.jpg\n"]))
+    with pytest.raises(Refused, match=r"1 of 1 images failed \(not_found 1\), and 1 as before, more than --max-fail"):
+        run(f"list:{listed}")
+
+
 def test_a_night_without_change_starts_no_workers_and_leaves_a_note(folder, run, tmp_path, no_workers):
     run(folder)
     no_workers()

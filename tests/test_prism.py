@@ -83,7 +83,7 @@ def test_workers_that_lack_the_package_end_the_run_with_one_line(bare, two_hundr
     out, error = run.communicate(timeout=100)
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
-    assert line.startswith("image-features: run of the listing broke off: ModuleNotFoundError: No module named")
+    assert line.startswith("image-features: the listing broke off: ModuleNotFoundError: No module named")
 
 
 def test_a_worker_that_dies_at_its_start_stalls_the_run(two_hundred, tmp_path):
@@ -92,7 +92,7 @@ def test_a_worker_that_dies_at_its_start_stalls_the_run(two_hundred, tmp_path):
     out, error = run.communicate(timeout=100)
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
-    assert line.startswith("image-features: run of the listing stalled: ")
+    assert line.startswith("image-features: the listing stalled: ")
 
 
 def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(two_hundred, expected, tmp_path):

@@ -1,6 +1,7 @@
 """Runs from end to end, on real photos with real weights: what is published, and what is not."""
 
 import json
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -150,9 +151,9 @@ def test_bad_images_of_a_quiet_night_do_not_stop_it(kinds, refused):
     run = Run("run", "", ("photos",), {}, plan=Summary("run", listed=1000, new=3, unchanged=997, todo=3))
     summary = replace(run.plan, failed=sum(kinds.values()), failures_by_kind=kinds)
     with pytest.raises(Refused, match="of 3 images failed") if refused else nullcontext():
-        check_failure_rate(run, summary, 0.1)
+        check_failure_rate(run, summary, Counter(), 0.1)
     with pytest.raises(Refused, match="of 3 images failed"):
-        check_failure_rate(run, summary, 0)
+        check_failure_rate(run, summary, Counter(), 0)
 
 
 def test_too_many_failures_are_refused_and_leave_the_table_as_it_was(folder, run, tmp_path):

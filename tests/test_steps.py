@@ -8,10 +8,11 @@ from conftest import make_folder, read_features
 from deltalake import DeltaTable
 
 from pipeline.cli import main
+from pipeline.progress import Progress
 from pipeline.runs import load_runs
 from pipeline.status import WINDOW, Done, rate
 from transforms.storage import open_storage
-from transforms.write import Receipt
+from transforms.write import Receipt, encode_receipt
 
 
 @pytest.fixture
@@ -167,3 +168,19 @@ def test_the_rate_is_that_of_the_last_while():
     assert rate([shard(minutes + 1)], long_ago, now) == 0  # nothing lately: no rate, and no time left
     assert rate([shard(600), shard(10), shard(1)], long_ago, now) == pytest.approx(180 / 60 / minutes)
     assert rate([shard(2), shard(1)], now - timedelta(minutes=3), now) == pytest.approx(1)
+
+
+def test_progress_counts_all_receipts_but_does_not_hold_up_the_end_of_a_run(command, tmp_path, monkeypatch):
+    """Of a large run some may be unread when the job ends: nobody waits for their count."""
+    monkeypatch.setattr("pipeline.progress._PIECE", 2)
+    command("plan")
+    run, output = newest(tmp_path / "out"), open_storage(str(tmp_path / "out"))
+    for number in range(3):
+        receipt = Receipt(f"shard-{number:05d}", 2, None, (), 0, {})
+        output.write(f"{run.folder}/receipts/{receipt.shard}.json", encode_receipt(receipt))
+    with Progress(run, output) as before:
+        assert before.line().startswith("6 / 6 images")
+    ended = Progress(run, output)
+    ended._stop.set()
+    ended._count()
+    assert ended.line().startswith("4 / 6 images")

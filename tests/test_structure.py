@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 from tests.mutants import originals
 from transforms import colour
+from transforms.avif import coded_pixels
 from transforms.decode import DecodePolicy, decode
 from transforms.errors import FailureKind, ImageError
 
@@ -175,6 +176,47 @@ def test_an_avif_of_endless_items():
     assert data[at] == 0  # the version, whose count has two bytes
     struct.pack_into(">H", data, at + 4, 60_000)
     assert "AVIF of 60000 items" in failure(bytes(data)).message
+
+
+def hidden(side):
+    """An AVIF of a few hundred bytes whose header says 64x64, and which a decoder scales to that in the end."""
+    data = bytearray(encode(Image.new("RGB", (side, side)), "AVIF", speed=10))
+    struct.pack_into(">II", data, data.index(b"ispe") + 8, 64, 64)
+    return bytes(data)
+
+
+def test_an_avif_that_holds_more_pixels_than_it_says():
+    assert decode(hidden(1000), DecodePolicy(max_pixels=500_000)).width == 64
+    with pytest.raises(ImageError, match="its pictures, shown or not, have 1000000 pixels; at most 900000") as caught:
+        decode(hidden(1000), DecodePolicy(max_pixels=300_000))
+    assert caught.value.kind is FailureKind.TOO_MANY_PIXELS
+
+
+def test_what_an_avif_comes_to():
+    """By its items, and as an animation by its first picture too, whose size is known to the next power of two."""
+    photo = Image.new("RGB", (300, 200))
+    assert coded_pixels(originals()["avif"]) == 140 * 90
+    assert coded_pixels(originals()["alpha.avif"]) == 2 * 140 * 90
+    assert coded_pixels(encode(photo, "AVIF", save_all=True, append_images=[photo])) == 2 * 512 * 256
+
+
+def test_frames_of_an_avif_that_are_never_shown_count():
+    """The same frame again and again, and a picture made of so many units that nobody counts."""
+    data = encode(Image.new("RGB", (300, 200)), "AVIF")
+    start = data.index(b"mdat") + 4
+    assert coded_pixels(with_more(data, data[start:])) == 2 * 300 * 200
+    with pytest.raises(ValueError, match="more than 16384 pieces"):
+        coded_pixels(with_more(data, b"\x7a\0" * 20_000))  # padding of no length
+
+
+def with_more(data, more):
+    """The AVIF with bytes after its picture, which is the last thing in the file."""
+    out = bytearray(data) + more
+    start = data.index(b"mdat") + 4
+    place = data.index(struct.pack(">II", start, len(data) - start), data.index(b"iloc"))
+    struct.pack_into(">I", out, place + 4, len(out) - start)
+    struct.pack_into(">I", out, start - 8, len(out) - start + 8)
+    return bytes(out)
 
 
 @pytest.mark.parametrize(("side", "most"), [(1000, 100), (8000, 31)])

@@ -233,7 +233,22 @@ def _explain(error: Exception, bucket: Bucket, key: str) -> StorageError:
         return NotFound(f"{bucket.url(key)} is not there")
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or _DENIED.search(text):
         return PermissionDenied(f"permission denied for {bucket.url(key)}: {_one_line(text)}")
+    if "kind: Connect" in text:
+        return StorageError(f"{bucket.url(key)}: {_no_connection(text)}")
     return StorageError(f"{bucket.url(key)}: {_one_line(text)}")
+
+
+def _no_connection(text: str) -> str:
+    """Who does not answer, and why: the client says the latter only in what it shows to programmers."""
+    host, why, tries = (
+        re.search(pattern, text)
+        for pattern in (r"://(?:[^/\s@]*@)?([^/\s?@]+)", r'(?:message|error): "([^"]*)"', r"after (\d+ retries)")
+    )
+    reason = f" ({why[1]})" if why else ""
+    return (
+        f"no connection to {host[1] if host else 'the store'}{reason}, after {tries[1] if tries else 'all tries'}: "
+        "see that the endpoint is right, and up"
+    )
 
 
 def _one_line(text: str) -> str:

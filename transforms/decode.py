@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +40,14 @@ _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by components
 # What Pillow says of a sound file that it cannot read.
 _UNREAD_WORDS = ("unknown", "unsupported", "not supported", "cannot handle", "not installed", "not available")
 
-# Pillow's own words about odd files would fill the log, and Python would keep each of them for good.
+# Pillow's and libtiff's own words about odd files would fill the log, without saying which file they are about, and
+# Python would keep each warning for good. What counts is in the failure row.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as on Windows: it goes on talking
+    _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # the library that Pillow has loaded is found through its module
+    _libtiff.TIFFSetErrorHandler(None)
+    _libtiff.TIFFSetWarningHandler(None)
 
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
 

@@ -23,7 +23,7 @@ from transforms.engines import Engine, EngineConfig, EngineName, Outputs, Precis
 from transforms.errors import ImageError
 from transforms.models import load_model
 from transforms.preprocess import ResizeMode
-from transforms.read import EncodedImage, ReadPolicy, read_images
+from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference
 from transforms.reuse import Reuse, copy_rows
@@ -134,30 +134,36 @@ def _prepared(
     size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3) // _ROUND * _ROUND)
     sizes = chain([min(size, _ROUND)], repeat(size))  # the first is small, so that reading on overlaps computing it
     while group := list(islice(items, next(sizes))):
-        encoded: dict[str, bytes] = {}
-        same: dict[str, list[ImageReference]] = {}
-        with progress.watch.time("decode"):
-            read = [item for item in group if isinstance(item, EncodedImage)]
-            for item, content in zip(read, hash_all(read, job.cores), strict=True):
-                same.setdefault(content, []).append(item.reference)
-                encoded[content] = item.data
-                progress.bytes_read += len(item.data)
-        for unread in group:
-            if not isinstance(unread, EncodedImage):
-                progress.fail(*unread)
-        with progress.watch.time("reuse"):
-            rows = progress.reuse.find(list(same))
-            known = {content for table in rows for content in table["content_sha256"].to_pylist()}
-        chunk = _Chunk(same, rows, [], {})
-        with progress.watch.time("decode"):
-            todo = {content: data for content, data in encoded.items() if content not in known}
-            function = DecodeAndResize(job.decode, engine.model.input_size, job.resize)
-            for content, result in zip(todo, decode_all(list(todo.values()), function, job.cores), strict=True):
-                if isinstance(result, ImageError):
-                    chunk.failed[content] = result
-                else:
-                    chunk.decoded.append(Decoded(same[content][0], result, content))
+        chunk = _prepare(group, progress, job, engine)
+        group.clear()  # the encoded bytes, before the next ones come
         yield chunk
+
+
+def _prepare(group: Sequence[Result], progress: _Progress, job: ExtractJob, engine: Engine) -> _Chunk:
+    encoded: dict[str, bytes] = {}
+    same: dict[str, list[ImageReference]] = {}
+    with progress.watch.time("decode"):
+        read = [item for item in group if isinstance(item, EncodedImage)]
+        for item, content in zip(read, hash_all(read, job.cores), strict=True):
+            same.setdefault(content, []).append(item.reference)
+            encoded[content] = item.data
+            progress.bytes_read += len(item.data)
+    for unread in group:
+        if not isinstance(unread, EncodedImage):
+            progress.fail(*unread)
+    with progress.watch.time("reuse"):
+        rows = progress.reuse.find(list(same))
+        known = {content for table in rows for content in table["content_sha256"].to_pylist()}
+    chunk = _Chunk(same, rows, [], {})
+    with progress.watch.time("decode"):
+        todo = {content: data for content, data in encoded.items() if content not in known}
+        function = DecodeAndResize(job.decode, engine.model.input_size, job.resize)
+        for content, result in zip(todo, decode_all(list(todo.values()), function, job.cores), strict=True):
+            if isinstance(result, ImageError):
+                chunk.failed[content] = result
+            else:
+                chunk.decoded.append(Decoded(same[content][0], result, content))
+    return chunk
 
 
 def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engine) -> None:
@@ -174,6 +180,7 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
             progress.reuse.remember(computed)
             chunk.rows.append(computed)
     first = {item.sha256 for item in chunk.decoded}
+    chunk.decoded.clear()  # the pixels, before the next ones come
     copies = []
     for content, references in chunk.same.items():
         if content in chunk.failed:

@@ -70,20 +70,22 @@ def read_images(
     policy = policy or ReadPolicy()
     groups = deque(_group(references, policy))
     reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
-    ahead = 16 * policy.concurrency  # so that a store 50 ms away fills the next chunk while this one is computed
-    in_flight = 0
+    most = 8 * policy.concurrency  # images ahead: a store 50 ms away fills the next chunk while this one is computed
+    ahead = in_flight = 0
     pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix="read")
     try:
         while groups or reading:
-            while groups and len(reading) < ahead:
+            while groups and ahead < most:
                 if reading and in_flight + groups[0].reserved > policy.max_bytes_in_flight:
                     break
                 group = groups.popleft()
+                ahead += len(group.references)
                 in_flight += group.reserved
                 reading.append((group, pool.submit(_read_group, group.references, policy.max_bytes)))
             group, future = reading.popleft()
             yield from future.result()
             del future  # and with it the bytes, before others take their place
+            ahead -= len(group.references)
             in_flight -= group.reserved
     finally:
         pool.shutdown(cancel_futures=True)

@@ -11,6 +11,7 @@ import io
 import struct
 from collections.abc import Callable
 
+from transforms import avif
 from transforms.errors import FailureKind, ImageError
 from transforms.tiff import directories, integer_tags
 
@@ -24,6 +25,7 @@ _MOST_TAGS = 1024  # of a TIFF directory; cameras write 60
 _MOST_VALUES = 1 << 20  # of a tag: strips or tiles; 100 megapixels have 400,000 tiles of 16x16
 _MOST_PASSES = 20  # over --max-pixels, by a progressive JPEG in a TIFF
 _MOST_ITEMS = 256  # of an AVIF: tiles, alpha, metadata; each is decoded by itself
+_MOST_COPIES = 3  # of an AVIF's pixels: its colours, its alpha, and smaller pictures beside them
 _BYTES, _TILE_WIDTH, _TILE_HEIGHT, _COMPRESSION = (1, 2, 6, 7), 322, 323, 259
 _JPEG_COMPRESSIONS = ((6,), (7,))
 
@@ -101,30 +103,14 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
             raise _too_intricate(f"TIFF of progressive JPEGs with {scans} scans")
 
 
-def _check_avif(data: bytes, _: int) -> None:
-    """Count the items (ISO/IEC 14496-12, box ``iinf`` in ``meta``): libavif decodes up to 65,536 tiles."""
-    meta = _box(data, 0, len(data), b"meta")
-    items = _box(data, meta[0] + 4, meta[1], b"iinf") if meta else None
-    if not items:
-        return
-    start = items[0]
-    width = 2 if data[start : start + 1] == b"\0" else 4
-    count = int.from_bytes(data[start + 4 : start + 4 + width])
+def _check_avif(data: bytes, max_pixels: int) -> None:
+    count = avif.item_count(data)
     if count > _MOST_ITEMS:
         raise _too_intricate(f"AVIF of {count} items")
-
-
-def _box(data: bytes, at: int, end: int, name: bytes) -> tuple[int, int] | None:
-    """Start and end of what the first box of this name between ``at`` and ``end`` holds."""
-    while at + 8 <= end:
-        size, head = int.from_bytes(data[at : at + 4]), 8
-        if size == 1:
-            size, head = int.from_bytes(data[at + 8 : at + 16]), 16
-        size = min(size, end - at) if size else end - at
-        if data[at + 4 : at + 8] == name:
-            return at + head, at + size
-        at += max(size, 8)
-    return None
+    pixels = avif.coded_pixels(data)
+    if pixels > _MOST_COPIES * max_pixels:
+        message = f"its pictures, shown or not, have {pixels} pixels; at most {_MOST_COPIES * max_pixels} are read"
+        raise ImageError("decode", FailureKind.TOO_MANY_PIXELS, message)
 
 
 _CHECKS: dict[str, Callable[[bytes, int], None]] = {
