@@ -30,8 +30,8 @@ lint: $(VENV)/.test  ## ruff and mypy --strict
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(VENV)/.bench  ## speed as ratios, against the machine's bound and the peers (an hour on two cores)
-	$(PY) -m benchmarks --results docs/benchmark.json --chart docs/benchmark.png
+bench: $(VENV)/.bench  ## speed as ratios, against the machine's bound and the peers; some 90 minutes, or BENCH="--part decode"
+	$(PY) -m benchmarks --results docs/benchmark.json --chart docs/benchmark.png $(BENCH)
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(DEMO_OUTPUT) build *.egg-info
