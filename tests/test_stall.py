@@ -38,7 +38,7 @@ def result():
 def test_a_job_that_goes_on_without_its_driver_is_named_with_the_way_to_cancel_it(tmp_path, result, place, how):
     watch = StallWatch(open_storage(str(tmp_path)), "runs/1/receipts", 0.2)
     submission = Submission((), job=Job(place, "7"), watch=watch)
-    with pytest.raises(RunFailed) as failed, run_failed("1"):
+    with pytest.raises(RunFailed) as failed, run_failed("run 1"):
         submission.wait_for(result)
     line = str(failed.value)
     assert line.startswith("run 1 stalled: nothing new in runs/1/receipts/ for 0.2 s (--stall-timeout); job 7 (")
