@@ -117,6 +117,15 @@ def test_a_write_that_breaks_leaves_nothing(tmp_path, monkeypatch, write):
     assert storage.read("old") == b"whole"
 
 
+def test_only_what_outlives_the_machine_waits_for_the_disk(tmp_path, monkeypatch):
+    storage, waits = open_storage(str(tmp_path)), []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    storage.write("scratch", b"whole", durable=False)
+    assert (storage.read("scratch"), len(waits)) == (b"whole", 0)
+    storage.write("kept", b"whole")
+    assert len(waits) == 2  # the file, and its name in the folder
+
+
 def test_what_a_killed_process_leaves_is_not_listed(tmp_path, monkeypatch):
     storage = open_storage(str(tmp_path))
     with monkeypatch.context() as patch:

@@ -172,7 +172,8 @@ class Bucket:
 
         def level() -> tuple[list[str], pa.Table]:
             found = obstore.list_with_delimiter(self._client(), folder, return_arrow=True)
-            return list(found["common_prefixes"]), pa.table(found["objects"])
+            objects = pa.RecordBatchReader.from_stream(found["objects"])  # pa.table would import pandas: 0.12 s
+            return list(found["common_prefixes"]), objects.read_all()
 
         return self._tried(folder, level)
 

@@ -14,11 +14,12 @@ from transforms.storage import open_storage
 from transforms.stores import use_stores
 
 _AT_ONCE = 16  # pieces that one worker lists at once: a page of a bucket takes 50 ms of waiting and 1 ms of work
+_GROUP = 64  # pieces of a group at most: what one worker lists again when it is lost
 
 
 @dataclass(eq=False)
 class ListImages(beam.PTransform):  # type: ignore[misc]  # Beam has no types
-    """List groups of numbered pieces, a group's pieces at once, each into files; emits the pieces' numbers."""
+    """List groups of numbered pieces, a group's pieces 16 at a time, each into files; emits the pieces' numbers."""
 
     output: str
     folder: str
@@ -30,8 +31,8 @@ class ListImages(beam.PTransform):  # type: ignore[misc]  # Beam has no types
 
 
 def group_pieces(pieces: Sequence[Source], workers: int) -> list[list[tuple[int, Source]]]:
-    """Number the pieces and share them out: at least a group for each worker, none with more than 16 pieces."""
-    size = max(1, min(_AT_ONCE, -(-len(pieces) // workers)))
+    """Number the pieces and share them out: a group for each worker, and more where it would hold over 64 pieces."""
+    size = max(1, min(_GROUP, -(-len(pieces) // workers)))
     count = -(-len(pieces) // size)
     return [list(enumerate(pieces))[start::count] for start in range(count)]
 
@@ -45,5 +46,5 @@ def _list(group: Sequence[tuple[int, Source]], output: str, folder: str, stores:
         write_listing(piece, storage, f"{folder}/{number:06d}")
         return number
 
-    with ThreadPoolExecutor(len(group)) as pool:
+    with ThreadPoolExecutor(min(len(group), _AT_ONCE)) as pool:
         yield from pool.map(list_piece, group)

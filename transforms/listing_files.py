@@ -52,15 +52,15 @@ def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def write_listing_file(storage: Storage, name: str, images: pa.Table, ignored: int) -> None:
-    """Write images (REFERENCE_SCHEMA) sorted by uri, and last the note."""
+    """Write images (REFERENCE_SCHEMA) sorted by uri, and last the note; no run takes them up after a crash."""
     images = images.sort_by("uri")
     sink = pa.BufferOutputStream()
     pq.write_table(images, sink, row_group_size=GROUP_ROWS, compression="zstd")
-    storage.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+    storage.write(f"{name}.parquet", sink.getvalue().to_pybytes(), durable=False)
     firsts = images["uri"].take(pa.array(range(0, images.num_rows, GROUP_ROWS), pa.int64()))
     last = images["uri"][-1].as_py() if images.num_rows else ""
     note = ListingNote(images.num_rows, ignored, tuple(firsts.to_pylist()), last)
-    storage.write(f"{name}.json", json.dumps(asdict(note)).encode())
+    storage.write(f"{name}.json", json.dumps(asdict(note)).encode(), durable=False)
 
 
 def read_listing_note(encoded: bytes) -> ListingNote:

@@ -54,8 +54,11 @@ class Storage(Protocol):
     def read(self, key: str) -> bytes:
         """Return the whole object."""
 
-    def write(self, key: str, data: bytes) -> None:
-        """Store whole or not at all, over what was there."""
+    def write(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        """Store whole or not at all, over what was there.
+
+        What nobody wants after a crash of the machine need not be ``durable``: nothing waits for the disk then.
+        """
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
         """Store whole or not at all; False, and nothing changed, if the key was there already.
@@ -128,10 +131,11 @@ class LocalStorage:
         with _translated("read", path := self._path(key)):
             return path.read_bytes()
 
-    def write(self, key: str, data: bytes) -> None:
-        with _translated("write", path := self._path(key)), _temporary(path, data) as temporary:
+    def write(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        with _translated("write", path := self._path(key)), _temporary(path, data, durable=durable) as temporary:
             temporary.replace(path)
-            _sync_folder(path.parent)
+            if durable:
+                _sync_folder(path.parent)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
         with _translated("write", path := self._path(key)), _temporary(path, data) as temporary:
@@ -191,7 +195,7 @@ class BucketStorage:
     def read(self, key: str) -> bytes:
         return self.bucket.get(self._key(key))
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: bytes, *, durable: bool = True) -> None:
         self.bucket.put(self._key(key), data)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
@@ -219,15 +223,16 @@ class BucketStorage:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """Make a complete file on disk beside ``path``, gone afterwards unless renamed."""
+def _temporary(path: Path, data: bytes, *, durable: bool = True) -> Iterator[Path]:
+    """Make a complete file beside ``path``, gone afterwards unless renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from transforms.errors import UserError
+from transforms.listing import group_pieces
 from transforms.read import read_images
 from transforms.records import REFERENCE_SCHEMA, ImageReference
 from transforms.sources import IMAGE_EXTENSIONS, Ignored, list_images, nothing_found, parse_input, split
@@ -261,3 +262,12 @@ def test_no_match_is_explained(tmp_path):
     assert nothing_found(parse_input(f"{tmp_path}/no/*.jpg")) == (
         f"nothing matches {tmp_path}/no/*.jpg: looked for *.jpg in {tmp_path}/no"
     )
+
+
+@pytest.mark.parametrize(("pieces", "workers", "groups"), [(1, 8, 1), (32, 1, 1), (32, 2, 2), (32, 5, 5), (200, 2, 4)])
+def test_each_worker_gets_one_group_of_pieces_unless_it_is_too_large(pieces, workers, groups):
+    names = [f"piece {number}" for number in range(pieces)]
+    shared = group_pieces(names, workers)
+    assert len(shared) == groups
+    assert sorted(piece for group in shared for piece in group) == list(enumerate(names))
+    assert max(map(len, shared)) - min(map(len, shared)) <= 1
