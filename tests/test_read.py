@@ -83,7 +83,25 @@ def test_reads_really_happen_at_once(tmp_path, monkeypatch):
     assert words(read_images(make(tmp_path / "in", 16), ReadPolicy(concurrency=8))) == ["ok"] * 16
 
 
-def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch):
+def test_two_threads_read_a_disk_that_keeps_up(tmp_path, monkeypatch):
+    listed, busy, most = make(tmp_path / "in", 640), set(), []
+    read_file = read._read_file
+
+    def counted(reference, max_bytes):
+        busy.add(threading.get_ident())
+        most.append(len(busy))
+        result = read_file(reference, max_bytes)
+        busy.discard(threading.get_ident())
+        return result
+
+    monkeypatch.setattr(read, "_SLOW", 60)
+    monkeypatch.setattr(read, "_read_file", counted)
+    assert words(read_images(listed, ReadPolicy(concurrency=64))) == ["ok"] * 640
+    assert max(most) <= 2
+
+
+@pytest.mark.parametrize("concurrency", [2, 64])
+def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, concurrency):
     listed = make(tmp_path / "in", 6)
     begun, closing = [], threading.Event()
     read_file = read._read_file
@@ -99,9 +117,10 @@ def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch):
             closing.set()
             super().shutdown(wait)
 
+    monkeypatch.setattr(read, "_SLOW", 60)
     monkeypatch.setattr(read, "_read_file", gated)
     monkeypatch.setattr(read, "ThreadPoolExecutor", Pool)
-    images = read_images(listed, ReadPolicy(concurrency=2))
+    images = read_images(listed, ReadPolicy(concurrency=concurrency))
     next(images)
     images.close()
     assert set(map(id, begun)) <= set(map(id, listed[:3]))  # two under way; the fourth was waiting for its turn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ from transforms.urls import parse_url, scheme_of
 
 _GROUP_FILES = 32  # local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
 _GROUP_BYTES = 4 << 20
+_FEW = 2  # local groups at once: 64 threads at a warm disk fight for Python's lock, 45 µs of a core a file, not 12
+_SLOW = 0.01  # seconds that a consumer waits for local files before all threads may read: a disk across a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,30 @@ class _Group:
     reserved: int  # bytes that they take at most
 
 
+class _Gate:
+    """Lets a few groups of local files be read at once, and all of them as soon as that turns out to be too slow."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._open = threading.Semaphore(min(_FEW, concurrency))
+        self._closed = max(0, concurrency - _FEW)
+        self.given_up = False  # by the consumer: who waits to read need not any more
+
+    def read(self, group: _Group, max_bytes: int) -> list[Result]:
+        if scheme_of(group.references[0].uri):  # a store's, alone
+            return [_read_one(reference, max_bytes) for reference in group.references]
+        with self._open:
+            return [] if self.given_up else [_read_one(reference, max_bytes) for reference in group.references]
+
+    def wait(self, reading: Future[list[Result]]) -> list[Result]:
+        try:
+            return reading.result(_SLOW)
+        except TimeoutError:
+            if self._closed:
+                self._open.release(self._closed)
+                self._closed = 0
+            return reading.result()
+
+
 def read_images(
     references: Sequence[ImageReference], policy: ReadPolicy | None = None
 ) -> Iterator[EncodedImage | tuple[ImageReference, ImageError]]:
@@ -72,6 +99,7 @@ def read_images(
     reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
     most = 8 * policy.concurrency  # images ahead: a store 50 ms away fills the next chunk while this one is computed
     ahead = in_flight = 0
+    gate = _Gate(policy.concurrency)
     pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix="read")
     try:
         while groups or reading:
@@ -81,13 +109,14 @@ def read_images(
                 group = groups.popleft()
                 ahead += len(group.references)
                 in_flight += group.reserved
-                reading.append((group, pool.submit(_read_group, group.references, policy.max_bytes)))
+                reading.append((group, pool.submit(gate.read, group, policy.max_bytes)))
             group, future = reading.popleft()
-            yield from future.result()
+            yield from gate.wait(future)
             del future  # and with it the bytes, before others take their place
             ahead -= len(group.references)
             in_flight -= group.reserved
     finally:
+        gate.given_up = True
         pool.shutdown(cancel_futures=True)
 
 
@@ -117,10 +146,6 @@ def _reserve(reference: ImageReference, max_bytes: int) -> int:
     if reference.size < 0:
         return max_bytes
     return reference.size if reference.size <= max_bytes else 0
-
-
-def _read_group(references: Sequence[ImageReference], max_bytes: int) -> list[Result]:
-    return [_read_one(reference, max_bytes) for reference in references]
 
 
 def _read_one(reference: ImageReference, max_bytes: int) -> Result:
