@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-pytest_plugins = ["s3_server", "outputs", "clusters"]
+pytest_plugins = ["s3_server", "outputs", "clusters", "launched"]
 os.environ.setdefault("no_proxy", "localhost,127.0.0.1")  # Beam's workers and the test servers are local
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
