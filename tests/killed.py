@@ -30,9 +30,9 @@ def point(name: str) -> None:
 def around(owner: Any, method: str, name: Callable[..., str]) -> None:
     real = getattr(owner, method)
 
-    def wrapped(*arguments: Any) -> Any:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
         point(f"before {name(*arguments)}")
-        result = real(*arguments)
+        result = real(*arguments, **options)
         point(f"after {name(*arguments)}")
         return result
 

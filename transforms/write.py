@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -88,7 +89,7 @@ def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
     """Parquet with zstd, without dictionary and statistics for the vector, where they only cost."""
     metadata = {**(table.schema.metadata or {}), RECIPE_KEY: canonical_json(recipe).encode()}
     scalars = [name for name in table.column_names if name not in ("embedding", "uri", "content_sha256", "etag")]
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()  # whose bytes come out without a copy
     pq.write_table(
         table.replace_schema_metadata(metadata),
         sink,
@@ -96,8 +97,7 @@ def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
         use_dictionary=[name for name in scalars if name != "labels"],
         write_statistics=[*scalars, "uri"],
     )
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+    return sink.getvalue()
 
 
 def read_recipe(encoded: bytes) -> Recipe:
