@@ -1,6 +1,8 @@
-"""No more threads at work than cores: counted by the processor time that each thread of a process took."""
+"""No more threads at work than cores, and no more heaps: counted in processes of their own."""
 
+import ctypes
 import json
+import os
 import subprocess
 import sys
 
@@ -65,3 +67,30 @@ def test_local_processes_share_the_cores():
     assert cores_per_worker(("--direct_num_workers=0", "--direct_running_mode=multi_processing")) == 1
     assert cores_per_worker(("--direct_num_workers=2", "--direct_running_mode=multi_threading")) is None
     assert cores_per_worker(()) is None
+
+
+_COUNT_HEAPS = """
+import ctypes, threading
+import transforms
+libc = ctypes.CDLL(None)
+together = threading.Barrier(40)
+
+def allocate():
+    held = bytes(200_000)  # beyond Python's own pools
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(40)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out), libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc")
+def test_threads_share_one_heap_a_core():
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    words = [sys.executable, "-c", _COUNT_HEAPS]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert 1 <= done.stdout.count("<heap nr=") <= os.cpu_count()
