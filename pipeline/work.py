@@ -9,9 +9,9 @@ from pipeline.config import Config
 from pipeline.metrics import Metrics
 from pipeline.tables import Table
 from transforms.backbones import Resolved, resolve
-from transforms.errors import Refused
+from transforms.errors import Refused, UserError
 from transforms.recipe import Recipe, differences
-from transforms.storage import Storage, open_storage
+from transforms.storage import Storage, local_path, open_storage
 
 _PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8bit"}  # docs/decoding.md
 
@@ -35,8 +35,9 @@ class Work:
 
 
 def open_work(config: Config, metrics: Metrics) -> Work:
-    """Open what the options name. Raises ``Refused`` for a table that was made with another recipe."""
+    """Open what the options name. Raises ``UserError``, and ``Refused`` for a table of another recipe."""
     check_cluster(config.beam_args, config.accelerator)
+    _check_folder(config.output)
     network = resolve(config.backbone_config())
     work = Work(
         config=config,
@@ -49,6 +50,12 @@ def open_work(config: Config, metrics: Metrics) -> Work:
     )
     _check_recipe(work)
     return work
+
+
+def _check_folder(output: str) -> None:
+    path = local_path(output)
+    if path and path.exists() and not path.is_dir():
+        raise UserError(f"--output {output} is a file; name a folder: it is made where there is none")
 
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
