@@ -26,7 +26,7 @@ def one_arena_a_core() -> bool:
     """Have the threads of this process share one heap a core; only in time before there are many threads.
 
     What is freed can only be used again from the same arena, and glibc makes up to eight a core: 8,192 images took
-    568 MiB instead of 666. ``MALLOC_ARENA_MAX`` in the environment goes before. Returns whether it does.
+    562 MiB instead of 666. ``MALLOC_ARENA_MAX`` in the environment goes before. Returns whether it does.
     """
     return "MALLOC_ARENA_MAX" not in os.environ and _mallopt(_M_ARENA_MAX, os.cpu_count() or 1)
 

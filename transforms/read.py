@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -69,9 +70,8 @@ class _Gate:
         self.given_up = False  # by the consumer: who waits to read need not any more
 
     def read(self, group: _Group, max_bytes: int) -> list[Result]:
-        if scheme_of(group.references[0].uri):  # a store's, alone
-            return [_read_one(reference, max_bytes) for reference in group.references]
-        with self._open:
+        remote = scheme_of(group.references[0].uri)
+        with nullcontext() if remote else self._open:
             return [] if self.given_up else [_read_one(reference, max_bytes) for reference in group.references]
 
     def wait(self, reading: Future[list[Result]]) -> list[Result]:
