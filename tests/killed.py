@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.cli import main
 from pipeline.tables import Table
-from transforms.storage import LocalStorage
+from transforms.storage import BucketStorage, LocalStorage
 
 where, count, passed = sys.argv[1], int(sys.argv[2]), 0
 
@@ -39,9 +39,10 @@ def around(owner: Any, method: str, name: Callable[..., str]) -> None:
     setattr(owner, method, wrapped)
 
 
-around(LocalStorage, "write", lambda self, key, _: f"write {key}")
-around(LocalStorage, "write_if_absent", lambda self, key, _: f"write {key}")
-around(LocalStorage, "delete", lambda self, key: f"delete {key}")
+for storage in (LocalStorage, BucketStorage):
+    around(storage, "write", lambda self, key, _: f"write {key}")
+    around(storage, "write_if_absent", lambda self, key, _: f"write {key}")
+    around(storage, "delete", lambda self, key: f"delete {key}")
 around(Table, "commit", lambda self, _: f"commit {self.name}")
 around(os, "fsync", lambda _: "fsync")
 code = main(sys.argv[3:])

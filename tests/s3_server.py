@@ -34,6 +34,9 @@ class S3:
     def get(self, key: str) -> bytes:
         return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
+    def under(self, prefix: str) -> list[str]:
+        return [key for key in self.keys() if key.startswith(prefix)]
+
     def keys(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]

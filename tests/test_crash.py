@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from PIL import Image
 
 from pipeline.cli import main
+from transforms.storage import storage_options
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("IMAGE_FEATURES_KILLS", "6"))
@@ -137,3 +138,29 @@ def test_killed_at_a_point_that_matters(night, where, count):
     assert night.is_as_it_should_be()
     assert DeltaTable(night.output / "features").version() == 1  # once, not twice
     assert len(list(night.output.glob("runs/*/run.json"))) == 2  # the first night's, and the one that was taken up
+
+
+def test_killed_again_and_again_in_a_bucket(s3, folder, tmp_path, run):
+    """Each start comes a step further than the one before, and the last one ends in the table of a folder's run."""
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    for path in folder.iterdir():
+        s3.put(f"photos/{path.name}", path.read_bytes())
+    run(folder, max_failure_rate=0.5)
+    words = ["extract", "--input", f"{s3.url}/photos", "--output", f"{s3.url}/out", "--shard-size", "3"]
+
+    def start(where="", count=0):
+        command = [sys.executable, "-m", "tests.killed", where, str(count), *words, "--max-failure-rate", "0.5"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+    steps = ["after write runs/", "/plan/shard-", "after write features/part-", "before commit errors"]
+    for where in [*steps, "before commit features"]:
+        assert start(where, 1).returncode == -signal.SIGKILL
+        assert not s3.under("out/features/_delta_log/")
+    assert "embedded 6, reused 0, failed 1" in start().stdout
+    assert len([key for key in s3.under("out/runs/") if key.endswith("/run.json")]) == 1  # what had one was taken up
+    url = f"{s3.url}/out/features"
+    rows = DeltaTable(url, storage_options=storage_options(url)).to_pyarrow_table().sort_by("uri")
+    local = read_features(tmp_path / "out")
+    assert [Path(uri).name for uri in rows["uri"].to_pylist()] == [Path(uri).name for uri in local["uri"].to_pylist()]
+    assert rows["embedding"].to_pylist() == local["embedding"].to_pylist()
+    assert main(["verify", f"{s3.url}/out"]) == 0

@@ -16,7 +16,9 @@ import pipeline.tables
 import transforms.extract
 from pipeline.cli import main
 from pipeline.runs import load_runs
+from pipeline.tables import Commit, Table
 from transforms.errors import Refused
+from transforms.records import features_schema
 from transforms.storage import open_storage
 
 
@@ -96,8 +98,6 @@ class Meanwhile:
     """Let something happen once, when a table of the run under way is about to be committed."""
 
     def __init__(self, monkeypatch, table, action):
-        from pipeline.tables import Table
-
         real = Table.commit
 
         def commit(this, commit):
@@ -182,6 +182,13 @@ def test_the_same_command_twice_at_once_is_one_run(folder, run, tmp_path, monkey
     assert DeltaTable(tmp_path / "out/features").version() == DeltaTable(tmp_path / "out/errors").version() == 0
     [only] = load_runs(open_storage(str(tmp_path / "out")), most=9)
     assert only.state == "published"
+
+
+def test_a_run_that_is_committed_is_not_committed_again(output):
+    table = Table(str(output), "features")
+    run_id = load_runs(open_storage(str(output)), most=1)[0].run_id
+    assert table.commit(Commit(run_id, features_schema(1280), [], [])) == table.version == 1
+    assert DeltaTable(output / "features").version() == 1
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
 """Verify: a sound output is clean, and each kind of damage to a real one is reported as what it is."""
 
 import json
-import os
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,61 +10,15 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.maintenance import compact, rollback
-from pipeline.tables import Commit, Table
+from pipeline.tables import Table
 from pipeline.verify import verify
+from tests.damaged import commit_damaged, found, kinds, parts, set_all, three, with_vectors
 from transforms.backbones import BackboneConfig, resolve
+from transforms.backbones.export import model_id, model_id_of
 from transforms.backbones.spec import NETWORK_FIELDS
 from transforms.recipe import recipe_id
-from transforms.recompute import tolerance
 from transforms.records import features_schema
-from transforms.storage import open_storage
-from transforms.write import Part, digest, encode_parquet, read_recipe
-
-
-def parts(output, table="features"):
-    return sorted((output / table).glob("part-*.parquet"))
-
-
-def three(output, table="features"):
-    """The part with three rows, of the first night; of the errors table the only one."""
-    return parts(output, table)[2 if table == "features" else 0]
-
-
-def found(output, sample=0):
-    """Kind and text of each problem."""
-    return [(problem.kind, str(problem)) for problem in verify(str(output), sample).problems]
-
-
-def kinds(output, sample=0):
-    return [kind for kind, _ in found(output, sample)]
-
-
-def commit_damaged(output, change, table="features", **facts):
-    """Put a changed copy in the place of the first part, as a commit that only moves rows."""
-    target = Table(str(output), table)
-    old = three(output, table)
-    recipe = facts.pop("recipe", None) or read_recipe(old.read_bytes())
-    rows = change(pq.read_table(old))
-    encoded = encode_parquet(rows, recipe)
-    path = f"part-damaged-{digest(encoded)}.parquet"
-    open_storage(target.url).write(path, encoded)
-    known = next(part for part in target.parts if part["path"] == old.name)
-    least, most = ({name: known[f"{end}.{name}"] for name in ("uri", "recipe", "run_id")} for end in ("min", "max"))
-    part = replace(Part(path, len(encoded), rows.num_rows, least, most), **facts)
-    target.commit(Commit("damage", features_schema(1), [part], [old.name], operation="compact"))
-    old.unlink()
-
-
-def with_vectors(change):
-    """A change of the vectors, float32 [N, 1280]."""
-
-    def apply(table):
-        kind = table.schema.field("embedding").type
-        values = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, 1280).copy()
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(change(values).reshape(-1)), type=kind)
-        return table.set_column(table.num_columns - 1, table.schema.field("embedding"), vectors)
-
-    return apply
+from transforms.write import read_recipe
 
 
 def test_a_sound_output_is_clean_also_after_compaction_and_rollback(output):
@@ -199,12 +151,6 @@ def test_an_image_in_both_tables(output):
     assert uri in text
 
 
-def set_all(table, name, value):
-    field = table.schema.field(name)
-    column = pa.array([value] * table.num_rows, field.type)
-    return table.set_column(table.schema.get_field_index(name), field, column)
-
-
 def receipts(output):
     return sorted(output.glob("runs/*/receipts/*.json"))
 
@@ -259,89 +205,11 @@ def test_a_run_between_its_two_commits(images, run, monkeypatch, tmp_path):
     assert found(output) == []
 
 
-def test_another_vector_of_the_sample(output):
-    commit_damaged(output, with_vectors(lambda vectors: vectors[::-1]))
-    assert kinds(output) == []
-    problems = found(output, sample=7)
-    assert {kind for kind, _ in problems} == {"vector"}
-    assert len(problems) == 2  # of three that were reversed the middle one stayed
-    assert "of its length; 0.0045 is allowed" in problems[0][1]
-    assert str(verify(str(output), 7)).splitlines()[2].startswith("sample: 5 vectors are the same, 2 are not")
-
-
-def test_changed_and_vanished_images_are_no_problems(images, run, tmp_path):
-    copies = shutil.copytree(images, tmp_path / "copies")
-    output = tmp_path / "out"
-    run(copies, output, max_failure_rate=1)
-    (copies / "coffee.jpg").unlink()
-    (copies / "camera.jpg").write_bytes((copies / "rocket.jpg").read_bytes())
-    verification = verify(str(output), sample=100)
-    assert verification.clean
-    counts = (verification.sample.same, verification.sample.changed, verification.sample.vanished)
-    assert counts == (5, 1, 1)
-
-
-def test_other_bytes_behind_the_same_etag(images, run, tmp_path):
-    copies = shutil.copytree(images, tmp_path / "copies")
-    output = tmp_path / "out"
-    run(copies, output, max_failure_rate=1)
-    photo = copies / "coffee.jpg"
-    status = photo.stat()
-    data = photo.read_bytes()
-    photo.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    os.utime(photo, ns=(status.st_atime_ns, status.st_mtime_ns))
-    [(kind, text)] = found(output, sample=100)
-    assert (kind, str(photo) in text) == ("content", True)
-
-
-def test_an_image_that_cannot_be_read_is_a_problem_of_the_sample(images, run, tmp_path):
-    copies = shutil.copytree(images, tmp_path / "copies")
-    run(copies, tmp_path / "out", max_failure_rate=1)
-    (copies / "coffee.jpg").unlink()
-    (copies / "coffee.jpg").mkdir()
-    [(kind, text)] = found(tmp_path / "out", sample=100)
-    assert kind == "vector"
-    assert "cannot be computed again: unsupported: not a file" in text
-
-
-def test_the_network_is_gone(output):
-    shutil.rmtree(output / "models")
-    assert kinds(output) == []
-    [(kind, text)] = found(output, sample=1)
-    assert kind == "model"
-    assert text.endswith("the network that made the vectors is not there")
-
-
-def test_the_sample_is_drawn_again_alike_and_from_all_parts(output):
-    from pipeline.verify import _picks
-
-    rows = [3, 0, 5, 2]
-    assert all((a == b).all() for a, b in zip(_picks(rows, 4, 1), _picks(rows, 4, 1), strict=True))
-    assert sum(len(pick) for pick in _picks(rows, 4, 1)) == 4
-    assert [pick.tolist() for pick in _picks(rows, 100, 1)] == [[0, 1, 2], [], [0, 1, 2, 3, 4], [0, 1]]
-    drawn = [tuple(map(tuple, _picks(rows, 2, version))) for version in range(20)]
-    assert len(set(drawn)) > 5
-
-
-def test_a_sample_of_another_recipe(images, run, tmp_path):
-    run(images, tmp_path / "out", max_failure_rate=1, precision="bfloat16", resize="crop")
-    verification = verify(str(tmp_path / "out"), sample=7)
-    assert verification.clean, str(verification)
-    assert verification.sample.same == 7
-
-
-def test_tolerance_is_that_of_the_self_check():
-    assert tolerance("float32") == pytest.approx(0.00447, abs=1e-5)
-    assert tolerance("bfloat16") == pytest.approx(0.2)
-
-
 def test_the_recipe_names_the_network(output):
     """Verify and vacuum find the network by the recipe alone."""
     resolved = resolve(BackboneConfig())
     assert set(resolved.recipe_fields) == set(NETWORK_FIELDS)
     recipe = read_recipe(three(output).read_bytes())
-    from transforms.backbones.export import model_id, model_id_of
-
     assert [path.name for path in (output / "models").iterdir()] == [model_id_of(recipe)]
     assert model_id(resolved) == model_id_of(recipe)
     assert recipe_id(recipe) == pq.read_table(three(output))["recipe"][0].as_py()
