@@ -83,7 +83,7 @@ def test_reads_really_happen_at_once(tmp_path, monkeypatch):
     assert words(read_images(make(tmp_path / "in", 16), ReadPolicy(concurrency=8))) == ["ok"] * 16
 
 
-def test_two_threads_read_a_disk_that_keeps_up(tmp_path, monkeypatch):
+def test_one_thread_reads_a_disk_that_keeps_up(tmp_path, monkeypatch):
     listed, busy, most = make(tmp_path / "in", 640), set(), []
     read_file = read._read_file
 
@@ -94,10 +94,10 @@ def test_two_threads_read_a_disk_that_keeps_up(tmp_path, monkeypatch):
         busy.discard(threading.get_ident())
         return result
 
-    monkeypatch.setattr(read, "_SLOW", 60)
+    monkeypatch.setattr(read, "_PATIENCE", 60)
     monkeypatch.setattr(read, "_read_file", counted)
     assert words(read_images(listed, ReadPolicy(concurrency=64))) == ["ok"] * 640
-    assert max(most) <= 2
+    assert max(most) == 1
 
 
 @pytest.mark.parametrize("concurrency", [2, 64])
@@ -122,13 +122,13 @@ def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, con
             closing.set()
             super().shutdown(wait)
 
-    monkeypatch.setattr(read, "_SLOW", 60)
+    monkeypatch.setattr(read, "_PATIENCE", 60)
     monkeypatch.setattr(read, "_read_file", gated)
     monkeypatch.setattr(read, "ThreadPoolExecutor", Pool)
     images = read_images(listed, ReadPolicy(concurrency=concurrency))
     next(images)
     images.close()
-    assert len(begun) <= 2  # two under way; the others were waiting for their turn
+    assert len(begun) <= 1  # under way; the others were waiting for their turn
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read")] == []
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.decode import DecodePolicy
-from transforms.decoders import DecodeAndResize, decode_all, hash_all
+from transforms.decoders import DecodeAndResize, decode_all
 from transforms.embed import embed
 from transforms.engines import Engine, EngineConfig, EngineName, Outputs, Precision, load_engine
 from transforms.errors import ImageError
@@ -142,15 +142,13 @@ def _prepared(
 def _prepare(group: Sequence[Result], progress: _Progress, job: ExtractJob, engine: Engine) -> _Chunk:
     encoded: dict[str, bytes] = {}
     same: dict[str, list[ImageReference]] = {}
-    with progress.watch.time("decode"):
-        read = [item for item in group if isinstance(item, EncodedImage)]
-        for item, content in zip(read, hash_all(read, job.cores), strict=True):
-            same.setdefault(content, []).append(item.reference)
-            encoded[content] = item.data
+    for item in group:
+        if isinstance(item, EncodedImage):
+            same.setdefault(item.sha256, []).append(item.reference)
+            encoded[item.sha256] = item.data
             progress.bytes_read += len(item.data)
-    for unread in group:
-        if not isinstance(unread, EncodedImage):
-            progress.fail(*unread)
+        else:
+            progress.fail(*item)
     with progress.watch.time("reuse"):
         rows = progress.reuse.find(list(same))
         known = {content for table in rows for content in table["content_sha256"].to_pylist()}
