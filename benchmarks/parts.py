@@ -141,7 +141,7 @@ def overhead(settings: Settings) -> Iterator[Row]:
 def latency(settings: Settings) -> Iterator[Row]:
     """A store whose every answer takes 50 ms longer, against the local disk."""
     folder = settings.folder / "store"
-    make_images(folder, 2000, "small")
+    make_images(folder, 4096, "small")  # shards of 1,024: each waits for its first images
     with _slow_store(folder, 0.05) as environment:
         os.environ.update(environment)
         figures = alternate({kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds)
