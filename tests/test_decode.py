@@ -7,28 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-from encoded import encode, tiff
+from encoded import difference, encode, png_chunk, tiff
 from PIL import Image, features
 
 from transforms.decode import DecodePolicy, decode
-from transforms.errors import FailureKind, ImageError
 
 POLICY = DecodePolicy()
 SAMPLES = Path(skimage.__file__).parent / "data"
 PHOTO = Image.open(SAMPLES / "coffee.png").convert("RGB").resize((181, 121))
 PIXELS = np.asarray(PHOTO)
 GRAY = np.asarray(PHOTO.convert("L"))
-TRANSPOSE = Image.Transpose
-TURNED = {  # EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
-    1: PIXELS,
-    2: PIXELS[:, ::-1],
-    3: PIXELS[::-1, ::-1],
-    4: PIXELS[::-1],
-    5: PIXELS.transpose(1, 0, 2),
-    6: np.rot90(PIXELS, -1),
-    7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
-    8: np.rot90(PIXELS),
-}
 
 
 def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False) -> bytes:
@@ -51,31 +39,13 @@ def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interla
             values = np.packbits(row) if depth == 1 else row.astype(">u2" if depth == 16 else "u1")
             raw += b"\0" + values.tobytes()
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
-    body = chunk(b"IHDR", header) + chunks + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    body = png_chunk(b"IHDR", header) + chunks + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def exif(orientation: int) -> bytes:
-    block = Image.Exif()
-    block[0x010F] = "a camera"
-    block[0x0112] = orientation
-    return block.tobytes()
 
 
 def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     opacity = alpha[..., None] / 255
     return colour * opacity + 255 * (1 - opacity)
-
-
-def difference(pixels: np.ndarray, expected: np.ndarray) -> float:
-    assert pixels.dtype == np.uint8
-    assert pixels.flags.c_contiguous
-    assert pixels.shape == expected.shape
-    return float(np.abs(pixels.astype(float) - expected).max())
 
 
 LOSSLESS = {
@@ -198,15 +168,15 @@ TRANSPARENT = {
         on_white(np.asarray(PALETTE.convert("RGB")), np.asarray(PALETTE)),
     ),
     "png one gray": (
-        png(GRAY, 8, 0, chunk(b"tRNS", struct.pack(">H", 90))),
+        png(GRAY, 8, 0, png_chunk(b"tRNS", struct.pack(">H", 90))),
         on_white(GRAY_RGB, np.where(GRAY == 90, 0, 255)),
     ),
     "png one 16-bit gray": (
-        png(GRAY.astype(np.uint16) * 257, 16, 0, chunk(b"tRNS", struct.pack(">H", 90 * 257))),
+        png(GRAY.astype(np.uint16) * 257, 16, 0, png_chunk(b"tRNS", struct.pack(">H", 90 * 257))),
         on_white(GRAY_RGB, np.where(GRAY == 90, 0, 255)),
     ),
     "png one colour": (
-        png(PIXELS, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *PIXELS[5, 5]))),
+        png(PIXELS, 8, 2, png_chunk(b"tRNS", struct.pack(">HHH", *PIXELS[5, 5]))),
         on_white(PIXELS, np.where((PIXELS[5, 5] == PIXELS).all(-1), 0, 255)),
     ),
     "gif": (encode(PALETTE, "GIF", transparency=7), on_white(np.asarray(PALETTE.convert("RGB")), ONE_IS_CLEAR)),
@@ -251,59 +221,3 @@ def test_a_strip_of_a_large_picture_meets_the_next_one() -> None:
     large = np.random.default_rng(0).integers(0, 256, (1500, 1600, 4), np.uint8)  # 2.4 megapixels: three strips
     expected = on_white(large[..., :3], large[..., 3])
     assert difference(decode(encode(Image.fromarray(large), "PNG", compress_level=1), POLICY).pixels, expected) <= 1
-
-
-@pytest.mark.parametrize("orientation", TURNED)
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_the_exif_orientation_is_applied(name: str, orientation: int) -> None:
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95}}
-    image = decode(encode(PHOTO, name, exif=exif(orientation), **options.get(name, {})), POLICY)
-    expected = TURNED[orientation]
-    assert image.pixels.shape == expected.shape
-    assert np.abs(image.pixels.astype(float) - expected).mean() < (3 if name in ("JPEG", "AVIF") else 1e-9)
-    assert (image.width, image.height) == (181, 121)
-
-
-def broken_exif_blocks() -> list[bytes]:
-    good = exif(6)
-    return [b"Exif\0\0", good[:9], good[:20], b"Exif\0\0XX" + good[8:], exif(0), exif(9), exif(65535)]
-
-
-@pytest.mark.parametrize("block", broken_exif_blocks(), ids=repr)
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
-def test_a_broken_exif_block_is_ignored(name: str, block: bytes) -> None:
-    plain = decode(encode(PHOTO, name), POLICY)
-    assert difference(decode(encode(PHOTO, name, exif=block), POLICY).pixels, plain.pixels) == 0
-
-
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"])
-def test_the_pixel_limit_is_checked_before_decoding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(PHOTO, name)
-    assert decode(data, DecodePolicy(max_pixels=181 * 121)).width == 181
-
-    def too_late(*_: object, **__: object) -> None:
-        raise AssertionError("decoded before the limit was checked")
-
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", too_late)
-    monkeypatch.setattr("simplejpeg.decode_jpeg", too_late)
-    with pytest.raises(ImageError, match=r"^181x121 is 21901 pixels; at most 21900 are read$") as caught:
-        decode(data, DecodePolicy(max_pixels=21900))
-    assert caught.value.kind is FailureKind.TOO_MANY_PIXELS
-    assert caught.value.stage == "decode"
-
-
-def test_pillows_own_limit_stays_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # of the file's 21901
-    assert difference(decode(encode(PHOTO, "PNG"), POLICY).pixels, PIXELS) == 0
-    assert Image.MAX_IMAGE_PIXELS == 5000
-
-
-def test_the_byte_limit_and_the_empty_file() -> None:
-    data = encode(PHOTO, "PNG")
-    decode(data, DecodePolicy(max_bytes=len(data)))
-    with pytest.raises(ImageError, match=f"^{len(data)} bytes; at most {len(data) - 1} are read$") as caught:
-        decode(data, DecodePolicy(max_bytes=len(data) - 1))
-    assert caught.value.kind is FailureKind.TOO_LARGE
-    with pytest.raises(ImageError, match=r"^0 bytes$") as caught:
-        decode(b"", POLICY)
-    assert caught.value.kind is FailureKind.EMPTY

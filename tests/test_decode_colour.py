@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-import tifffile
+from encoded import encode, tiff
 from PIL import Image, ImageCms
 
 from transforms import colour
@@ -50,12 +50,6 @@ def profile(columns: list[tuple[float, float, float]] | None, gamma: float) -> b
     space = b"RGB " if columns else b"GRAY"
     head = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
     return head + fixed(*white) + bytes(48) + table + body
-
-
-def encode(image: Image.Image, name: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, name, **options)
-    return out.getvalue()
 
 
 def converted(pixels: np.ndarray, columns: list[tuple[float, float, float]], gamma: float) -> np.ndarray:
@@ -159,16 +153,10 @@ def test_a_real_photo_in_adobe_rgb() -> None:
     assert np.abs(decode(data, POLICY).pixels - np.asarray(expected).astype(float)).max() <= 1
 
 
-def tiff(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    tifffile.imwrite(out, array, photometric="minisblack")
-    return out.getvalue()
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.uint32, np.int32, np.int16])
 def test_values_without_an_agreed_white_are_refused(dtype: type) -> None:
     with pytest.raises(ImageError, match="have no agreed white; save as 8 or 16 bit") as caught:
-        decode(tiff(np.asarray(PHOTO.convert("L")).astype(dtype)), POLICY)
+        decode(tiff(np.asarray(PHOTO.convert("L")).astype(dtype), photometric="minisblack"), POLICY)
     assert caught.value.kind is FailureKind.UNSUPPORTED
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-from encoded import encode, tiff
+from encoded import encode, failure, png_chunk, tiff
 from PIL import Image
 
 from transforms.decode import DecodePolicy, decode
@@ -17,16 +17,6 @@ from transforms.exif import exif_orientation
 POLICY = DecodePolicy()
 SAMPLES = Path(skimage.__file__).parent / "data"
 PHOTO = Image.open(SAMPLES / "coffee.png").convert("RGB").resize((180, 120))
-
-
-def failure(data: bytes, policy: DecodePolicy = POLICY) -> ImageError:
-    with pytest.raises(ImageError) as caught:
-        decode(data, policy)
-    assert caught.value.stage == "decode"
-    assert caught.value.message
-    assert "\n" not in caught.value.message
-    assert len(caught.value.message) < 300
-    return caught.value
 
 
 def iso(*brands: bytes) -> bytes:
@@ -146,17 +136,13 @@ def test_random_damage_gives_a_picture_or_a_failure(name: str) -> None:
     assert not any(error.kind.transient or "\n" in error.message for error in failures)
 
 
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
 def png(width: int, height: int, chunks: bytes, depth: int = 8) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunks + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + chunks + png_chunk(b"IEND", b"")
 
 
 def test_a_png_bomb_costs_nothing() -> None:
-    bomb = png(100_000, 100_000, chunk(b"IDAT", zlib.compress(bytes(20_000_000))), depth=1)
+    bomb = png(100_000, 100_000, png_chunk(b"IDAT", zlib.compress(bytes(20_000_000))), depth=1)
     assert len(bomb) < 30_000
     error = failure(bomb)
     assert error.kind is FailureKind.TOO_MANY_PIXELS
@@ -167,8 +153,8 @@ def test_a_png_bomb_costs_nothing() -> None:
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"iTXt"])
 def test_a_compressed_chunk_bomb_is_a_failure(name: bytes, where: str) -> None:
     prefix = b"x\0\x01\0\0\0" if name == b"iTXt" else b"x\0\0"
-    bomb = chunk(name, prefix + zlib.compress(bytes(20_000_000), 9))
-    picture = chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
+    bomb = png_chunk(name, prefix + zlib.compress(bytes(20_000_000), 9))
+    picture = png_chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
     assert failure(png(8, 8, bomb + picture if where == "before" else picture + bomb)).kind is FailureKind.CORRUPT
 
 
@@ -176,9 +162,9 @@ def test_a_compressed_chunk_bomb_is_a_failure(name: bytes, where: str) -> None:
 def test_an_exif_block_of_endless_values_costs_nothing(values: int) -> None:
     entry = struct.pack(">HHII", 0x0112, 3, values, 10 + 12 * 65535)  # the orientation, millions of times over
     block = b"MM\0*" + struct.pack(">IH", 8, 65535) + entry * 65535 + b"\0\x06" * 2**21
-    picture = chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
+    picture = png_chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
     assert exif_orientation(block) == 1
-    assert decode(png(8, 8, chunk(b"eXIf", block) + picture), POLICY).pixels.shape == (8, 8, 3)
+    assert decode(png(8, 8, png_chunk(b"eXIf", block) + picture), POLICY).pixels.shape == (8, 8, 3)
 
 
 def test_a_gif_whose_frame_outgrows_its_screen() -> None:

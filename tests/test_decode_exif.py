@@ -1,0 +1,55 @@
+"""EXIF: its orientation is applied in every format, and a broken block costs nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+from encoded import difference, encode
+from PIL import Image
+
+from transforms.decode import DecodePolicy, decode
+
+POLICY = DecodePolicy()
+PHOTO = Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+PIXELS = np.asarray(PHOTO)
+TURNED = {  # EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
+    1: PIXELS,
+    2: PIXELS[:, ::-1],
+    3: PIXELS[::-1, ::-1],
+    4: PIXELS[::-1],
+    5: PIXELS.transpose(1, 0, 2),
+    6: np.rot90(PIXELS, -1),
+    7: PIXELS[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(PIXELS),
+}
+
+
+def exif(orientation: int) -> bytes:
+    block = Image.Exif()
+    block[0x010F] = "a camera"
+    block[0x0112] = orientation
+    return block.tobytes()
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_exif_orientation_is_applied(name: str, orientation: int) -> None:
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95}}
+    image = decode(encode(PHOTO, name, exif=exif(orientation), **options.get(name, {})), POLICY)
+    expected = TURNED[orientation]
+    assert image.pixels.shape == expected.shape
+    assert np.abs(image.pixels.astype(float) - expected).mean() < (3 if name in ("JPEG", "AVIF") else 1e-9)
+    assert (image.width, image.height) == (181, 121)
+
+
+def broken_exif_blocks() -> list[bytes]:
+    good = exif(6)
+    return [b"Exif\0\0", good[:9], good[:20], b"Exif\0\0XX" + good[8:], exif(0), exif(9), exif(65535)]
+
+
+@pytest.mark.parametrize("block", broken_exif_blocks(), ids=repr)
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+def test_a_broken_exif_block_is_ignored(name: str, block: bytes) -> None:
+    plain = decode(encode(PHOTO, name), POLICY)
+    assert difference(decode(encode(PHOTO, name, exif=block), POLICY).pixels, plain.pixels) == 0
