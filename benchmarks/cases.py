@@ -63,13 +63,14 @@ class Case:
         return load_engine(EngineConfig(str(folder), self.engine, self.precision))  # type: ignore[arg-type]
 
 
+_FEW = 64  # images of the smallest run
 _CHUNK = 384  # images of 224×224 that the job computes at a time
 
 
 def steady(run: Callable[[int], None], large: int) -> float:
     """Images per second of ``run(count)`` without what it costs to start and to end: a large run less a small one."""
-    run(64)  # what is loaded and compiled once
-    small = max(64, large // 8)  # long enough to end as the large one does: Beam's sampler sleeps up to 0.2 s
+    run(_FEW)  # what is loaded and compiled once
+    small = max(_FEW, large // 8)  # long enough to end as the large one does: Beam's sampler sleeps up to 0.2 s
     seconds = {}
     for count in (small, large):
         start = time.perf_counter()
