@@ -108,8 +108,9 @@ def list_here(inputs: Sequence[str]) -> Iterator[Listing]:
         yield Listing(scratch, "listing")
 
 
-def nothing_listed(inputs: Sequence[str], ignored: int) -> UserError:
-    """The error for inputs that hold no image: what was looked for."""
+def nothing_listed(inputs: Sequence[str], ignored: int, rows: int) -> UserError:
+    """The error for inputs that hold no image: what was looked for, and that the table keeps its ``rows``."""
     reasons = [nothing_found(piece) for text in inputs for piece in split(parse_input(text))[:1]]
     others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
-    return UserError("; ".join(reasons) + others)
+    kept = f". The table keeps its {rows:,} rows; if the images are really gone, delete the output" if rows else ""
+    return UserError("; ".join(reasons) + others + kept)

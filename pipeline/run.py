@@ -130,7 +130,8 @@ def _plan(work: Work) -> Run:
     )
     with listed as listing:
         if not listing.rows:
-            raise nothing_listed(config.inputs, listing.ignored)
+            rows = sum(rows for _, rows in work.features.spread())
+            raise nothing_listed(config.inputs, listing.ignored, rows)
         plan = _compare(listing, run, work)
     run = replace(run, plan=summarise(run.run_id, plan, listing, config), stale=dict(plan.stale), kept=dict(plan.kept))
     work.metrics.summary = run.counts
