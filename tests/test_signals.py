@@ -28,7 +28,7 @@ def many(tmp_path, photos):
 def start(folder, output, *more):
     words = ["extract", "--input", folder, "--output", output, "--shard-size", "50", *more]
     command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
-    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -78,7 +78,8 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
         wait_for_workers(process, 2)
     workers = descendants(process.pid)
     assert bool(workers) == bool(options)
-    assert all("GRPC_VERBOSITY=ERROR" in Path(f"/proc/{pid}/environ").read_text() for pid in workers if alive(pid))
+    for said in ("GRPC_VERBOSITY=ERROR", "GRPC_ENABLE_FORK_SUPPORT=false"):
+        assert all(said in Path(f"/proc/{pid}/environ").read_text() for pid in workers if alive(pid))
     os.kill(process.pid, number)
     out, error = process.communicate(timeout=10)
     assert process.returncode == code
