@@ -50,13 +50,14 @@ def compact(output: str, most_small: int = 1) -> list[Compaction]:
     run is not finished (it would have to start anew on the new version), or when another writer was faster.
     """
     tables = [table for table in open_tables(output) if len(_small_parts(table)) > most_small]
-    run = unfinished_run(open_storage(output)) if tables else None
+    storage = open_storage(output)
+    run = unfinished_run(storage) if tables else None
     if run:
         raise Refused(
             f"run {run.run_id} in {output} is not finished, and merging parts would make it start anew; nothing was "
             "done. Wait for it, or run its command again, and then this one."
         )
-    run_id = new_run_id()
+    run_id = new_run_id(storage)
     done = [_compact(table, run_id) for table in tables]
     return [compaction for compaction in done if compaction]
 
@@ -127,10 +128,11 @@ def rollback(output: str, number: int) -> str:
     for table, version in goals:
         _check_parts(table, version)
     goals = [(table, version) for table, version in goals if _paths(table) != _paths(table.at(version))]
-    run = unfinished_run(storage := open_storage(output)) if goals else None
+    storage = open_storage(output)
+    run = unfinished_run(storage) if goals else None
     if run:
         run.end(storage, "superseded")
-    run_id = new_run_id()
+    run_id = new_run_id(storage)
     for table, version in goals:
         table.restore(version, run_id)
     rows = [sum(part["num_records"] for part in table.parts) for table in (features, errors)]

@@ -113,7 +113,7 @@ def _plan(work: Work) -> Run:
     config = work.config
     before = last_good_run(work.output)
     run = Run(
-        run_id=new_run_id(),
+        run_id=new_run_id(work.output),
         started_at=datetime.now(UTC).isoformat(),
         inputs=config.inputs,
         recipe=work.recipe,

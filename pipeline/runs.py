@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from transforms.write import Receipt, decode_receipt
 
 State = Literal["planned", "published", "unchanged", "refused", "superseded"]
 _READS = 64  # receipts read at once
+RUN_ID = r"\d{8}T\d{6}(?:\.\d{3})?Z-[0-9a-f]{4}"  # what every run's id looks like
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,23 @@ def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
         return list(pool.map(lambda key: decode_receipt(output.read(key)), keys))
 
 
-def new_run_id() -> str:
-    """Sorts by time: ``20261124T221943.127Z-1f9c``."""
-    now = datetime.now(UTC)
-    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
+def new_run_id(output: Storage) -> str:
+    """Sorts after all runs in the output: ``20261124T221943.127Z-1f9c``.
+
+    It says the time, unless a run is there whose clock was ahead: then it follows that one by a millisecond. So the
+    order of runs is that in which they came, whatever their clocks said.
+    """
+    moment = datetime.now(UTC)
+    if before := max(_run_ids(output), default=None):
+        digits, _, milliseconds = before.partition("Z")[0].partition(".")
+        latest = datetime.strptime(f"{digits}.{milliseconds or 999}+0000", "%Y%m%dT%H%M%S.%f%z")
+        moment = max(moment, latest + timedelta(milliseconds=1))
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
+
+
+def _run_ids(output: Storage) -> list[str]:
+    """Of all folders that a run made, one without a note too; other folders are not ours."""
+    return [name for name in output.folders("runs/") if re.fullmatch(RUN_ID, name)]
 
 
 def load_runs(output: Storage, most: int) -> list[Run]:
@@ -108,7 +123,7 @@ def last_good_run(output: Storage) -> Run | None:
 
 
 def _newest_first(output: Storage) -> Iterator[Run]:
-    for run_id in sorted(output.folders("runs/"), reverse=True):
+    for run_id in sorted(_run_ids(output), reverse=True):
         key = f"runs/{run_id}/run.json"
         if output.exists(key):
             yield _decode(output.read(key))

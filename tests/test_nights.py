@@ -1,12 +1,14 @@
 """The second night and those after it: what changed is done, what is gone leaves, what stays stays bit by bit."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from conftest import make_folder, read_errors, read_features
 from deltalake import DeltaTable
+from outputs import break_off
 
 from pipeline.runs import load_runs
 from transforms.errors import Refused, UserError
@@ -266,3 +268,25 @@ def test_a_part_that_was_lost_before_the_commit_is_made_again(folder, run, tmp_p
     assert run(folder, shard_size=2).embedded == 6
     assert len(names(tmp_path / "out")) == 6
     assert lost.exists()
+
+
+def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(night, own_images, tmp_path, monkeypatch):
+    """Runs come in the order in which they ran: the next ones are resumed, shown first and asked for their inputs."""
+    output = tmp_path / "out"
+    night()
+    [run] = load_runs(open_storage(str(output)), most=9)
+    ahead = datetime.now(UTC) + timedelta(days=180)
+    future = f"{ahead:%Y%m%dT%H%M%S}.999Z-aaaa"
+    text = (output / run.folder / "run.json").read_text().replace(run.run_id, future)
+    dropped = text.replace(json.dumps(str(own_images)), f'{json.dumps(str(own_images))}, "/dropped"')
+    (output / "runs" / future).mkdir()
+    (output / "runs" / future / "run.json").write_text(dropped)
+    (own_images / "coffee.jpg").unlink()
+    night(max_removed_rate=1)  # with consent
+    (own_images / "camera.jpg").unlink()
+    break_off(night, monkeypatch)
+    broken_off = load_runs(open_storage(str(output)), most=1)[0]
+    assert broken_off.state == "planned"
+    assert night().run_id == broken_off.run_id
+    newest = [found.run_id for found in load_runs(open_storage(str(output)), most=3)]
+    assert newest == [broken_off.run_id, newest[1], future]
