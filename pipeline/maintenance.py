@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.announce import bringing
 from pipeline.runs import new_run_id, unfinished_run
 from pipeline.show import format_table
 from pipeline.tables import Commit, Table, TableName
@@ -13,7 +14,7 @@ from pipeline.versions import Version, versions_of
 from transforms.compact import SmallPart, group_parts, is_small, merge_parts
 from transforms.errors import Refused, UserError
 from transforms.records import ERRORS_SCHEMA, features_schema
-from transforms.storage import open_storage
+from transforms.storage import Storage, open_storage
 
 _LOG = logging.getLogger(__name__)
 TABLES: tuple[TableName, ...] = ("features", "errors")
@@ -58,7 +59,7 @@ def compact(output: str, most_small: int = 1) -> list[Compaction]:
             "done. Wait for it, or run its command again, and then this one."
         )
     run_id = new_run_id(storage)
-    done = [_compact(table, run_id) for table in tables]
+    done = [_compact(table, run_id, storage) for table in tables]
     return [compaction for compaction in done if compaction]
 
 
@@ -80,7 +81,7 @@ def _small_parts(table: Table) -> list[SmallPart]:
     return [SmallPart(part["path"], part["size_bytes"], part.get("min.uri") or "") for part in parts]
 
 
-def _compact(table: Table, run_id: str) -> Compaction | None:
+def _compact(table: Table, run_id: str, output: Storage) -> Compaction | None:
     groups = group_parts(_small_parts(table))
     if not groups:
         return None
@@ -88,7 +89,8 @@ def _compact(table: Table, run_id: str) -> Compaction | None:
     merged = [merge_parts(storage, group, run_id) for group in groups]
     old = [path for group in groups for path in group]
     schema = ERRORS_SCHEMA if table.name == "errors" else features_schema(dimension=1)
-    version = table.commit(Commit(run_id, schema, merged, old, operation="compact"))
+    with bringing(output, [f"{table.name}/{part.path}" for part in merged]):
+        version = table.commit(Commit(run_id, schema, merged, old, operation="compact"))
     return Compaction(table.name, len(old), len(merged), version)
 
 
@@ -130,11 +132,12 @@ def rollback(output: str, number: int) -> str:
     goals = [(table, version) for table, version in goals if _paths(table) != _paths(table.at(version))]
     storage = open_storage(output)
     run = unfinished_run(storage) if goals else None
-    if run:
-        run.end(storage, "superseded")
     run_id = new_run_id(storage)
-    for table, version in goals:
-        table.restore(version, run_id)
+    with bringing(storage, [f"{table.name}/{path}" for table, version in goals for path in _paths(table.at(version))]):
+        if run:
+            run.end(storage, "superseded")
+        for table, version in goals:
+            table.restore(version, run_id)
     rows = [sum(part["num_records"] for part in table.parts) for table in (features, errors)]
     return (
         f"rolled back {output} to version {number} of {target.time:%Y-%m-%d %H:%M:%S} UTC: features {rows[0]:,} rows, "

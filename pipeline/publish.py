@@ -10,6 +10,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from pipeline.announce import bringing
 from pipeline.plan import read_stale
 from pipeline.runs import Run
 from pipeline.summary import Summary
@@ -117,8 +118,9 @@ def publish(
         commit = _commit(run, features, schema, parts, output)
         _check_rows(features, commit, summary.unchanged + summary.embedded + summary.reused + run.kept["features"])
         pending.append((features, commit))
-    for table, commit in pending:
-        table.commit(commit)
+    with bringing(output, [f"{table.name}/{part.path}" for table, commit in pending for part in commit.add]):
+        for table, commit in pending:
+            table.commit(commit)
     return features.version or 0
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from time import monotonic
 
+from pipeline.announce import deleting
 from pipeline.maintenance import open_tables
+from pipeline.ours import FOLDERS, is_ours, is_temporary, run_of_part
 from pipeline.runs import Run, load_runs
 from pipeline.show import size_text
 from pipeline.tables import Table
 from pipeline.versions import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
+from transforms.errors import Refused
 from transforms.recipe import Recipe
 from transforms.storage import Storage, StoredObject, left_by_killed, local_path, open_storage
 from transforms.write import read_recipe
@@ -23,7 +30,9 @@ LEAST_AGE = timedelta(hours=1)  # younger files may be a run's or a compaction's
 _DELETES = 16  # at once: in a bucket each takes some 20 ms
 _FRUITLESS = ("planned", "refused", "superseded")
 # What makes a folder whole, and goes first: of a deletion that is broken off nothing is left that looks whole.
-_MARKERS = {"run": "run.json", "model": "model.json"}
+_MARKERS = ("/run.json", "/model.json")
+_BATCH = 1000  # files announced and deleted at once
+_NAMED = 5  # of the files that are not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class Kept:
     parts: frozenset[str]  # keys in the output
     runs: frozenset[str]
     models: frozenset[str]
-    unfinished: str | None  # the run that the next start may take up
+    going_on: frozenset[str]  # the run that the next start may take up, and those that may be at work
 
 
 def vacuum(output: str, older_than: timedelta, dry_run: bool = False, now: datetime | None = None) -> str:
@@ -55,16 +64,25 @@ def vacuum(output: str, older_than: timedelta, dry_run: bool = False, now: datet
     """
     storage = open_storage(output)
     cutoff = (now or datetime.now(UTC)) - older_than
+    entries = [entry for folder in FOLDERS for entry in storage.list(folder)]
     runs = load_runs(storage, most=1_000_000)  # before the tables: a run that publishes now is in one or the other
-    kept = _kept(open_tables(output), runs, storage, cutoff)
-    found = [*_parts(storage, kept, cutoff), *_folders(storage, kept, cutoff), *_temporary(storage, cutoff)]
+    tables = open_tables(output)
+    kept = _kept(tables, runs, storage, cutoff, _at_work(entries, cutoff))
+    ours = [entry for entry in entries if is_ours(entry.key)]
+    found = [*_parts(ours, kept, cutoff), *_folders(ours, kept, cutoff), *_temporary(storage, cutoff)]
     if not dry_run:
-        for garbage in found:
-            _delete(storage, garbage)
-    return _report(found, dry_run, cutoff)
+        _delete(storage, found, tables)
+    others = sorted(entry.key for entry in entries if not is_ours(entry.key))
+    return "\n".join([*_left_alone(others), _report(found, dry_run, cutoff)])
 
 
-def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff: datetime) -> Kept:
+def _at_work(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
+    """The runs that have written something since: one may be at work though a later one has taken its place."""
+    young = [entry.key.split("/") for entry in entries if not _is_old([entry], cutoff)]
+    return {run_of_part(place) or place for folder, place, *_ in young if folder != "models"}
+
+
+def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff: datetime, at_work: set[str]) -> Kept:
     parts: set[str] = set()
     run_ids: set[str] = set()
     part_of_recipe: dict[str, str] = {}  # a recipe's id → one part that was made with it
@@ -79,69 +97,105 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
                 if table.name == "features":
                     part_of_recipe[part["min.recipe"]] = key
     recipes: list[Recipe] = [read_recipe(storage.read(key)) for key in part_of_recipe.values()]
-    unfinished = runs[0] if runs and runs[0].state == "planned" else None
-    if unfinished:
-        recipes.append(unfinished.recipe)
-        run_ids.add(unfinished.run_id)
+    unfinished = {run.run_id for run in runs[:1] if run.state == "planned"}
+    going_on = at_work | unfinished
+    recipes += [run.recipe for run in runs if run.run_id in going_on]
     newest_good = {run.state: run.run_id for run in reversed(runs) if run.state not in _FRUITLESS}
     return Kept(
         parts=frozenset(parts),
-        runs=frozenset(run_ids | set(newest_good.values())),
+        runs=frozenset(run_ids | set(newest_good.values()) | going_on),
         models=frozenset(model_id_of(recipe) for recipe in recipes),
-        unfinished=unfinished.run_id if unfinished else None,
+        going_on=frozenset(going_on),
     )
 
 
-def _parts(storage: Storage, kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
+def _parts(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
     """Parts of versions that are over, and orphans: parts that no version ever had."""
-    for table in ("features", "errors"):
-        for entry in storage.list(table):
-            name = entry.key.removeprefix(f"{table}/")
-            ours = name.startswith("part-") and name.endswith(".parquet")
-            going_on = kept.unfinished and name.startswith(f"part-{kept.unfinished}-")
-            if ours and not going_on and entry.key not in kept.parts and _is_old([entry], cutoff):
-                yield Garbage("part", entry.key, entry.size, (entry.key,))
+    for entry in ours:
+        run_id = run_of_part(entry.key.rpartition("/")[2])
+        if run_id and run_id not in kept.going_on and entry.key not in kept.parts and _is_old([entry], cutoff):
+            yield Garbage("part", entry.key, entry.size, (entry.key,))
 
 
-def _folders(storage: Storage, kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
+def _folders(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
     """Folders of runs and of networks."""
     for kind, folder, needed in (("run", "runs", kept.runs), ("model", "models", kept.models)):
-        for name in storage.folders(f"{folder}/"):
-            entries = list(storage.list(f"{folder}/{name}")) if name not in needed else []
-            if entries and _is_old(entries, cutoff):
+        for name, entries in _by_place(ours, folder).items():
+            if name not in needed and _is_old(entries, cutoff):
                 files = tuple(entry.key for entry in entries)
                 yield Garbage(kind, f"{folder}/{name}", sum(entry.size for entry in entries), files)
 
 
+def _by_place(ours: Sequence[StoredObject], folder: str) -> Mapping[str, list[StoredObject]]:
+    places: defaultdict[str, list[StoredObject]] = defaultdict(list)
+    for entry in ours:
+        if entry.key.startswith(f"{folder}/"):
+            places[entry.key.split("/")[1]].append(entry)
+    return places
+
+
 def _temporary(storage: Storage, cutoff: datetime) -> Iterator[Garbage]:
-    """What processes were writing when they were killed; in a run's old folder they go with it."""
+    """What processes were writing when they were killed."""
     for path in left_by_killed(storage.url):
-        status = path.stat()
-        if datetime.fromtimestamp(status.st_mtime, UTC) < cutoff:
-            key = path.relative_to(storage.url).as_posix()
-            yield Garbage("temporary file", key, status.st_size, (key,))
+        key = path.relative_to(storage.url).as_posix()
+        if not (key.startswith(tuple(f"{folder}/" for folder in FOLDERS)) and is_temporary(path.name)):
+            continue
+        with suppress(FileNotFoundError):  # it was at work, and is done
+            status = path.stat()
+            if path.is_file() and datetime.fromtimestamp(status.st_mtime, UTC) < cutoff:
+                yield Garbage("temporary file", key, status.st_size, (key,))
 
 
 def _is_old(entries: Sequence[StoredObject], cutoff: datetime) -> bool:
     return all(entry.modified is not None and entry.modified < cutoff for entry in entries)
 
 
-def _delete(storage: Storage, garbage: Garbage) -> None:
-    if marker := _MARKERS.get(garbage.kind):
-        storage.delete(f"{garbage.key}/{marker}")
-    with ThreadPoolExecutor(_DELETES) as pool:
-        list(pool.map(storage.delete, garbage.files))
-    folder = local_path(storage.url)
-    if marker and folder is not None:
-        shutil.rmtree(Path(folder, garbage.key), ignore_errors=True)  # its empty folders
+def _delete(storage: Storage, found: Sequence[Garbage], tables: Sequence[Table]) -> None:
+    """Delete in batches, each announced. Raises ``Refused`` when a commit comes meanwhile: it may need them."""
+    files = sorted((key for garbage in found for key in garbage.files), key=lambda key: not key.endswith(_MARKERS))
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        with deleting(storage, batch) as until, ThreadPoolExecutor(_DELETES) as pool:
+            _check_same(tables, storage.url)
+            list(pool.map(partial(_delete_file, storage, until), batch))
+    for garbage in found:
+        folder = local_path(f"{storage.url}/{garbage.key}")
+        if folder is not None and garbage.kind in ("run", "model"):
+            _remove_empty(folder)
+
+
+def _delete_file(storage: Storage, until: float, key: str) -> None:
+    if monotonic() > until:
+        raise Refused(f"{storage.url} is too slow, or this process stood still; the rest stays. Run vacuum again.")
+    storage.delete(key)
+
+
+def _check_same(tables: Sequence[Table], output: str) -> None:
+    for table in tables:
+        if Table(output, table.name).version != table.version:
+            raise Refused(
+                f"another command changed the {table.name} table meanwhile; nothing more was deleted. Run vacuum again."
+            )
+
+
+def _remove_empty(folder: Path) -> None:
+    for parent, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # it holds a file that is not ours
+            Path(parent).rmdir()
+
+
+def _left_alone(others: Sequence[str]) -> list[str]:
+    """A line that names files that are not ours; none if there is no such file."""
+    if not others:
+        return []
+    more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+    return [f"left alone, not written by this program: {', '.join(others[:_NAMED])}{more}"]
 
 
 def _report(found: Sequence[Garbage], dry_run: bool, cutoff: datetime) -> str:
     lines = [f"{garbage.key}  {size_text(garbage.size)}" for garbage in found] if dry_run else []
-    counts = []
-    for kind in dict.fromkeys(garbage.kind for garbage in found):
-        number = sum(garbage.kind == kind for garbage in found)
-        counts.append(f"{number:,} {kind}{'s' if number != 1 else ''}")
+    kinds = Counter(garbage.kind for garbage in found)
+    counts = [f"{number:,} {kind}{'s' if number != 1 else ''}" for kind, number in kinds.items()]
     freed = f"{size_text(sum(garbage.size for garbage in found))} in {', '.join(counts)}" if found else "nothing"
     verb = "would free" if dry_run else "freed"
     since = f"{cutoff:%Y-%m-%d %H:%M:%S} UTC"

@@ -199,3 +199,29 @@ def test_a_deletion_that_breaks_off_leaves_no_folder_that_looks_whole(output, mo
     vacuum(str(output), FORTNIGHT, now=later())
     assert not unused.exists()
     assert verify(str(output), sample=1).clean
+
+
+def test_vacuum_leaves_what_is_not_ours_and_names_it(output):
+    """Whatever has not the exact form of a name that this program gives, also beside its own files."""
+    old = output / "runs/20200101T000000Z-aaaa"
+    foreign = [
+        output / "models/X/model.json",
+        output / "runs/X/run.json",
+        output / "features/part-mine.parquet",
+        output / "features/.tmp-x/file",
+        output / "features/.tmp-mine",
+        old / "notes.txt",
+    ]
+    for path in [*foreign, old / "plan/shard-00000.parquet"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not ours")
+    lines = vacuum(str(output), FORTNIGHT, now=later()).splitlines()
+    assert all(path.exists() for path in foreign)
+    assert not (old / "plan").exists()
+    assert lines[0] == (
+        "left alone, not written by this program: features/.tmp-x/file, features/part-mine.parquet, "
+        "models/X/model.json, runs/20200101T000000Z-aaaa/notes.txt, runs/X/run.json"
+    )
+    assert "in 2 runs;" in lines[1]
+    assert vacuum(str(output), FORTNIGHT, now=later()).splitlines()[1].startswith("freed nothing;")
+    assert verify(str(output)).clean
