@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +16,10 @@ from pipeline.show import size_text
 from pipeline.tables import Table
 from pipeline.versions import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
+from transforms.errors import Damaged
 from transforms.recipe import Recipe
 from transforms.storage import Storage, StoredObject, left_by_killed, local_path, open_storage
-from transforms.write import read_recipe
+from transforms.write import read_part, read_recipe
 
 LEAST_AGE = timedelta(hours=1)  # younger files may be a run's or a compaction's at work, or a reader's
 _DELETES = 16  # at once: in a bucket each takes some 20 ms
@@ -67,7 +69,7 @@ def vacuum(output: str, older_than: timedelta, dry_run: bool = False, now: datet
 def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff: datetime) -> Kept:
     parts: set[str] = set()
     run_ids: set[str] = set()
-    part_of_recipe: dict[str, str] = {}  # a recipe's id → one part that was made with it
+    parts_of_recipe: dict[str, list[str]] = {}  # a recipe's id → parts that were made with it, newest version first
     for table in tables:
         versions = versions_of(table.history())
         run_ids.add(last_run(versions) or "")  # verify compares its receipts
@@ -77,8 +79,8 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
                 key = f"{table.name}/{part['path']}"
                 parts.add(key)
                 if table.name == "features":
-                    part_of_recipe[part["min.recipe"]] = key
-    recipes: list[Recipe] = [read_recipe(storage.read(key)) for key in part_of_recipe.values()]
+                    parts_of_recipe.setdefault(part["min.recipe"], []).append(key)
+    recipes = [_recipe_of(storage, keys) for keys in parts_of_recipe.values()]
     unfinished = runs[0] if runs and runs[0].state == "planned" else None
     if unfinished:
         recipes.append(unfinished.recipe)
@@ -90,6 +92,14 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
         models=frozenset(model_id_of(recipe) for recipe in recipes),
         unfinished=unfinished.run_id if unfinished else None,
     )
+
+
+def _recipe_of(storage: Storage, keys: Sequence[str]) -> Recipe:
+    """The recipe of parts that share one, from the first that is sound. Raises ``Damaged`` where none is."""
+    for key in keys[:-1]:
+        with suppress(Damaged):
+            return read_recipe(read_part(storage, key))
+    return read_recipe(read_part(storage, keys[-1]))
 
 
 def _parts(storage: Storage, kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
