@@ -29,7 +29,7 @@ def read_delta(url: str, read: Callable[[], T]) -> T:
         try:
             return read()
         except (DeltaError, OSError) as error:
-            if not scheme_of(url):
+            if not scheme_of(url) or isinstance(error, FileNotFoundError):
                 raise
             if not (broke_off(error) and wait_before(attempt)):
                 raise StorageError(f"{url}: {one_line(error)}") from error
