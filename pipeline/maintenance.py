@@ -160,9 +160,7 @@ def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> 
 
 
 def _check_parts(table: Table, version: int) -> None:
-    there = {(entry.key, entry.size) for entry in open_storage(table.url).list()}
-    wanted = {(part["path"], part["size_bytes"]) for part in table.at(version).parts}
-    gone = [path for path, _ in sorted(wanted - there)]
+    gone = table.at(version).lost_parts()
     if gone:
         raise Refused(
             f"version {version} of {table.url} needs {len(gone)} parts that are not there any more ({gone[0]} is the "

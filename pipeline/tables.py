@@ -75,6 +75,11 @@ class Table:
         parts: list[dict[str, Any]] = self._add_actions().to_pylist()
         return parts
 
+    def lost_parts(self) -> list[str]:
+        """The paths of the parts that are not there, or have another size than the log says."""
+        there = {(entry.key, entry.size) for entry in self._storage.list()}
+        return sorted(part["path"] for part in self.parts if (part["path"], part["size_bytes"]) not in there)
+
     def has_run(self, run_id: str) -> bool:
         """Whether this run is committed already."""
         return bool(self._delta) and _has_run(self._delta, self.url, run_id)

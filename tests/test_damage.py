@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_folder
-from outputs import live, parts, state
+from outputs import break_off, live, parts, state
 
 from pipeline.cli import main
 from pipeline.maintenance import compact, rollback
@@ -200,3 +200,18 @@ def test_a_log_that_cannot_be_read_is_one_line(output, capsys, words):
     [line] = capsys.readouterr().err.splitlines()
     assert re.search(rf"the log of the table {output}/features cannot be read: .*Truncated record.*_delta_log", line)
     assert "unknown" not in line
+
+
+@pytest.mark.parametrize("table", ["features", "errors"])
+def test_a_run_that_broke_off_before_the_damage_starts_anew(night, own_images, tmp_path, monkeypatch, table):
+    night()
+    output = tmp_path / "out"
+    make_folder(own_images / "more", own_images, "coffee")
+    (own_images / "rocket.jpg").unlink()
+    break_off(night, monkeypatch)
+    (output / table / live(output, table)[0]).unlink()
+    summary = night()
+    assert summary.published
+    assert summary.listed == 8
+    assert len(state(output)[0]) == 7
+    assert verify(str(output)).clean
