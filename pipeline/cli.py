@@ -194,6 +194,14 @@ def _vacuum(arguments: argparse.Namespace) -> int:
     return EXIT_PUBLISHED
 
 
+def _repair(arguments: argparse.Namespace) -> int:
+    from pipeline.repair import repair
+
+    done = repair(arguments.output)
+    print("\n".join([what for table in done for what in (*table.found, str(table))]) or "nothing is damaged")
+    return EXIT_PUBLISHED
+
+
 def _verify(arguments: argparse.Namespace) -> int:
     from pipeline.verify import verify
 
@@ -216,6 +224,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "rollback": _rollback,
     "vacuum": _vacuum,
     "verify": _verify,
+    "repair": _repair,
 }
 
 if __name__ == "__main__":

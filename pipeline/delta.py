@@ -22,14 +22,19 @@ T = TypeVar("T")
 
 
 def read_delta(url: str, read: Callable[[], T]) -> T:
-    """Read something of the table at ``url``. Raises ``StorageError`` where its bucket does not answer."""
+    """Read something of the table at ``url``. Raises ``StorageError`` where its bucket or its log fails."""
     from deltalake.exceptions import DeltaError
 
     for attempt in count(1):
         try:
             return read()
         except (DeltaError, OSError) as error:
-            if not scheme_of(url):
+            if not scheme_of(url) and isinstance(error, DeltaError):
+                raise StorageError(
+                    f"the log of the table {url} cannot be read: {one_line(error)}. Bring its _delta_log back from a "
+                    "copy, or move the output away to do all images again"
+                ) from error
+            if not scheme_of(url) or isinstance(error, FileNotFoundError):
                 raise
             if not (broke_off(error) and wait_before(attempt)):
                 raise StorageError(f"{url}: {one_line(error)}") from error
@@ -51,8 +56,8 @@ def delta_url(url: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Delta's error without its colours, arrows and line breaks."""
-    text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*", " ", str(error), flags=re.DOTALL)
+    """Delta's error without its colours, arrows, line breaks and stack."""
+    text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*|\n\s+0: .*", " ", str(error), flags=re.DOTALL)
     return " ".join(text.split())[:300].rstrip(".")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.announce import bringing
 from pipeline.runs import new_run_id, unfinished_run
 from pipeline.show import format_table
-from pipeline.tables import Commit, Table, TableName
+from pipeline.tables import TABLES, Commit, Table, TableName
 from pipeline.versions import Version, versions_of
 from transforms.compact import SmallPart, group_parts, is_small, merge_parts
 from transforms.errors import Refused, UserError
@@ -17,7 +17,6 @@ from transforms.records import ERRORS_SCHEMA, features_schema
 from transforms.storage import Storage, open_storage
 
 _LOG = logging.getLogger(__name__)
-TABLES: tuple[TableName, ...] = ("features", "errors")
 # A night adds one to a few small parts, so this is reached about once a month. Opening one more part costs a reader
 # some milliseconds, in a bucket tens of them: 64 are seconds.
 MOST_SMALL_PARTS = 64
@@ -148,14 +147,14 @@ def rollback(output: str, number: int) -> str:
 def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> int:
     """The errors table's version that belongs to version ``number`` of features.
 
-    It is the newest that was written by one of the runs up to there, and of those with the same rows the newest:
-    the parts of one from before a compaction may have been deleted.
+    It is the newest that was written by one of the runs up to there, or by compactions and repairs of that one:
+    the parts of one from before a compaction may have been deleted, and those from before a repair are damaged.
     """
     runs = {version.run_id for version in versions if version.number <= number and version.change}
     found: int | None = None
     for version in reversed(versions_of(errors.history())):
-        moved_only = version.change and version.change.operation == "compact"
-        if version.run_id in runs or (moved_only and found == version.number - 1):
+        same_runs = version.change and version.change.operation in ("compact", "repair")
+        if version.run_id in runs or (same_runs and found == version.number - 1):
             found = version.number
     if found is None:
         raise Refused(
@@ -166,12 +165,12 @@ def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> 
 
 
 def _check_parts(table: Table, version: int) -> None:
-    there = {entry.key for entry in open_storage(table.url).list()}
-    gone = sorted(_paths(table.at(version)) - there)
+    gone = table.at(version).lost_parts()
     if gone:
         raise Refused(
             f"version {version} of {table.url} needs {len(gone)} parts that are not there any more ({gone[0]} is the "
-            "first), as after vacuum; nothing was done. Go back less far."
+            "first), or not whole, as after vacuum or damage; nothing was done. Go back less far; where the newest "
+            "version is damaged too, 'image-features repair OUTPUT' mends it."
         )
 
 

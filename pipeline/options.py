@@ -106,6 +106,7 @@ def _maintenance_commands(commands: Any) -> None:
     verify = add("verify", "read every part again and check it", "exit codes: 0 clean; 1 problems, a line each")
     verify.add_argument("--sample", type=count, default=0, metavar="N",
                         help="compute the vectors of N images again too, from the images themselves")  # fmt: skip
+    add("repair", "take parts that are gone or damaged out of the tables; the next run does their images again")
 
 
 def _extract_options(parser: Parser) -> None:

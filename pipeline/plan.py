@@ -18,9 +18,9 @@ from pipeline.config import Config
 from pipeline.listing import Listing
 from pipeline.runs import Run
 from pipeline.summary import Summary
-from pipeline.tables import Table
-from transforms.errors import Refused
-from transforms.plan import Changes, Counts, PlanPolicy, ShardPolicy, compare, ranges, shard_bounds
+from pipeline.tables import Table, no_rows
+from transforms.errors import Damaged, Refused
+from transforms.plan import Changes, Counts, PlanPolicy, Range, ShardPolicy, compare, ranges, shard_bounds
 from transforms.reuse import INDEX_FILE, encode_index
 from transforms.storage import Storage
 from transforms.urls import scheme_of
@@ -35,9 +35,20 @@ def find_changes(listing: Listing, features: Table, errors: Table, policy: PlanP
     columns = ["uri", "etag", "size"]
     spread = itertools.chain(listing.spread(), features.spread(), errors.spread())
     for within in ranges(spread, RANGE_ROWS):
-        known = features.read_range(columns, within)
-        failed = errors.read_range([*columns, "kind"], within)
+        known = _rows(features, columns, within, policy)
+        failed = _rows(errors, [*columns, "kind"], within, policy)
         yield compare(listing.read(within), known, failed, policy)
+
+
+def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -> pa.Table:
+    """A table's rows in a range; none where it is damaged and replaced anyway."""
+    try:
+        return table.read_range(columns, within)
+    except Damaged as error:
+        if not policy.rebuild:
+            raise
+        _LOG.warning("%s; --rebuild replaces it, and counts no image as removed from there", error.what)
+        return no_rows(columns)
 
 
 class Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,7 +16,7 @@ from pipeline.plan import read_stale
 from pipeline.runs import Run
 from pipeline.summary import Summary
 from pipeline.tables import Commit, Table
-from transforms.errors import FailureKind, Refused
+from transforms.errors import Damaged, FailureKind, Refused
 from transforms.recipe import recipe_id
 from transforms.records import ERRORS_SCHEMA, features_schema
 from transforms.storage import Storage
@@ -167,8 +168,9 @@ def failure_rows(run: Run, receipts: Sequence[Receipt], errors: Table) -> pa.Tab
     failures = [failure for receipt in receipts for failure in receipt.failures]
     earlier: dict[str, tuple[int, datetime]] = {}
     if failures and errors.version is not None:
-        rows = errors.read(["uri", "attempts", "first_failed_at"]).to_pylist()
-        earlier = {row["uri"]: (row["attempts"], row["first_failed_at"]) for row in rows}
+        with suppress(Damaged) if run.rebuild else nullcontext():  # what is replaced need not be readable
+            rows = errors.read(["uri", "attempts", "first_failed_at"]).to_pylist()
+            earlier = {row["uri"]: (row["attempts"], row["first_failed_at"]) for row in rows}
     started = datetime.fromisoformat(run.started_at)
     rows = []
     for failure in failures:

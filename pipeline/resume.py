@@ -8,7 +8,7 @@ import shlex
 from pipeline.runs import Run, load_runs
 from pipeline.tables import Table
 from pipeline.work import Work
-from transforms.errors import Refused, UserError
+from transforms.errors import Damaged, Refused, UserError
 from transforms.recipe import differences
 from transforms.storage import Storage
 
@@ -16,7 +16,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def take_up(work: Work) -> Run | None:
-    """The newest run, if it was broken off after its plan and still fits; otherwise it is given up."""
+    """The newest run, if it was broken off after its plan and still fits; otherwise it is given up.
+
+    Raises ``Damaged`` when parts of the tables that it adds to are lost.
+    """
     latest = next(iter(load_runs(work.output, most=1)), None)
     if latest is None or latest.state != "planned":
         return None
@@ -26,6 +29,9 @@ def take_up(work: Work) -> Run | None:
         if latest.job:
             _LOG.warning("run %s is given up; is its job %s still at work, for nothing?", latest.run_id, latest.job)
         return None
+    for table in () if latest.rebuild else work.tables:  # a plan reads them, and sees for itself
+        if lost := table.lost_parts():
+            raise Damaged(f"part {lost[0]} of {table.url} is not there any more, or cut off")
     _LOG.info("taking up run %s of %s", latest.run_id, latest.started_at)
     return latest
 

@@ -17,6 +17,7 @@ from pipeline.metrics import Metrics
 from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
 from pipeline.progress import Progress
 from pipeline.publish import check_failure_rate, failed_again, forget_lost_parts, publish, reconcile
+from pipeline.repair import healed
 from pipeline.resume import check_fits, newest_run, planned_run, take_up
 from pipeline.runner import run_failed, worker_count
 from pipeline.runs import Run, last_good_run, new_run_id
@@ -42,21 +43,14 @@ def extract(config: Config) -> Summary:
     _check_no_wait(config)
     use_stores(config.stores)
     with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
-        work = open_work(config, metrics)
-        run = planned_run(work) if config.planned else _planned(work)
-        if run.state == "planned" and not config.dry_run:
-            metrics.summary = run.counts
-            metrics.summary = _finish(run, work)
-        elif config.planned:
-            metrics.summary = Summary(run.run_id, state="unchanged")
-        return metrics.summary
+        return healed(config, partial(_night, config, metrics))
 
 
 def plan_run(config: Config) -> Summary:
     """The first of three steps: list, compare, write the plan. ``extract`` with ``planned`` does its shards."""
     use_stores(config.stores)
     with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
-        _planned(open_work(config, metrics))
+        healed(config, lambda: _planned(open_work(config, metrics)))
         return metrics.summary
 
 
@@ -87,6 +81,17 @@ def publish_run(
         rate = run.max_failure_rate if max_failure_rate is None else max_failure_rate
         metrics.summary = _publish(replace(run, max_failure_rate=rate), storage, tables, metrics)
         return metrics.summary
+
+
+def _night(config: Config, metrics: Metrics) -> Summary:
+    work = open_work(config, metrics)
+    run = planned_run(work) if config.planned else _planned(work)
+    if run.state == "planned" and not config.dry_run:
+        metrics.summary = run.counts
+        metrics.summary = _finish(run, work)
+    elif config.planned:
+        metrics.summary = Summary(run.run_id, state="unchanged")
+    return metrics.summary
 
 
 def _check_no_wait(config: Config) -> None:

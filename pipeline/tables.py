@@ -17,17 +17,18 @@ import pyarrow as pa
 
 from pipeline.delta import add_action, count_missing, delta_url, one_line, read_delta, remove_action, row_ids
 from pipeline.versions import Change, Operation
-from transforms.errors import Refused, RunFailed
+from transforms.errors import Damaged, Refused, RunFailed
 from transforms.plan import Range
 from transforms.recipe import Recipe
 from transforms.retries import broke_off, wait_before
 from transforms.storage import open_storage, storage_options
-from transforms.write import BOUNDED, Part, read_recipe
+from transforms.write import BOUNDED, Part, read_part, read_recipe
 
 _LOG = logging.getLogger(__name__)
 # Without it deltalake takes the bounds of all other columns for null, and a reader's filter on them finds nothing.
 _CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(BOUNDED)}
 TableName = Literal["features", "errors"]
+TABLES: tuple[TableName, ...] = ("features", "errors")
 _ROW = ("uri", "run_id")
 _REWRITES = 4  # parts rewritten at once: each takes some 40 MB, and most of its time is compression without the GIL
 
@@ -74,6 +75,11 @@ class Table:
         parts: list[dict[str, Any]] = self._add_actions().to_pylist()
         return parts
 
+    def lost_parts(self) -> list[str]:
+        """The paths of the parts that are not there, or have another size than the log says."""
+        there = {(entry.key, entry.size) for entry in self._storage.list()}
+        return sorted(part["path"] for part in self.parts if (part["path"], part["size_bytes"]) not in there)
+
     def has_run(self, run_id: str) -> bool:
         """Whether this run is committed already."""
         return bool(self._delta) and _has_run(self._delta, self.url, run_id)
@@ -93,17 +99,20 @@ class Table:
         return read_delta(self.url, lambda: list(self._delta.history())) if self._delta else []
 
     def recipe(self) -> Recipe | None:
-        """The recipe of the rows, from the metadata of a part; None for a table without parts."""
+        """The recipe of the rows, from the metadata of a part; None for a table without parts.
+
+        Raises ``Damaged`` when that part is not sound.
+        """
         parts = self.parts
-        return read_recipe(self._storage.read(parts[0]["path"])) if parts else None
+        return read_recipe(read_part(self._storage, parts[0]["path"])) if parts else None
 
     def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
         """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
 
-        ``__filename`` gives the path of each row's part.
+        ``__filename`` gives the path of each row's part. Raises ``Damaged`` when a part cannot be read.
         """
         if self._delta is None:
-            return _no_rows(columns)
+            return no_rows(columns)
 
         def read() -> pa.Table:
             dataset = self._delta.to_pyarrow_dataset()
@@ -111,7 +120,13 @@ class Table:
                 return dataset.head(most, columns=list(columns), filter=where)
             return dataset.to_table(columns=list(columns), filter=where)
 
-        return read_delta(self.url, read)
+        return self._rows(read)
+
+    def _rows(self, read: Callable[[], pa.Table]) -> pa.Table:
+        try:
+            return read_delta(self.url, read)
+        except (OSError, pa.ArrowException) as error:
+            raise Damaged(f"the table {self.url} cannot be read: {one_line(error)}") from error
 
     def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
         """Some columns of the rows whose uri lies in a range; looks only at parts that may hold such."""
@@ -127,7 +142,7 @@ class Table:
             dataset = self._delta.to_pyarrow_dataset(file_pruning_predicate=bounds)
             return dataset.to_table(columns=list(columns), filter=where)
 
-        return read_delta(self.url, read)
+        return self._rows(read)
 
     def spread(self) -> list[tuple[str, int]]:
         """The least uri of each part, and the part's rows."""
@@ -196,15 +211,27 @@ class Table:
         """
         from deltalake import CommitProperties, Transaction
 
-        before, after = row_ids(self.read(_ROW)), row_ids(self.at(version).read(_ROW))
-        added, removed = count_missing(after, before), count_missing(before, after)
-        change = Change("rollback", len(after), added, removed, restored=version)
+        change = Change("rollback", *self._difference(self.at(version)), restored=version)
         properties = CommitProperties(
             custom_metadata={"run_id": run_id, "change": asdict(change)},
             max_commit_retries=0,
             app_transactions=[Transaction(run_id, 1)],
         )
         return self._transact(run_id, lambda: self._delta.restore(version, commit_properties=properties))
+
+    def _difference(self, goal: Table) -> tuple[int, int, int]:
+        """The rows of ``goal``, those that it has more, and those that it lacks.
+
+        Where this version cannot be read, all rows of a part that comes or goes count.
+        """
+        after = row_ids(goal.read(_ROW))
+        try:
+            before = row_ids(self.read(_ROW))
+            return len(after), count_missing(after, before), count_missing(before, after)
+        except Damaged:
+            here, there = ({part["path"]: part["num_records"] for part in table.parts} for table in (self, goal))
+            added = sum(there[path] for path in there.keys() - here.keys())
+            return len(after), added, sum(here[path] for path in here.keys() - there.keys())
 
     def _transact(self, run_id: str, write: Callable[[], None]) -> int:
         """Write a commit, again where the exchange broke off and it was not done; returns the new version."""
@@ -260,6 +287,7 @@ def _has_run(delta: Any, url: str, run_id: str) -> bool:
     return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
 
 
-def _no_rows(columns: Sequence[str]) -> pa.Table:
+def no_rows(columns: Sequence[str]) -> pa.Table:
+    """Columns of a table without rows."""
     kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
     return pa.table({name: pa.array([], kinds[name]) for name in columns})

@@ -21,10 +21,10 @@ from pipeline.show import size_text
 from pipeline.tables import Table
 from pipeline.versions import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
-from transforms.errors import Refused
+from transforms.errors import Damaged, Refused
 from transforms.recipe import Recipe
 from transforms.storage import Storage, StoredObject, left_by_killed, local_path, open_storage
-from transforms.write import read_recipe
+from transforms.write import read_part, read_recipe
 
 LEAST_AGE = timedelta(hours=1)  # younger files may be a run's or a compaction's at work, or a reader's
 _DELETES = 16  # at once: in a bucket each takes some 20 ms
@@ -85,7 +85,7 @@ def _at_work(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
 def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff: datetime, at_work: set[str]) -> Kept:
     parts: set[str] = set()
     run_ids: set[str] = set()
-    part_of_recipe: dict[str, str] = {}  # a recipe's id → one part that was made with it
+    parts_of_recipe: dict[str, list[str]] = {}  # a recipe's id → parts that were made with it, newest version first
     for table in tables:
         versions = versions_of(table.history())
         run_ids.add(last_run(versions) or "")  # verify compares its receipts
@@ -95,8 +95,8 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
                 key = f"{table.name}/{part['path']}"
                 parts.add(key)
                 if table.name == "features":
-                    part_of_recipe[part["min.recipe"]] = key
-    recipes: list[Recipe] = [read_recipe(storage.read(key)) for key in part_of_recipe.values()]
+                    parts_of_recipe.setdefault(part["min.recipe"], []).append(key)
+    recipes = [_recipe_of(storage, keys) for keys in parts_of_recipe.values()]
     unfinished = {run.run_id for run in runs[:1] if run.state == "planned"}
     going_on = at_work | unfinished
     recipes += [run.recipe for run in runs if run.run_id in going_on]
@@ -107,6 +107,14 @@ def _kept(tables: Sequence[Table], runs: Sequence[Run], storage: Storage, cutoff
         models=frozenset(model_id_of(recipe) for recipe in recipes),
         going_on=frozenset(going_on),
     )
+
+
+def _recipe_of(storage: Storage, keys: Sequence[str]) -> Recipe:
+    """The recipe of parts that share one, from the first that is sound. Raises ``Damaged`` where none is."""
+    for key in keys[:-1]:
+        with suppress(Damaged):
+            return read_recipe(read_part(storage, key))
+    return read_recipe(read_part(storage, keys[-1]))
 
 
 def _parts(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterator[Garbage]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Operation = Literal["extract", "rebuild", "compact", "rollback"]
+Operation = Literal["extract", "rebuild", "compact", "rollback", "repair"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,14 @@ def current_since(versions: Sequence[Version], moment: datetime) -> list[Version
 
 
 def last_run(versions: Sequence[Version]) -> str | None:
-    """The run whose rows the newest version stands for, through compactions and rollbacks; None if not told."""
+    """The run whose rows the newest version stands for, through compactions and rollbacks; None if not told.
+
+    It is not told after a repair: that took some of the run's rows away.
+    """
     by_number = {version.number: version for version in versions}
     version = versions[0] if versions else None
     while version and version.change and version.change.operation in ("compact", "rollback"):
         restored = version.change.restored
         version = by_number.get(version.number - 1 if restored is None else restored)
-    return version.run_id if version and version.change else None
+    known = version and version.change and version.change.operation != "repair"
+    return version.run_id if version and known else None

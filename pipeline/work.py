@@ -65,8 +65,8 @@ def make_recipe(config: Config, network: Resolved) -> Recipe:
 
 def _check_recipe(work: Work) -> None:
     """Refuse to mix vectors of two recipes in one table."""
-    known = work.features.recipe()
-    if known is None or work.config.rebuild:
+    known = None if work.config.rebuild else work.features.recipe()
+    if known is None:
         return
     changes = differences(known, work.recipe)
     if changes:

@@ -162,7 +162,7 @@ def test_every_command_of_the_operations_guide_runs(places, two_nights, tmp_path
     make_folder(tmp_path / "images/more", two_nights / "images", "camera")
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
     commands = [shlex.split(places(line), comments=True)[1:] for block in blocks for line in block.splitlines()]
-    assert len(commands) == 15
+    assert len(commands) == 16
     for words in commands:
         extra = ["--max-removed-rate", "1"] if words[0] == "extract" else []  # the images lie elsewhere now
         assert main([*words, *extra]) == 0, (words, capsys.readouterr())

@@ -67,6 +67,7 @@ def test_the_commands_print_one_line_or_table_each(output, capsys):
         (["history", "{tmp}/none"], 2, "nothing in {tmp}/none"),
         (["rollback", "{tmp}/none", "1"], 2, "nothing in {tmp}/none"),
         (["vacuum", "{tmp}/none"], 2, "nothing in {tmp}/none"),
+        (["repair", "{tmp}/none"], 2, "nothing in {tmp}/none: no run has published there"),
         (["verify", "{tmp}/none"], 2, "nothing in {tmp}/none"),
         (["rollback", "{out}", "9"], 2, "no version 9"),
         (["rollback", "{out}", "last"], 2, "argument VERSION: invalid int value: 'last'"),

@@ -14,6 +14,7 @@ import transforms.reuse
 from transforms.records import features_schema
 from transforms.reuse import Reuse, encode_index
 from transforms.storage import open_storage
+from transforms.write import digest, encode_parquet
 
 
 @pytest.fixture
@@ -169,8 +170,10 @@ def table(tmp_path):
     columns["embedding"] = pa.array([[1.0, 2.0], [3.0, 4.0]], schema.field("embedding").type)
     part = pa.table(list(columns.values()), schema=pa.schema([replace_null(field) for field in schema]))
     (tmp_path / "features").mkdir()
-    pq.write_table(part, tmp_path / "features/one.parquet")
-    index = encode_index(pa.table({"content_sha256": contents, "part": ["one.parquet"] * 2}))
+    encoded = encode_parquet(part, {})
+    name = f"part-one-{digest(encoded)}.parquet"
+    (tmp_path / "features" / name).write_bytes(encoded)
+    index = encode_index(pa.table({"content_sha256": contents, "part": [name] * 2}))
     (tmp_path / "index.parquet").write_bytes(index)
     return open_storage(str(tmp_path))
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.storage import Storage
-from transforms.write import Part, read_recipe, write_part
+from transforms.write import Part, read_part, read_recipe, write_part
 
 # Some 12,000 to 20,000 vectors of 1280. A larger part would save readers little, and cost a later run much: it writes
 # anew each part in which an image has changed. Merging parts to this size takes 0.7 GB of memory.
@@ -50,9 +50,10 @@ def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
     """Write the rows of the parts at ``paths`` as one part, and leave those as they are.
 
     Types, values and the recipe in the metadata stay: vectors keep their fixed length, bit by bit.
+    Raises ``Damaged`` for a part that is not what was written.
     """
     tables = []
     for path in paths:
-        encoded = storage.read(path)
+        encoded = read_part(storage, path)
         tables.append(pq.read_table(pa.BufferReader(encoded)))
     return write_part(storage, pa.concat_tables(tables), "", f"part-{run_id}-merged", read_recipe(encoded))

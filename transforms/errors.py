@@ -52,5 +52,16 @@ class Refused(Exception):
     """The run ends without publishing, on purpose; the published tables are as they were."""
 
 
+class Damaged(Refused):
+    """Parts of a published table are not there any more, or do not hold what was written."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what}; nothing was changed. 'image-features repair OUTPUT' takes damaged parts out of the table, "
+            "and the next run does their images again."
+        )
+
+
 class RunFailed(Exception):
     """The run broke off (storage, workers, the runner); the published tables are as they were."""

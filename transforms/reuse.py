@@ -6,6 +6,7 @@ its row. A worker looks each image's hash up in it, and reads a part only on a h
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,10 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.errors import Damaged
 from transforms.records import ImageReference
 from transforms.rows import Origin
-from transforms.storage import NotFound, Storage, open_storage
+from transforms.storage import Storage, open_storage
+from transforms.write import read_part
 
+_LOG = logging.getLogger(__name__)
 INDEX_FILE = "index.parquet"  # in the run's folder
 _MOST_PARTS = 32  # read for one shard: beyond that, reading them costs more than computing a few images anew
 _HELD_PARTS = 3  # in memory, some 10 MB each: chunks of a moved folder go on in the part of the chunk before
@@ -88,7 +92,7 @@ class Reuse:
         return parts
 
     def _read(self, part: str) -> pa.Table | None:
-        """A part's rows; None beyond the bound of parts, and for one that has been vacuumed since the plan."""
+        """A part's rows; None beyond the bound of parts, and for one that is gone or damaged."""
         if part in self._held:
             self._held.move_to_end(part)
             return self._held[part]
@@ -96,8 +100,10 @@ class Reuse:
             return None
         self._reads_left -= 1
         try:
-            rows = pq.read_table(pa.BufferReader(self._output.read(f"features/{part}"))).replace_schema_metadata(None)
-        except NotFound:
+            encoded = read_part(self._output, f"features/{part}")
+            rows = pq.read_table(pa.BufferReader(encoded)).replace_schema_metadata(None)
+        except Damaged as error:  # vacuumed since the plan, perhaps
+            _LOG.warning("%s; its vectors are computed anew", error.what)
             rows = None
         self._held[part] = rows
         if len(self._held) > _HELD_PARTS:

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.errors import Damaged
 from transforms.recipe import Recipe, canonical_json
-from transforms.storage import Storage
+from transforms.storage import NotFound, Storage
 
 BOUNDED = ("uri", "recipe", "run_id")  # the columns whose least and greatest value Delta's log has
 RECIPE_KEY = b"image-features.recipe"  # in each part's Parquet metadata: the file explains itself
@@ -83,6 +84,21 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
 def digest(encoded: bytes) -> str:
     """What a part's name says of its content: the first 12 hexadecimal digits of its sha256."""
     return hashlib.sha256(encoded).hexdigest()[:12]
+
+
+def read_part(storage: Storage, path: str) -> bytes:
+    """Read a part whole, to use what it holds.
+
+    Raises ``Damaged`` when it is not there, or when its bytes are not those that its name tells of.
+    """
+    part = f"part {path} of {storage.url}"
+    try:
+        encoded = storage.read(path)
+    except NotFound as error:
+        raise Damaged(f"{part} is not there any more") from error
+    if not path.endswith(f"-{digest(encoded)}.parquet"):
+        raise Damaged(f"{part} is damaged: its bytes have the digest {digest(encoded)}, and its name says another")
+    return encoded
 
 
 def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
