@@ -18,8 +18,8 @@ from transforms.backbones.network import (
     layer_output,
     pooled,
     run,
-    softmax_needed,
 )
+from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import BackboneConfig, Resolved
 from transforms.errors import UserError
 
@@ -56,21 +56,20 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     classes = _classes(model)
     both = keras.Model(model.inputs, [feature, *model.outputs[: 1 if classes else 0]])
     scale = ValueRange(resolved.preprocess)
-    logits = bool(classes) and _gives_logits(model, scale, resolved)
+    due = _still_due(model, scale, resolved)
 
     def forward(pixels: Any) -> tuple[Any, Any]:
         vectors, *outputs = tf.nest.flatten(both(tf.cast(pixels, model.inputs[0].dtype), training=False))
         if not outputs:
             return vectors, None
-        return vectors, tf.nn.softmax(outputs[0]) if logits else outputs[0]
+        return vectors, take(due, outputs[0])
 
     def reference(images: Images) -> Rows:
         pixels = np.asarray(scale(images)).astype(model.inputs[0].dtype)
         vectors = run(keras.Model(model.inputs, feature), pixels)
         if not classes:
             return vectors, None
-        outputs = run(model, pixels)
-        return vectors, _softmax(outputs) if logits else outputs
+        return vectors, take(due, tf.nest.flatten(run(model, pixels))[0]).numpy()
 
     return Network(forward, reference, int(feature.shape[-1]), classes, int(model.count_params()))
 
@@ -131,17 +130,20 @@ def _own_scaling(model: Any) -> str | None:
     return next((layer.name for layer in model.layers[:4] if type(layer).__name__ in kinds), None)
 
 
-def _gives_logits(model: Any, scale: Any, resolved: Resolved) -> bool:
-    """Whether softmax is still to be taken: by the last layer's activation; if it has none, by its values."""
-    layer = model.outputs[0]._keras_history.operation
-    if type(layer).__name__ == "Softmax":
-        return False
-    activation = getattr(getattr(layer, "activation", None), "__name__", None)
-    if activation:
-        return activation not in _PROBABILITIES
-    return softmax_needed(lambda images: run(model, np.asarray(scale(images))), resolved.input_size)
+def _still_due(model: Any, scale: Any, resolved: Resolved) -> str:
+    """What is still to be taken of the outputs: by the last layer's activation, else by the graph and its values."""
+    import tensorflow as tf
 
+    activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)
+    asked = resolved.config
+    if not resolved.top_k or (not asked.scores and getattr(activation, "__name__", None) in _PROBABILITIES):
+        return "none"
 
-def _softmax(rows: Any) -> Any:
-    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    def predict(images: Images) -> Any:
+        return tf.nest.flatten(run(model, np.asarray(scale(images)).astype(model.inputs[0].dtype)))[0]
+
+    spec = tf.TensorSpec([None, *resolved.input_size, 3], model.inputs[0].dtype)
+    call = tf.function(lambda pixels: tf.nest.flatten(model(pixels, training=False))[0], autograph=False)
+    traced = call.get_concrete_function(spec)
+    last = last_operations(traced.graph.as_graph_def(), traced.outputs[0].name)
+    return still_due(asked, last, predict, resolved.input_size)
