@@ -67,3 +67,16 @@ def test_a_classifier_that_is_no_dense_layer_is_asked_for(tmp_path: Path) -> Non
     keras.Model(model.get_layer("base").inputs, keras.layers.Flatten()(answer)).save(tmp_path / "own.keras")
     with pytest.raises(UserError, match=r"no Dense layer whose input would be the vector.*--feature-layer.*answer"):
         resolve(BackboneConfig(backbone=str(tmp_path / "own.keras"), preprocess="unit"))
+
+
+def test_a_model_of_mixed_precision_is_computed_in_float32(images: np.ndarray, tmp_path: Path) -> None:
+    keras = import_keras()
+    plain, _ = _transfer()
+    truth = keras.Model(plain.inputs, plain.get_layer("vector").output).predict(images / np.float32(255), verbose=0)
+    for layer in plain._flatten_layers():
+        layer.dtype_policy = "mixed_bfloat16"
+    plain.save(tmp_path / "own.keras")
+    _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="unit")
+    assert_same(graph(images)[0], truth)
+    with np.load(tmp_path / "out" / "golden.npz") as golden:
+        assert_same(graph(golden["images"])[0], golden["vectors"])

@@ -81,6 +81,9 @@ def _load(path: Path, allow_code: bool) -> Any:
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
         raise UserError(f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, W, 3]")
+    for layer in model._flatten_layers():
+        if layer.compute_dtype in ("bfloat16", "float16"):  # how it was trained; --precision says how it is run
+            layer.dtype_policy = "float32"
     return model
 
 
