@@ -31,6 +31,7 @@ class Config:
     normalize: str = "none"
     top_k: int = 5
     allow_code: bool = False
+    scores: Literal["softmax", "sigmoid", "none"] | None = None
     resize: Resize = "squash"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     engine: Literal["auto", "tensorflow", "openvino"] = "auto"
@@ -90,5 +91,5 @@ class Config:
         """The part that chooses the network."""
         from transforms.backbones import BackboneConfig
 
-        names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code"
+        names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code scores"
         return BackboneConfig(**{name: getattr(self, name) for name in names.split()})

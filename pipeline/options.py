@@ -199,7 +199,9 @@ def _backbone_options(parser: Parser) -> None:
     add("--normalize", choices=("none", "l2"), help="l2: vectors of length 1")
     add("--top-k", type=int, metavar="K", help="labels an image; 0 for none")
     add("--allow-code", action="store_true", help="load a model file that carries code; it can do anything")
-    names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code"
+    add("--scores", choices=("softmax", "sigmoid", "none"),
+        help="what is still to be taken of your own model's outputs (default: found out, or refused)")  # fmt: skip
+    names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code scores"
     parser.set_defaults(**{name: _DEFAULTS[name] for name in names.split()})
 
 

@@ -10,6 +10,7 @@ from test_keras_file import LABELS, SIZE, net
 
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.network import import_keras
+from transforms.backbones.scores import last_operations
 from transforms.errors import UserError
 
 
@@ -71,6 +72,33 @@ def test_a_keras_export_gives_what_keras_predicts(images: np.ndarray, labels: st
     with np.load(tmp_path / "out" / "golden.npz") as golden:
         assert_same(graph(golden["images"])[0], golden["vectors"])
         np.testing.assert_array_equal(graph(golden["images"])[2], golden["indices"])
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_an_export_with_sigmoids_publishes_them_as_they_are(classes: int, images: np.ndarray, tmp_path: Path) -> None:
+    keras = import_keras()
+    body = net()
+    outputs = keras.layers.Dense(classes, activation="sigmoid")(body.get_layer("hidden").output)
+    model = keras.Model(body.inputs, outputs)
+    model.export(tmp_path / "saved", verbose=False)
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS[:classes]), encoding="utf-8")
+    _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "saved"), preprocess="unit",
+                        labels=str(tmp_path / "labels.txt"))  # fmt: skip
+    answer = model.predict(images / np.float32(255), verbose=0)
+    assert answer.min() > 0.1
+    assert answer.max() < 0.95
+    np.testing.assert_allclose(graph(images)[1], np.sort(answer)[:, ::-1], atol=1e-5)
+
+
+def test_sigmoids_inside_a_function_are_found() -> None:
+    import tensorflow as tf
+
+    inner = tf.function(lambda x: (x * 2, tf.sigmoid(x)), autograph=False)
+    outer = tf.function(lambda x: tf.reshape(inner(x)[1], [-1, 3]), autograph=False)
+    traced = outer.get_concrete_function(tf.TensorSpec([None, 3]))
+    graph = traced.graph.as_graph_def()
+    assert {node.op for node in graph.node} & {"PartitionedCall", "StatefulPartitionedCall"}
+    assert last_operations(graph, traced.outputs[0].name) == {"Sigmoid"}
 
 
 def test_a_plain_module_gives_its_own_numbers(images: np.ndarray, labels: str, tmp_path: Path) -> None:

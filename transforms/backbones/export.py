@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transforms.backbones.network import Network
 
 FORMAT = 1
+_SCORES_FORMAT = 2  # of custom models: 1 could take softmax of sigmoids, and its exports are not to be used again
 _EPSILON = 1e-12  # of the squared length: a zero vector stays zero
 
 
@@ -32,7 +33,10 @@ def model_id(resolved: Resolved) -> str:
 
 def model_id_of(recipe: Recipe) -> str:
     """The same from a whole recipe, which says more than what the network is."""
-    return recipe_id({**{name: recipe.get(name) for name in NETWORK_FIELDS}, "format": FORMAT})
+    fields = {**{name: recipe.get(name) for name in NETWORK_FIELDS}, "format": FORMAT}
+    if recipe.get("weights") == "own" and recipe.get("labels"):
+        fields |= {"scores": recipe.get("scores"), "scores_format": _SCORES_FORMAT}
+    return recipe_id(fields)
 
 
 def export(resolved: Resolved, directory: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from transforms.backbones.keras_graph import classifier_input, follow
 from transforms.backbones.network import (
     CustomFacts,
     Images,
@@ -15,11 +16,11 @@ from transforms.backbones.network import (
     choose_size,
     first_line,
     import_keras,
-    layer_output,
     pooled,
     run,
-    softmax_needed,
+    unknown_layer,
 )
+from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import BackboneConfig, Resolved
 from transforms.errors import UserError
 
@@ -32,7 +33,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     Raises ``UserError`` for a file that cannot be loaded or carries code, and for a layer that does not exist.
     """
     model = _load(path, config.allow_code)
-    feature, name = _feature(model, path, config)
+    feature, name, _ = _feature(model, path, config, model.inputs[0])
     return CustomFacts(
         input_size=choose_size(path.name, tuple(model.inputs[0].shape), config.input_size),
         feature_layer=name,
@@ -47,30 +48,26 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     """Load the model, cut at its feature layer."""
     config = resolved.config
     model = _load(path, config.allow_code)
-    import keras
     import tensorflow as tf
 
     from transforms.preprocess import ValueRange
 
-    feature, _ = _feature(model, path, config)
+    feature, _, _ = _feature(model, path, config, model.inputs[0])
     classes = _classes(model)
-    both = keras.Model(model.inputs, [feature, *model.outputs[: 1 if classes else 0]])
     scale = ValueRange(resolved.preprocess)
-    logits = bool(classes) and _gives_logits(model, scale, resolved)
+    due = _still_due(model, scale, resolved)
 
     def forward(pixels: Any) -> tuple[Any, Any]:
-        vectors, *outputs = tf.nest.flatten(both(tf.cast(pixels, model.inputs[0].dtype), training=False))
-        if not outputs:
-            return vectors, None
-        return vectors, tf.nn.softmax(outputs[0]) if logits else outputs[0]
+        vectors, _, outputs = _feature(model, path, config, tf.cast(pixels, model.inputs[0].dtype))
+        return tf.cast(vectors, tf.float32), take(due, outputs) if classes else None
 
     def reference(images: Images) -> Rows:
         pixels = np.asarray(scale(images)).astype(model.inputs[0].dtype)
-        vectors = run(keras.Model(model.inputs, feature), pixels)
+        with tf.device("/CPU:0"):
+            vectors = _feature(model, path, config, tf.constant(pixels))[0].numpy().astype(np.float32)
         if not classes:
             return vectors, None
-        outputs = run(model, pixels)
-        return vectors, _softmax(outputs) if logits else outputs
+        return vectors, take(due, tf.nest.flatten(run(model, pixels))[0]).numpy()
 
     return Network(forward, reference, int(feature.shape[-1]), classes, int(model.count_params()))
 
@@ -84,6 +81,9 @@ def _load(path: Path, allow_code: bool) -> Any:
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
         raise UserError(f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, W, 3]")
+    for layer in model._flatten_layers():
+        if layer.compute_dtype in ("bfloat16", "float16"):  # how it was trained; --precision says how it is run
+            layer.dtype_policy = "float32"
     return model
 
 
@@ -103,21 +103,27 @@ def _cannot_load(path: Path, message: str, line: str) -> UserError:
     return UserError(f"--backbone {path}: Keras cannot load it ({line})")
 
 
-def _feature(model: Any, path: Path, config: BackboneConfig) -> tuple[Any, str]:
-    """The symbolic vector and the name of where it comes from: by default, what the last Dense layer takes."""
+def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tuple[Any, str, Any]:
+    """The vector of ``pixels``, the name of where it comes from (what the classifier takes), and the first output."""
+    calls, outputs = follow(model, pixels)
     how_to_list = f"python -c 'import keras; keras.models.load_model(\"{path}\", compile=False).summary()'"
     name = config.feature_layer
     if name:
-        return pooled(layer_output(model, name, how_to_list), config.pooling, name), name
-    dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"]
-    if not dense:
-        last = ", ".join(layer.name for layer in model.layers[-5:])
+        found = [call for call in calls if call.name == name]
+        if not found:
+            raise unknown_layer(name, [call.name for call in calls], how_to_list)
+        if len(found) > 1 or len(found[0].outputs) > 1:
+            raise UserError(f"--feature-layer {name}: gives several outputs; choose a layer that gives one")
+        return pooled(found[0].outputs[0], config.pooling, name), name, outputs[0]
+    taken = classifier_input(calls, outputs)
+    if taken is None:
+        last = ", ".join(call.name for call in calls[-5:])
         raise UserError(
-            f"--backbone {path}: has no Dense layer whose input would be the vector; name one by --feature-layer. "
-            f"The last ones are {last}. All {len(model.layers)}: {how_to_list}"
+            f"--backbone {path}: has no Dense layer whose input would be the vector, as its classifier; name a layer "
+            f"by --feature-layer. The last ones are {last}. All {len(calls)}: {how_to_list}"
         )
-    name = f"input of {dense[-1].name}"
-    return pooled(dense[-1].input, config.pooling, name), name
+    name = f"input of {taken[1]}"
+    return pooled(taken[0], config.pooling, name), name, outputs[0]
 
 
 def _classes(model: Any) -> int:
@@ -131,17 +137,20 @@ def _own_scaling(model: Any) -> str | None:
     return next((layer.name for layer in model.layers[:4] if type(layer).__name__ in kinds), None)
 
 
-def _gives_logits(model: Any, scale: Any, resolved: Resolved) -> bool:
-    """Whether softmax is still to be taken: by the last layer's activation; if it has none, by its values."""
-    layer = model.outputs[0]._keras_history.operation
-    if type(layer).__name__ == "Softmax":
-        return False
-    activation = getattr(getattr(layer, "activation", None), "__name__", None)
-    if activation:
-        return activation not in _PROBABILITIES
-    return softmax_needed(lambda images: run(model, np.asarray(scale(images))), resolved.input_size)
+def _still_due(model: Any, scale: Any, resolved: Resolved) -> str:
+    """What is still to be taken of the outputs: by the last layer's activation, else by the graph and its values."""
+    import tensorflow as tf
 
+    activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)
+    asked = resolved.config
+    if not resolved.top_k or (not asked.scores and getattr(activation, "__name__", None) in _PROBABILITIES):
+        return "none"
 
-def _softmax(rows: Any) -> Any:
-    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    def predict(images: Images) -> Any:
+        return tf.nest.flatten(run(model, np.asarray(scale(images)).astype(model.inputs[0].dtype)))[0]
+
+    spec = tf.TensorSpec([None, *resolved.input_size, 3], model.inputs[0].dtype)
+    call = tf.function(lambda pixels: tf.nest.flatten(model(pixels, training=False))[0], autograph=False)
+    traced = call.get_concrete_function(spec)
+    last = last_operations(traced.graph.as_graph_def(), traced.outputs[0].name)
+    return still_due(asked, last, predict, resolved.input_size)

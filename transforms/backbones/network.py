@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.backbones.golden import golden_images
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import UserError
 
@@ -105,13 +104,6 @@ def choose_size(name: str, shape: tuple[int | None, ...], wanted: int | None) ->
     if not wanted:
         raise UserError(f"{name} takes images of any size: say which by --input-size, the one it was trained on")
     return wanted, wanted
-
-
-def softmax_needed(predict: Callable[[Images], Floats], input_size: tuple[int, int]) -> bool:
-    """Whether the outputs for the golden images are logits: anything but rows of shares that sum to 1."""
-    rows = predict(golden_images(*input_size))
-    shares = bool((rows >= 0).all()) and bool(np.allclose(rows.sum(axis=1), 1, atol=1e-3))
-    return not shares
 
 
 def unknown_layer(name: str, names: Sequence[str], how_to_list: str) -> UserError:

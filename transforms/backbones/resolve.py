@@ -6,6 +6,7 @@ import logging
 
 from transforms.backbones.custom import is_path, resolve_custom
 from transforms.backbones.labels import imagenet_labels, labels_sha256, read_labels
+from transforms.backbones.scores import SCORES
 from transforms.backbones.spec import Backbone, BackboneConfig, Resolved, Weights
 from transforms.backbones.table import find_backbone, is_backbone
 from transforms.backbones.weights import IMAGENET_CLASSES, find_weights
@@ -32,11 +33,11 @@ def resolve(config: BackboneConfig) -> Resolved:
 
 
 def _check_words(config: BackboneConfig) -> None:
-    allowed = {"pooling": ("avg", "max"), "normalize": ("none", "l2")}
+    allowed = {"pooling": ("avg", "max"), "normalize": ("none", "l2"), "scores": (None, *SCORES)}
     for name, words in allowed.items():
         value = getattr(config, name)
         if value not in words:
-            raise UserError(f"--{name} {value}: must be {' or '.join(words)}")
+            raise UserError(f"--{name} {value}: must be {' or '.join(filter(None, words))}")
     if config.top_k < 0:
         raise UserError(f"--top-k {config.top_k}: must be 0 (no labels) or more")
     if config.input_size is not None and config.input_size < 1:
@@ -48,6 +49,10 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
         raise UserError(
             f"--preprocess {config.preprocess}: {spec.name} has its own value range ({spec.mode}); "
             "the option is for models of your own"
+        )
+    if config.scores is not None:
+        raise UserError(
+            f"--scores {config.scores}: {spec.name} gives probabilities; the option is for models of your own"
         )
     size = config.input_size or spec.size
     if size < spec.least_size:

@@ -21,10 +21,10 @@ from transforms.backbones.network import (
     choose_size,
     first_line,
     import_keras,
-    softmax_needed,
     unknown_layer,
 )
 from transforms.backbones.safety import check_file, check_signature
+from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import BackboneConfig, Resolved
 from transforms.errors import UserError
 
@@ -58,27 +58,24 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
 def open_model(resolved: Resolved, path: Path) -> Network:
     """Load the model, cut at its feature operation."""
     import_keras()
-    import tensorflow as tf
-
     from transforms.preprocess import ValueRange
 
     config = resolved.config
     frozen = _freeze(path, config)
     tensor, _ = _feature(frozen, path, config)
     scale, imported = ValueRange(resolved.preprocess), _import(frozen, tensor, config.pooling)
-    logits = _gives_logits(frozen, scale, resolved)
+    due = _still_due(frozen, scale, resolved)
 
     def forward(pixels: Any) -> tuple[Any, Any]:
         vectors, outputs = imported(pixels)
-        return vectors, tf.nn.softmax(outputs) if logits else outputs
+        return vectors, None if outputs is None else take(due, outputs)
 
     def reference(images: Images) -> Rows:
         pixels = np.asarray(scale(images))
         vectors, _ = _run(frozen, tensor, config.pooling)(pixels)
         if frozen.output is None:
             return vectors, None
-        outputs = frozen.predict(pixels)
-        return vectors, tf.nn.softmax(outputs).numpy() if logits else outputs
+        return vectors, take(due, frozen.predict(pixels)).numpy()
 
     return Network(forward, reference, resolved.dimension, resolved.weights.classes, _parameters(frozen))
 
@@ -183,19 +180,16 @@ def _upstream(frozen: _Frozen, wanted: Any) -> Any:
         seen.add(name)
         if wanted(nodes[name]):
             return nodes[name]
-        queue += [source.lstrip("^").partition(":")[0] for source in nodes[name].input]
+        queue += [source.partition(":")[0] for source in nodes[name].input if not source.startswith("^")]
     return None
 
 
-def _gives_logits(frozen: _Frozen, scale: Any, resolved: Resolved) -> bool:
-    """Whether softmax is still to be taken: not after Softmax or Sigmoid; else by the values."""
-    if frozen.output is None:
-        return False
-    passing = ("Identity", "Reshape", "Squeeze", "Cast", "Const")
-    last = _upstream(frozen, lambda node: node.op not in passing)
-    if last is not None and last.op in ("Softmax", "Sigmoid"):
-        return False
-    return softmax_needed(lambda images: frozen.predict(np.asarray(scale(images))), resolved.input_size)
+def _still_due(frozen: _Frozen, scale: Any, resolved: Resolved) -> str:
+    if frozen.output is None or not resolved.top_k:
+        return "none"
+    last = last_operations(frozen.graph, frozen.output)
+    size = resolved.input_size
+    return still_due(resolved.config, last, lambda images: frozen.predict(np.asarray(scale(images))), size)
 
 
 def _import(frozen: _Frozen, tensor: str, pooling: str) -> Any:

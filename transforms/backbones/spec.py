@@ -74,6 +74,7 @@ class BackboneConfig:
     normalize: str = "none"  # l2 or none
     top_k: int = 5
     allow_code: bool = False  # load a custom model that carries code
+    scores: str | None = None  # of a custom model: softmax, sigmoid or none is still to be taken; None: it is found out
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class Resolved:
     @property
     def recipe_fields(self) -> RecipeFields:
         """What the recipe says of the backbone, flat."""
-        return {
+        scores: RecipeFields = {"scores": self.config.scores} if self.config.scores and self.top_k else {}
+        return scores | {
             "backbone": self.name,
             "weights": self.weights.word,
             "weights_sha256": self.weights.sha256,

@@ -1,0 +1,80 @@
+"""A Keras model layer by layer, those of models inside it too: called ``base/conv`` by the way to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_BESIDES = ("BatchNormalization", "LayerNormalization", "Normalization")  # weights, and no classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One layer or operation at work, or a whole model inside the model."""
+
+    name: str
+    layer: Any
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    whole: bool  # a model, whose layers are calls of their own
+
+
+def follow(model: Any, pixels: Any) -> tuple[list[Call], list[Any]]:
+    """Run a functional model on a tensor, symbolic or not: every call in order, and the model's outputs."""
+    import keras
+
+    calls: list[Call] = []
+
+    def through(inner: Any, tensors: Any, prefix: str) -> Any:
+        def operation(layer: Any) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                whole = _graph(layer) is not None
+                if whole:
+                    outputs = through(layer, args[0], f"{prefix}{layer.name}/")
+                else:
+                    if "training" in getattr(layer, "_call_context_args", ()):
+                        kwargs["training"] = False
+                    outputs = layer(*args, **kwargs)
+                inputs = keras.tree.flatten((args, kwargs))
+                calls.append(Call(f"{prefix}{layer.name}", layer, inputs, keras.tree.flatten(outputs), whole))
+                return outputs
+
+            return call
+
+        graph = _graph(inner)
+        return graph._run_through_graph(tensors, operation_fn=operation)
+
+    return calls, keras.tree.flatten(through(model, pixels, ""))
+
+
+def _graph(layer: Any) -> Any:
+    """The functional model that a layer is or wraps (Sequential); None for a plain layer."""
+    from keras.src.models.functional import Functional
+
+    graph = getattr(layer, "_functional", None) or layer
+    return graph if isinstance(graph, Functional) and type(graph).call is Functional.call else None
+
+
+def classifier_input(calls: Sequence[Call], outputs: Sequence[Any]) -> tuple[Any, str] | None:
+    """The one tensor that all of the outputs come from and the last Dense layers take, and such a layer's name.
+
+    None where something else with weights comes last, or where no tensor is all that those layers take.
+    """
+    waiting, taken = {id(tensor): tensor for tensor in outputs}, {}
+    for call in reversed([call for call in calls if not call.whole]):
+        if not any(id(tensor) in waiting for tensor in call.outputs):
+            continue
+        for tensor in call.outputs:
+            waiting.pop(id(tensor), None)
+        inputs = [tensor for tensor in call.inputs if hasattr(tensor, "shape")]
+        waiting |= {id(tensor): tensor for tensor in inputs}
+        kind = type(call.layer).__name__
+        if kind == "Dense":
+            taken[id(inputs[0])] = call.name
+        elif not taken and getattr(call.layer, "weights", None) and kind not in _BESIDES:
+            return None
+        if taken and len(waiting) == 1:
+            key, tensor = next(iter(waiting.items()))
+            return (tensor, taken[key]) if key in taken else None
+    return None
