@@ -57,7 +57,7 @@ def read_header(data: bytes) -> JpegHeader:
             more scans or segments than a real file has.
     """
     frame: tuple[int, bytes] | None = None
-    orientation, chunks, first_scan = 1, [], b""
+    exif, chunks, first_scan = b"", [], b""
     for number, (marker, segment) in enumerate(_segments(data)):
         if number > _MAX_SEGMENTS:
             raise ImageError(
@@ -65,8 +65,8 @@ def read_header(data: bytes) -> JpegHeader:
             )
         if marker in _FRAMES:
             frame = (marker, segment)
-        elif marker == 0xE1 and segment.startswith(b"Exif\0\0") and orientation == 1:
-            orientation = exif_orientation(segment)
+        elif marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            exif = exif or segment  # the first one counts
         elif marker == 0xE2 and segment.startswith(b"ICC_PROFILE\0"):
             chunks.append(segment)
         first_scan = segment
@@ -78,7 +78,7 @@ def read_header(data: bytes) -> JpegHeader:
     height, width = int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5])
     if kind in _PROGRESSIVE_FRAMES or first_scan[0] < components:
         _refuse_scan_bomb(data, width * height)
-    return JpegHeader(height, width, components, orientation, _joined_profile(chunks))
+    return JpegHeader(height, width, components, exif_orientation(exif), _joined_profile(chunks))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
