@@ -122,7 +122,8 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
             _refuse_misread_tiff(image)
         _check_size(width, height, policy)
         image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
-        pixels = to_srgb(image, image.info.get("icc_profile"))
+        shown = _opaque_if_unused(image) if name == "BMP" else image
+        pixels = to_srgb(shown, image.info.get("icc_profile"))
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             return DecodedImage(_white_is_white(image, pixels), name, width, height)
         orientation = exif_orientation(image.info.get("exif", b""))
@@ -169,6 +170,12 @@ def _white_is_white(image: TiffImagePlugin.TiffImageFile, pixels: np.ndarray) ->
     """Pillow inverts 8-bit WhiteIsZero pictures, and forgets the 16-bit ones."""
     inverted = image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
     return 255 - pixels if inverted else pixels
+
+
+def _opaque_if_unused(image: Image.Image) -> Image.Image:
+    """Hide the alpha of a BMP where it is 0 everywhere: writers leave the fourth byte unused."""
+    unused = image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+    return image.convert("RGB") if unused else image
 
 
 def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:
