@@ -20,7 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms import jpeg
+from transforms import jpeg, png
 from transforms.colour import keeps_colours, to_srgb
 from transforms.errors import FailureKind, ImageError
 from transforms.exif import exif_orientation, upright
@@ -28,11 +28,10 @@ from transforms.sniff import image_format, stops_early
 from transforms.structure import PatientFile, check_structure
 
 # The classes themselves, not Image.open: no other plugin can be reached (EPS would start ghostscript), the
-# reason of a refusal is kept, and Pillow's global pixel limit stays out of it. AVIF goes without its plugin's class.
+# reason of a refusal is kept, and Pillow's global pixel limit stays out of it. PNG and AVIF have their own functions.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
@@ -95,6 +94,8 @@ def decode(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = N
         if name == "JPEG":
             return _decode_jpeg(data, policy, target)
         check_structure(data, name, policy.max_pixels)
+        if name == "PNG":
+            return _decode_png(data, policy)
         return _decode_avif(data, policy) if name == "AVIF" else _decode_other(data, name, policy)
     except ImageError:
         raise
@@ -128,6 +129,18 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
             return DecodedImage(_white_is_white(image, pixels), name, width, height)
         orientation = exif_orientation(image.info.get("exif", b""))
         return DecodedImage(upright(pixels, orientation), name, width, height)
+
+
+def _decode_png(data: bytes, policy: DecodePolicy) -> DecodedImage:
+    parts = png.split(data)
+    with PngImagePlugin.PngImageFile(PatientFile(parts.picture, "PNG")) as image:
+        width, height = image.size
+        _check_size(width, height, policy)
+        image.load()
+        if image.mode == "P" and image.palette is None:
+            raise ImageError("decode", FailureKind.CORRUPT, "PNG: its palette is missing")
+        pixels = upright(to_srgb(image, parts.icc), exif_orientation(parts.exif))
+        return DecodedImage(pixels, "PNG", width, height)
 
 
 def _decode_avif(data: bytes, policy: DecodePolicy) -> DecodedImage:
