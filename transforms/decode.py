@@ -49,6 +49,7 @@ with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as o
     _libtiff.TIFFSetWarningHandler(None)
 
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
+_SUBSAMPLING, _YCBCR = 530, 6
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]  # image.size is turned already
             _refuse_misread_tiff(image)
+            _read_plain_ycbcr(image)
         _check_size(width, height, policy)
         image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
         shown = _opaque_if_unused(image) if name == "BMP" else image
@@ -177,6 +179,21 @@ def _refuse_misread_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
         seen = f"a TIFF of {tags.get(_BITS)} bits per sample"
     if seen:
         raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG")
+
+
+def _read_plain_ycbcr(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Tell Pillow what an uncompressed YCbCr picture holds: it takes the three values of a pixel for four of RGB.
+
+    The values are JFIF's, as in Pillow's own conversion. Subsampled ones come in blocks that Pillow cannot read.
+    """
+    tags = image.tag_v2
+    if tags.get(_PHOTOMETRIC) != _YCBCR or image.use_load_libtiff:
+        return
+    if tags.get(_SUBSAMPLING, (2, 2)) != (1, 1) or tags.get(_BITS) != (8, 8, 8) or tags.get(_PLANES, 1) != 1:
+        message = "an uncompressed TIFF of subsampled or planar YCbCr is not read; convert it to JPEG or PNG"
+        raise ImageError("decode", FailureKind.UNSUPPORTED, message)
+    image._mode = "YCbCr"
+    image.tile = [tile._replace(args=("YCbCr", *(tile.args or ())[1:])) for tile in image.tile]
 
 
 def _white_is_white(image: TiffImagePlugin.TiffImageFile, pixels: np.ndarray) -> np.ndarray:
