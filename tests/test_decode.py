@@ -221,3 +221,17 @@ def test_a_strip_of_a_large_picture_meets_the_next_one() -> None:
     large = np.random.default_rng(0).integers(0, 256, (1500, 1600, 4), np.uint8)  # 2.4 megapixels: three strips
     expected = on_white(large[..., :3], large[..., 3])
     assert difference(decode(encode(Image.fromarray(large), "PNG", compress_level=1), POLICY).pixels, expected) <= 1
+
+
+@pytest.mark.parametrize("header_size", [108, 124])
+@pytest.mark.parametrize("used", [False, True])
+def test_an_alpha_of_zeros_in_a_bmp_is_opaque(header_size: int, used: bool) -> None:
+    alpha = ALPHA if used else np.zeros_like(ALPHA)
+    body = np.dstack([PIXELS[..., ::-1], alpha])[::-1].tobytes()
+    sizes = struct.pack("<IiiHHIIiiII", header_size, 181, 121, 1, 32, 3, len(body), 0, 0, 0, 0)
+    header = sizes + struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs"
+    header += bytes(header_size - len(header))
+    start = 14 + header_size
+    data = b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + body
+    expected = on_white(PIXELS, ALPHA) if used else PIXELS
+    assert difference(decode(data, POLICY).pixels, expected) <= 1

@@ -160,6 +160,22 @@ def test_values_without_an_agreed_white_are_refused(dtype: type) -> None:
     assert caught.value.kind is FailureKind.UNSUPPORTED
 
 
+@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 7}, {"tile": (32, 32)}], ids=["plain", "strips", "tiles"])
+def test_uncompressed_ycbcr_is_read(options: dict[str, object]) -> None:
+    ycbcr = PHOTO.convert("YCbCr")
+    data = tiff(np.asarray(ycbcr), photometric="ycbcr", subsampling=(1, 1), **options)
+    assert (decode(data, POLICY).pixels == np.asarray(ycbcr.convert("RGB"))).all()
+
+
+def test_uncompressed_subsampled_ycbcr_is_refused() -> None:
+    data = tiff(np.asarray(PHOTO.convert("YCbCr")), photometric="ycbcr", subsampling=(1, 1))
+    tag = struct.pack("<HHIHH", 530, 3, 2, 1, 1)
+    assert tag in data
+    with pytest.raises(ImageError, match="subsampled or planar YCbCr is not read") as caught:
+        decode(data.replace(tag, struct.pack("<HHIHH", 530, 3, 2, 2, 2)), POLICY)
+    assert caught.value.kind is FailureKind.UNSUPPORTED
+
+
 def test_lab_is_refused() -> None:
     lab = ImageCms.profileToProfile(
         PHOTO, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"

@@ -53,3 +53,20 @@ def broken_exif_blocks() -> list[bytes]:
 def test_a_broken_exif_block_is_ignored(name: str, block: bytes) -> None:
     plain = decode(encode(PHOTO, name), POLICY)
     assert difference(decode(encode(PHOTO, name, exif=block), POLICY).pixels, plain.pixels) == 0
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+def test_a_directory_that_claims_too_many_entries_keeps_its_orientation(name: str) -> None:
+    block = bytearray(exif(6))
+    order = "little" if block[6:8] == b"II" else "big"
+    directory = 6 + int.from_bytes(block[10:14], order)
+    block[directory : directory + 2] = (500).to_bytes(2, order)
+    assert decode(encode(PHOTO, name, exif=bytes(block)), POLICY).pixels.shape == (181, 121, 3)
+
+
+def test_the_first_of_two_exif_blocks_of_a_jpeg_counts() -> None:
+    upright = encode(PHOTO, "JPEG", exif=exif(1))
+    block = exif(6)
+    second = b"\xff\xe1" + (len(block) + 2).to_bytes(2) + block
+    end = upright.index(b"\xff\xdb")
+    assert decode(upright[:end] + second + upright[end:], POLICY).pixels.shape == (121, 181, 3)

@@ -47,9 +47,14 @@ def test_damage_that_libjpeg_reports_is_a_failure(what: bytes) -> None:
 
 def test_padding_before_the_end_is_tolerated_and_lost_data_is_not() -> None:
     data = encode(COFFEE, quality=90)
-    padded = data[:-2] + b"\0\0\0" + data[-2:]
-    assert (decode(padded, POLICY).pixels == decode(data, POLICY).pixels).all()
-    assert re.search("extraneous bytes", failure(data[:-2] + bytes(600) + data[-2:]).message)
+    for padding in (b"\0\0\0", bytes(600)):
+        padded = data[:-2] + padding + data[-2:]
+        assert (decode(padded, POLICY).pixels == decode(data, POLICY).pixels).all()
+    assert re.search("extraneous bytes", failure(data[:-2] + b"\x55" * 600 + data[-2:]).message)
+    assert re.search("extraneous bytes", failure(data[:-2] + b"\x55" * 600 + bytes(600) + data[-2:]).message)
+    cut = data[:-3000]
+    for missing in (3000, 100_000):  # zeros in the place of the picture
+        assert failure(cut + bytes(missing) + data[-2:]).kind in (FailureKind.CORRUPT, FailureKind.TRUNCATED)
 
 
 def test_wrong_scan_parameters_are_tolerated() -> None:
@@ -104,6 +109,22 @@ def test_a_scan_bomb_is_refused() -> None:
     error = failure(bomb)
     assert error.kind is FailureKind.UNSUPPORTED
     assert re.match("JPEG of 2.. scans is not read; at most 100 are", error.message)
+
+
+@pytest.mark.parametrize("place", ["behind", "comment"])
+def test_scans_of_what_is_not_the_picture_do_not_count(place: str) -> None:
+    data = encode(COFFEE.resize((64, 64)), progressive=True)
+    other = b"\xff\xda\0\x08\1\1\0\0\0\0" * 200
+    comment = b"\xff\xfe" + (len(other) + 2).to_bytes(2) + other
+    odd = data + b"a video" + other if place == "behind" else data[:2] + comment + data[2:]
+    assert (decode(odd, POLICY).pixels == decode(data, POLICY).pixels).all()
+
+
+def test_no_scan_hides_in_a_segment_that_libjpeg_skips() -> None:
+    data = encode(COFFEE.resize((64, 64)), progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    hidden = data[:-2] + (b"\xff\x02\xff\xff" + scan) * 200 + data[-2:]
+    assert re.match("JPEG of 2.. scans is not read", failure(hidden).message)
 
 
 def test_threads_do_not_disturb_each_other() -> None:

@@ -20,7 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms import jpeg
+from transforms import jpeg, png
 from transforms.colour import keeps_colours, to_srgb
 from transforms.errors import FailureKind, ImageError
 from transforms.exif import exif_orientation, upright
@@ -28,11 +28,10 @@ from transforms.sniff import image_format, stops_early
 from transforms.structure import PatientFile, check_structure
 
 # The classes themselves, not Image.open: no other plugin can be reached (EPS would start ghostscript), the
-# reason of a refusal is kept, and Pillow's global pixel limit stays out of it. AVIF goes without its plugin's class.
+# reason of a refusal is kept, and Pillow's global pixel limit stays out of it. PNG and AVIF have their own functions.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
@@ -50,6 +49,7 @@ with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as o
     _libtiff.TIFFSetWarningHandler(None)
 
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
+_SUBSAMPLING, _YCBCR = 530, 6
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def decode(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = N
         if name == "JPEG":
             return _decode_jpeg(data, policy, target)
         check_structure(data, name, policy.max_pixels)
+        if name == "PNG":
+            return _decode_png(data, policy)
         return _decode_avif(data, policy) if name == "AVIF" else _decode_other(data, name, policy)
     except ImageError:
         raise
@@ -120,13 +122,27 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]  # image.size is turned already
             _refuse_misread_tiff(image)
+            _read_plain_ycbcr(image)
         _check_size(width, height, policy)
         image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
-        pixels = to_srgb(image, image.info.get("icc_profile"))
+        shown = _opaque_if_unused(image) if name == "BMP" else image
+        pixels = to_srgb(shown, image.info.get("icc_profile"))
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             return DecodedImage(_white_is_white(image, pixels), name, width, height)
         orientation = exif_orientation(image.info.get("exif", b""))
         return DecodedImage(upright(pixels, orientation), name, width, height)
+
+
+def _decode_png(data: bytes, policy: DecodePolicy) -> DecodedImage:
+    parts = png.split(data)
+    with PngImagePlugin.PngImageFile(PatientFile(parts.picture, "PNG")) as image:
+        width, height = image.size
+        _check_size(width, height, policy)
+        image.load()
+        if image.mode == "P" and image.palette is None:
+            raise ImageError("decode", FailureKind.CORRUPT, "PNG: its palette is missing")
+        pixels = upright(to_srgb(image, parts.icc), exif_orientation(parts.exif))
+        return DecodedImage(pixels, "PNG", width, height)
 
 
 def _decode_avif(data: bytes, policy: DecodePolicy) -> DecodedImage:
@@ -165,10 +181,31 @@ def _refuse_misread_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
         raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG")
 
 
+def _read_plain_ycbcr(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Tell Pillow what an uncompressed YCbCr picture holds: it takes the three values of a pixel for four of RGB.
+
+    The values are JFIF's, as in Pillow's own conversion. Subsampled ones come in blocks that Pillow cannot read.
+    """
+    tags = image.tag_v2
+    if tags.get(_PHOTOMETRIC) != _YCBCR or image.use_load_libtiff:
+        return
+    if tags.get(_SUBSAMPLING, (2, 2)) != (1, 1) or tags.get(_BITS) != (8, 8, 8) or tags.get(_PLANES, 1) != 1:
+        message = "an uncompressed TIFF of subsampled or planar YCbCr is not read; convert it to JPEG or PNG"
+        raise ImageError("decode", FailureKind.UNSUPPORTED, message)
+    image._mode = "YCbCr"
+    image.tile = [tile._replace(args=("YCbCr", *(tile.args or ())[1:])) for tile in image.tile]
+
+
 def _white_is_white(image: TiffImagePlugin.TiffImageFile, pixels: np.ndarray) -> np.ndarray:
     """Pillow inverts 8-bit WhiteIsZero pictures, and forgets the 16-bit ones."""
     inverted = image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
     return 255 - pixels if inverted else pixels
+
+
+def _opaque_if_unused(image: Image.Image) -> Image.Image:
+    """Hide the alpha of a BMP where it is 0 everywhere: writers leave the fourth byte unused."""
+    unused = image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+    return image.convert("RGB") if unused else image
 
 
 def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:

@@ -18,7 +18,9 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three 
 _READ_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; Huffman or arithmetic
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # markers without a segment, and an escaped 0xFF
-_SCAN = 0xDA
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # neither escaped, fill bytes nor restarts
+_STRAY_BEFORE_END = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 _MAX_SCANS = 100  # encoders write about ten; each one costs a pass over the whole picture
 _MAX_SCANNED = 2_000_000_000  # pixels times scans: 20 passes over 100 megapixels
 _MAX_SEGMENTS = 4096  # before the first scan; real files have less than 100, and 1,600 with 100 MB of metadata
@@ -57,7 +59,7 @@ def read_header(data: bytes) -> JpegHeader:
             more scans or segments than a real file has.
     """
     frame: tuple[int, bytes] | None = None
-    orientation, chunks, first_scan = 1, [], b""
+    exif, chunks, first_scan = b"", [], b""
     for number, (marker, segment) in enumerate(_segments(data)):
         if number > _MAX_SEGMENTS:
             raise ImageError(
@@ -65,8 +67,8 @@ def read_header(data: bytes) -> JpegHeader:
             )
         if marker in _FRAMES:
             frame = (marker, segment)
-        elif marker == 0xE1 and segment.startswith(b"Exif\0\0") and orientation == 1:
-            orientation = exif_orientation(segment)
+        elif marker == 0xE1 and segment.startswith(b"Exif\0\0"):
+            exif = exif or segment  # the first one counts
         elif marker == 0xE2 and segment.startswith(b"ICC_PROFILE\0"):
             chunks.append(segment)
         first_scan = segment
@@ -78,7 +80,7 @@ def read_header(data: bytes) -> JpegHeader:
     height, width = int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5])
     if kind in _PROGRESSIVE_FRAMES or first_scan[0] < components:
         _refuse_scan_bomb(data, width * height)
-    return JpegHeader(height, width, components, orientation, _joined_profile(chunks))
+    return JpegHeader(height, width, components, exif_orientation(exif), _joined_profile(chunks))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -119,11 +121,35 @@ def _refuse_unread(kind: int, precision: int, components: int) -> None:
 
 
 def _refuse_scan_bomb(data: bytes, pixels: int) -> None:
-    scans = data.count(b"\xff\xda")
+    scans = sum(marker == _SCAN for marker, _ in _markers(data))
     most = min(_MAX_SCANS, _MAX_SCANNED // max(pixels, 1))
     if scans > most:
         message = f"JPEG of {scans} scans is not read; at most {most} are at {pixels} pixels"
         raise ImageError("decode", FailureKind.UNSUPPORTED, message)
+
+
+def _markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers up to the end of the picture, with their places: not those of metadata, or of what comes behind.
+
+    One that libjpeg might skip alone is skipped alone here, so that no scan hides in its segment.
+    """
+    at = 2
+    while found := _MARKER.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        yield marker, at - 2
+        if marker == _END:
+            return
+        if marker >= 0xC0 and marker != _START:
+            at += int.from_bytes(data[at : at + 2])
+
+
+def _without_zeros(data: bytes) -> bytes | None:
+    """The JPEG without zeros before its end marker; None if there are none."""
+    end = next((place for marker, place in _markers(data) if marker == _END), 0)
+    picture = data[:end].rstrip(b"\0")
+    if picture.endswith(b"\xff"):  # an escaped one of the picture's
+        picture += b"\0"
+    return picture + data[end:] if len(picture) < end else None
 
 
 def _joined_profile(chunks: list[bytes]) -> bytes | None:
@@ -172,6 +198,8 @@ def decode_pixels(data: bytes, header: JpegHeader, scale: int) -> np.ndarray:
         seen = str(error)
         if _LEFT_TO_PILLOW.match(seen):
             return _decode_with_pillow(data)
+        if _STRAY_BEFORE_END.match(seen) and (unpadded := _without_zeros(data)):
+            return decode_pixels(unpadded, header, scale)  # strict again: whatever else is stray is lost picture
         kind = FailureKind.TRUNCATED if seen.startswith("Premature end") else FailureKind.CORRUPT
         raise ImageError("decode", kind, f"JPEG: {seen}") from error
     return 255 - pixels if header.components == 4 else pixels

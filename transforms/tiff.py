@@ -19,7 +19,8 @@ def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, .
     TIFF 6.0, section 2, and BigTIFF, whose counts and offsets have 64 bits.
 
     Raises:
-        struct.error: The directory, or a value, lies behind the end; or this is no TIFF structure.
+        struct.error: The directory, or a value, lies behind the end before all wanted tags are found; or this is no
+            TIFF structure.
     """
     order = ">" if data[:2] == b"MM" else "<"
     (version,) = _unpack(order + "H", data, 2)
@@ -38,6 +39,8 @@ def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, .
             if struct.calcsize(layout) > struct.calcsize(word):  # too long for the entry: this is an offset
                 (value,) = _unpack(order + word, data, value)
             found[tag] = _unpack(layout, data, value)
+            if len(found) == len(wanted):  # a directory may claim more entries than it has
+                break
     return found
 
 
