@@ -243,3 +243,16 @@ def test_importing_costs_no_client():
     code = "import sys, transforms.storage, transforms.sources, transforms.read; print('obstore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_up_after_a_link_leads_where_the_system_goes(tmp_path):
+    (tmp_path / "far" / "inner").mkdir(parents=True)
+    (tmp_path / "far" / "photos").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("far/inner")
+    far = tmp_path.resolve() / "far" / "photos"
+    for url in (f"{tmp_path}/link/../photos", f"file://{tmp_path}/link/../photos", f"{tmp_path}/link/../photos/"):
+        assert local_path(url) == far
+    assert local_path(f"{tmp_path}/link/../photos/*.jpg") == far / "*.jpg"
+    assert local_path(f"{tmp_path}/link/..") == far.parent
+    assert local_path(f"{tmp_path}/photos/../link/x") == tmp_path / "link" / "x"  # a link without .. stays

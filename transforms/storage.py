@@ -107,13 +107,22 @@ def local_path(url: str) -> Path | None:
         raise UserError(f"{url!r} is no path; give a folder or a URL")
     scheme = scheme_of(url)
     if not scheme:
-        return Path(os.path.abspath(url))  # noqa: PTH100  (Path.resolve would follow symbolic links)
+        return _absolute(url)
     if scheme != "file":
         return None
     raw = re.sub(r"^file://(?:localhost)?(?=/)", "", url)
     if not raw.startswith("/"):
         raise UserError(f"{url!r} is no local file; write file:///absolute/path")
-    return Path(os.path.abspath(raw if os.path.lexists(raw) else unquote(raw)))  # noqa: PTH100
+    return _absolute(raw if os.path.lexists(raw) else unquote(raw))
+
+
+def _absolute(path: str) -> Path:
+    """Make absolute and drop ``..``; links stay, but one before a ``..`` is followed first."""
+    cut = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would follow all symbolic links)
+    up = re.match(r"(.*(?:^|/)\.\.)(?:/|$)(.*)", path, re.DOTALL)
+    if not up or os.path.realpath(path) == os.path.realpath(cut):
+        return Path(cut)
+    return Path(os.path.realpath(up[1]), up[2])
 
 
 def local_etag(status: os.stat_result) -> str:

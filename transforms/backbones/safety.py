@@ -1,4 +1,4 @@
-"""Refuses a SavedModel that carries operations which run code or touch files, before anything of it is run.
+"""Refuses a SavedModel that carries any operation but the pure ones, before anything of it is run.
 
 It keeps honest mistakes and plain attacks out; it is no sandbox. Keras files have Keras' own safe mode.
 """
@@ -9,21 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from transforms.backbones.operations import PURE, SAVER
 from transforms.errors import UserError
-
-# Operations that run Python, touch files or talk to other machines: no network needs them.
-_CODE = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "RemoteCall", "RpcCall", "RpcClient", "RpcServer")
-_FILES = ("ReadFile", "WriteFile", "MatchingFiles", "Save", "SaveSlices", "Restore", "RestoreSlice", "PrintV2",
-          "DumpTensor", "LMDBReader", "TextLineReader", "WholeFileReader", "TFRecordReader", "FixedLengthRecordReader",
-          "SqlDataset", "GeneratorDataset", "DataServiceDataset", "TextLineDataset", "TFRecordDataset", "CSVDataset",
-          "FixedLengthRecordDataset", "MatchingFilesDataset", "LMDBDataset", "SaveDataset", "LoadDataset",
-          "SnapshotDataset", "DatasetToTFRecord", "CreateSummaryFileWriter", "CreateSummaryDbWriter",
-          "DebugIdentity", "Print", "FileSystemSetConfiguration")  # fmt: skip
-_SAVER = ("SaveV2", "RestoreV2", "MergeV2Checkpoints")  # every SavedModel has them, outside its signature
 
 
 def check_file(path: Path) -> None:
-    """Raise ``UserError`` for a folder whose ``saved_model.pb`` has a refused operation anywhere."""
+    """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation, also in a function."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -35,23 +26,20 @@ def check_file(path: Path) -> None:
     graphs = [meta.graph_def for meta in saved.meta_graphs]
     functions = [f for graph in graphs for f in graph.library.function]
     operations = {n.op for g in graphs for n in g.node} | {n.op for f in functions for n in f.node_def}
-    _refuse(path, operations, (*_CODE, *_FILES))
+    _refuse(path, operations, PURE | SAVER)
 
 
 def check_signature(path: Path, graph: Any) -> None:
-    """Raise ``UserError`` for a serving signature (a GraphDef) with a refused operation or a saver's."""
-    _refuse(path, {node.op for node in graph.node}, (*_CODE, *_FILES, *_SAVER))
+    """Raise ``UserError`` for a serving signature (a GraphDef) with another operation, a saver's too."""
+    operations = {n.op for n in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
+    _refuse(path, operations, PURE)
 
 
-def _refuse(path: Path, operations: Iterable[str], refused: tuple[str, ...]) -> None:
-    found = sorted(op for op in operations if op in refused or (op not in _SAVER and _plain(op) in refused))
+def _refuse(path: Path, operations: Iterable[str], allowed: frozenset[str]) -> None:
+    found = sorted(set(operations) - allowed)
     if found:
         raise UserError(
-            f"--backbone {path}: carries operations that run code or touch files ({', '.join(found)}). "
+            f"--backbone {path}: carries operations that may run code or touch files ({', '.join(found)}). "
+            "Those of arithmetic, shapes, control flow and variables are allowed. "
             "If you trust where it comes from, add --allow-code"
         )
-
-
-def _plain(operation: str) -> str:
-    """``ExperimentalCSVDatasetV2`` → ``CSVDataset``: one name for all versions of an operation."""
-    return operation.removeprefix("Experimental").removesuffix("V2").removesuffix("V3")
