@@ -22,6 +22,7 @@ EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 def command() -> NoReturn:
     """The console script: ``main`` in a process of its own, which signals may end."""
+    _open_closed_streams()
     stop_on_signals()
     try:
         code = main()
@@ -33,6 +34,21 @@ def command() -> NoReturn:
     # All is written. Unloading Arrow, Beam and the engines is left out: on Python 3.13 their threads' end aborted
     # the process once ("terminate called without an active exception") and with it its exit code.
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let standard streams that a scheduler closed lead nowhere; else the next file opened would get their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                os.fstat(number)
+                continue  # something else has the number already
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def main(argv: list[str] | None = None) -> int:
