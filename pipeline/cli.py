@@ -14,6 +14,7 @@ from pipeline.options import config_of, parse
 from pipeline.signals import stop_on_signals
 from pipeline.summary import Summary
 from transforms.errors import Refused, RunFailed, UserError
+from transforms.names import printable, printable_lines
 from transforms.stores import use_stores
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -21,6 +22,7 @@ EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 def command() -> NoReturn:
     """The console script: ``main`` in a process of its own, which signals may end."""
+    _open_closed_streams()
     stop_on_signals()
     try:
         code = main()
@@ -32,6 +34,21 @@ def command() -> NoReturn:
     # All is written. Unloading Arrow, Beam and the engines is left out: on Python 3.13 their threads' end aborted
     # the process once ("terminate called without an active exception") and with it its exit code.
     os._exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let standard streams that a scheduler closed lead nowhere; else the next file opened would get their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                os.fstat(number)
+                continue  # something else has the number already
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,10 +76,17 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(f"{text} (set IMAGE_FEATURES_DEBUG=1 to see where it comes from)", EXIT_FAILED)
 
 
+class _Printable(logging.Formatter):
+    """Messages whose names obey no terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 def _log_to_stderr() -> None:
     """Our own messages. Libraries warn of all that they did not find, and what they fail with is raised anyway."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):
         handler.addFilter(lambda record: record.name.partition(".")[0] in ("pipeline", "transforms"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -75,7 +99,7 @@ def _is_storage_error(error: Exception) -> bool:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"image-features: {message}", file=sys.stderr)
+    print(f"image-features: {printable(message)}", file=sys.stderr)
     return code
 
 
@@ -121,7 +145,7 @@ def _report(summary: Summary, output: str, metrics_json: str | None) -> int:
             "extracted": f"all shards are done; next: 'image-features publish {place}'",
         }.get(summary.state, "nothing new: nothing was published")
     )
-    print("\n".join(lines), file=sys.stderr if metrics_json == "-" else sys.stdout)
+    print("\n".join(map(printable, lines)), file=sys.stderr if metrics_json == "-" else sys.stdout)
     return EXIT_PUBLISHED
 
 
@@ -138,7 +162,7 @@ def _trace(arguments: argparse.Namespace) -> int:
     values = {
         name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save", "stores")
     }
-    print(trace(arguments.photo, values, arguments.save))
+    print(printable_lines(trace(arguments.photo, values, arguments.save)))
     return EXIT_PUBLISHED
 
 
@@ -148,21 +172,21 @@ def _selfcheck(arguments: argparse.Namespace) -> int:
 
     options = {name: value for name, value in vars(arguments).items() if name not in ("command", "beam_args")}
     for line in selfcheck(Config(inputs=("-",), output="-", **options)):
-        print(line, flush=True)
+        print(printable(line), flush=True)
     return EXIT_PUBLISHED
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from pipeline.show import show
 
-    print(show(arguments.output, arguments.rows))
+    print(printable_lines(show(arguments.output, arguments.rows)))
     return EXIT_PUBLISHED
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from pipeline.status import status
 
-    print(status(arguments.output))
+    print(printable_lines(status(arguments.output)))
     return EXIT_PUBLISHED
 
 
@@ -176,21 +200,21 @@ def _compact(arguments: argparse.Namespace) -> int:
 def _history(arguments: argparse.Namespace) -> int:
     from pipeline.maintenance import history
 
-    print(history(arguments.output))
+    print(printable_lines(history(arguments.output)))
     return EXIT_PUBLISHED
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
     from pipeline.maintenance import rollback
 
-    print(rollback(arguments.output, arguments.version))
+    print(printable_lines(rollback(arguments.output, arguments.version)))
     return EXIT_PUBLISHED
 
 
 def _vacuum(arguments: argparse.Namespace) -> int:
     from pipeline.vacuum import vacuum
 
-    print(vacuum(arguments.output, arguments.older_than, arguments.dry_run))
+    print(printable_lines(vacuum(arguments.output, arguments.older_than, arguments.dry_run)))
     return EXIT_PUBLISHED
 
 
@@ -206,7 +230,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from pipeline.verify import verify
 
     verification = verify(arguments.output, arguments.sample)
-    print(verification)
+    print(printable_lines(str(verification)))
     return EXIT_PUBLISHED if verification.clean else EXIT_FAILED
 
 

@@ -22,6 +22,7 @@ from pipeline.tables import Table, no_rows
 from transforms.errors import Damaged, Refused
 from transforms.plan import Changes, Counts, PlanPolicy, Range, ShardPolicy, compare, ranges, shard_bounds
 from transforms.reuse import INDEX_FILE, encode_index
+from transforms.sources import meaning_of
 from transforms.storage import Storage
 from transforms.urls import scheme_of
 
@@ -150,7 +151,8 @@ def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     rate = config.max_removed_rate
     if config.keep_removed or not counts.gone or rate == 1:
         return
-    lacking = [text for text in (before.covers if before else ()) if text not in config.inputs]
+    given = set(map(meaning_of, config.inputs))
+    lacking = [text for text in (before.covers if before else ()) if meaning_of(text) not in given]
     if counts.gone <= rate * counts.known and not lacking:
         return
     more = f", more than --max-removed-rate {rate:g} allows" if counts.gone > rate * counts.known else ""

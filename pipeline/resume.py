@@ -10,6 +10,7 @@ from pipeline.tables import Table
 from pipeline.work import Work
 from transforms.errors import Damaged, Refused, UserError
 from transforms.recipe import differences
+from transforms.sources import meaning_of
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
@@ -82,10 +83,11 @@ def _moved_on(run: Run, tables: tuple[Table, Table]) -> bool:
 def _other_options(run: Run, work: Work) -> list[str]:
     """In which options that a plan depends on the run and this start differ: ``--rebuild: False → True``."""
     inputs = [shlex.join(run.inputs), shlex.join(work.config.inputs)]
+    meanings = [[*map(meaning_of, texts)] for texts in (run.inputs, work.config.inputs)]
     policies = run.policy, work.config.plan_options
     names = [f"--{line.split(':')[0].replace('_', '-')}:{line.split(':', 1)[1]}" for line in differences(*policies)]
     return [
-        *([f"--input: {' → '.join(inputs)}"] if inputs[0] != inputs[1] else []),
+        *([f"--input: {' → '.join(inputs)}"] if meanings[0] != meanings[1] else []),
         *differences(run.recipe, work.recipe),
         *names,
     ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipeline.runs import Run, load_runs
 from pipeline.tables import Table
 from transforms.errors import UserError
+from transforms.names import printable
 from transforms.storage import open_storage
 
 _RUNS_SHOWN = 5
@@ -29,9 +30,9 @@ def show(output: str, most_rows: int = 0) -> str:
     ]
     recipe = features.recipe()
     if recipe:
-        lines += ["recipe", *(f"  {name:<15} {value}" for name, value in sorted(recipe.items()))]
+        lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in sorted(recipe.items()))]
     if runs:
-        lines += ["runs, newest first", *(f"  {_run_line(run)}" for run in runs)]
+        lines += ["runs, newest first", *(printable(f"  {_run_line(run)}") for run in runs)]
     if most_rows:
         lines += ["", *_images(features, errors, most_rows), "", *_how_to_read(features, output)]
     return "\n".join(lines)
@@ -48,7 +49,7 @@ def _images(features: Table, errors: Table, most: int) -> list[str]:
     failed = errors.read(["uri", "kind", "message"]).sort_by("uri").slice(0, most).to_pylist()
     if failed:
         lines += ["", "failed"]
-    return lines + [f"  {_name(row['uri'])}: {row['kind']}: {row['message']}" for row in failed]
+    return lines + [printable(f"  {_name(row['uri'])}: {row['kind']}: {row['message']}") for row in failed]
 
 
 def _name(uri: str) -> str:
@@ -122,6 +123,7 @@ def backbones_table() -> str:
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
+    """Columns as wide as their widest cell; names in them are made printable."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 from transforms.buckets import Bucket
 from transforms.errors import FailureKind, ImageError
 from transforms.records import ImageReference
 from transforms.storage import NotFound, PermissionDenied, StorageError, StoredObject, Unaddressable, local_etag
+from transforms.times import file_time
 from transforms.urls import parse_url, scheme_of
 
 _GROUP_FILES = 32  # local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
@@ -194,7 +195,7 @@ def _read_file(reference: ImageReference, max_bytes: int) -> EncodedImage:
         raise _local_error(error) from error
     if len(data) != before.st_size or local_etag(after) != local_etag(before):
         raise _error(FailureKind.CHANGED, "the file was written to while it was read")
-    modified = datetime.fromtimestamp(after.st_mtime_ns // 1000 / 1e6, UTC)
+    modified = file_time(after.st_mtime_ns)
     return _encoded(_filled(reference, local_etag(after), len(data), modified), data)
 
 

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote
@@ -27,6 +26,7 @@ from transforms.buckets import (
 )
 from transforms.errors import UserError
 from transforms.stores import client_options
+from transforms.times import file_time, known_times
 from transforms.urls import parse_url, scheme_of
 
 __all__ = [
@@ -165,7 +165,7 @@ class LocalStorage:
                 for path in (Path(parent, name) for name in sorted(files) if not name.startswith(_TEMPORARY)):
                     with suppress(FileNotFoundError):  # deleted since
                         status = path.stat()
-                        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                        modified = file_time(status.st_mtime_ns)
                         key = path.relative_to(self.url).as_posix()
                         yield StoredObject(key, status.st_size, local_etag(status), modified)
 
@@ -213,8 +213,9 @@ class BucketStorage:
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         start = len(self._key(""))
         for page in self.bucket.pages(self._key(prefix).rstrip("/")):
-            columns = (page[name].to_pylist() for name in ("path", "size", "e_tag", "last_modified"))
-            for path, size, etag, modified in zip(*columns, strict=True):
+            columns = [page[name].to_pylist() for name in ("path", "size", "e_tag")]
+            times = known_times(page["last_modified"]).to_pylist()
+            for path, size, etag, modified in zip(*columns, times, strict=True):
                 yield StoredObject(path[start:], size, normal_etag(etag), modified)
 
     def folders(self, prefix: str) -> Sequence[str]:

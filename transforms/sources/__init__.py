@@ -21,7 +21,16 @@ from transforms.sources.trees import IMAGE_EXTENSIONS, Ignored, Tree, list_tree,
 from transforms.storage import local_path
 from transforms.urls import parse_url
 
-__all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "list_images", "nothing_found", "parse_input", "split"]
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "Ignored",
+    "Source",
+    "list_images",
+    "meaning_of",
+    "nothing_found",
+    "parse_input",
+    "split",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +125,17 @@ def _is_object(url: str) -> bool:
     bucket = Bucket(scheme, name)
     found = bucket.head(key)
     return found is not None and (found.size > 0 or next(bucket.pages(key, 1), None) is None)
+
+
+def meaning_of(text: str) -> str:
+    """What an input names, however it is written: ``cl``, ``cl/`` and ``./cl`` mean the same. Looks at nothing.
+
+    A slash after a wildcard counts: such a glob takes folders.
+    """
+    kind, name = ("list:", text[5:]) if text.startswith("list:") else ("", text)
+    if kind and name == "-":
+        return text
+    path = local_path(name)
+    if path is None:
+        return kind + (name if has_wildcards(name) or kind else name.rstrip("/"))
+    return f"{kind}{path}/" if not kind and name.endswith("/") and has_wildcards(name) else f"{kind}{path}"

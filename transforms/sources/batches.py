@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from transforms.records import REFERENCE_SCHEMA
 from transforms.storage import local_etag
+from transforms.times import file_microseconds
 
 BATCH_ROWS = 10_000
 
-Row = tuple[str, str, int, int | None]  # uri, etag, size, modified in microseconds since 1970
+Row = tuple[str, str, int, int | None]  # uri, etag, size, modified in microseconds since 1970; None where it is unknown
 
 
 def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
@@ -38,7 +39,7 @@ def local_row(path: str, status: os.stat_result | None) -> Row:
             path, status = os.fsencode(path).decode(errors="backslashreplace"), None
     if status is None or not stat.S_ISREG(status.st_mode):
         return unknown_row(path)
-    return path, local_etag(status), status.st_size, status.st_mtime_ns // 1000
+    return path, local_etag(status), status.st_size, file_microseconds(status.st_mtime_ns)
 
 
 def unknown_row(uri: str) -> Row:

@@ -18,6 +18,7 @@ from transforms.errors import UserError
 from transforms.records import REFERENCE_SCHEMA
 from transforms.sources.batches import Row, local_row, to_batches
 from transforms.sources.globs import START, States, compile_pattern
+from transforms.times import known_times
 from transforms.urls import parse_url, scheme_of
 
 IMAGE_EXTENSIONS = (
@@ -240,5 +241,5 @@ def _select(page: pa.RecordBatch, keys: _Keys, bucket: Bucket) -> pa.RecordBatch
     uri = pc.binary_join_element_wise(bucket.url(), page["path"].cast(pa.string()), "")
     etag = pc.fill_null(page["e_tag"].cast(pa.string()), "")
     etag = pc.utf8_trim(pc.replace_substring_regex(etag, "^W/", ""), '"')  # as ``normal_etag`` does
-    arrays = [uri, etag, page["size"].cast(pa.int64()), page["last_modified"].cast(pa.timestamp("us", "UTC"))]
+    arrays = [uri, etag, page["size"].cast(pa.int64()), known_times(page["last_modified"])]
     return pa.RecordBatch.from_arrays(arrays, schema=REFERENCE_SCHEMA)

@@ -1,0 +1,32 @@
+"""Times of files and objects, as far as the calendar of Python and of the tables has them: years 1 to 9999."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+def file_microseconds(nanoseconds: int) -> int | None:
+    """Microseconds since 1970 of a file's time; None outside the calendar, as some file servers give it."""
+    microseconds = nanoseconds // 1000
+    return microseconds if _FIRST <= microseconds <= _LAST else None
+
+
+def file_time(nanoseconds: int) -> datetime | None:
+    """A file's time in UTC; None outside the calendar."""
+    microseconds = file_microseconds(nanoseconds)
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def known_times(times: pa.Array) -> pa.Array:
+    """Times of a bucket's page as microseconds in UTC, null outside the calendar."""
+    numbers = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    known = pc.and_(pc.greater_equal(numbers, _FIRST), pc.less_equal(numbers, _LAST))
+    return pc.if_else(known, numbers, None).cast(pa.timestamp("us", "UTC"))
