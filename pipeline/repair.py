@@ -47,7 +47,7 @@ def repair(output: str) -> list[Repair]:
     tables = [table for table in (Table(output, name) for name in TABLES) if table.version is not None]
     if not tables:
         raise UserError(f"nothing in {output}: no run has published there")
-    run_id = new_run_id()
+    run_id = new_run_id(open_storage(output))
     found = [(table, _find_damaged(table)) for table in tables]
     return [_take_out(table, damaged, run_id) for table, damaged in found if damaged]
 
