@@ -24,7 +24,7 @@ def take_up(work: Work) -> Run | None:
     latest = next(iter(load_runs(work.output, most=1)), None)
     if latest is None or latest.state != "planned":
         return None
-    if _other_options(latest, work) or _moved_on(latest, work.tables):
+    if _other_options(latest, work) or _moved_on(latest, work.tables) or _plan_is_lost(latest, work.output):
         # Killed after its last commit, a run lacks only this note.
         latest.end(work.output, "published" if work.features.has_run(latest.run_id) else "superseded")
         if latest.job:
@@ -78,6 +78,16 @@ def check_fits(run: Run, tables: tuple[Table, Table]) -> None:
 
 def _moved_on(run: Run, tables: tuple[Table, Table]) -> bool:
     return any(run.versions.get(table.name) != table.version and not table.has_run(run.run_id) for table in tables)
+
+
+def _plan_is_lost(run: Run, output: Storage) -> bool:
+    """Whether the images of a shard that is not done are not known any more; the run is planned anew then."""
+    found = [*output.list(f"{run.folder}/plan/"), *output.list(f"{run.folder}/receipts/")]
+    there = {entry.key.rpartition("/")[2].partition(".")[0] for entry in found if entry.size}
+    lost = [shard for shard in run.shards if shard not in there]
+    if lost:
+        _LOG.warning("the plan of %s in %s is not there any more; the run is planned anew", lost[0], run.folder)
+    return bool(lost)
 
 
 def _other_options(run: Run, work: Work) -> list[str]:

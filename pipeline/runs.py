@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ from pipeline.jobs import Job
 from pipeline.summary import Summary
 from transforms.recipe import Recipe
 from transforms.storage import Storage
-from transforms.write import Receipt, decode_receipt
+from transforms.write import Receipt, read_receipt
 
 State = Literal["planned", "published", "unchanged", "refused", "superseded"]
+_LOG = logging.getLogger(__name__)
 _READS = 64  # receipts read at once
 RUN_ID = r"\d{8}T\d{6}(?:\.\d{3})?Z-[0-9a-f]{4}"  # what every run's id looks like
 
@@ -88,9 +90,9 @@ class Run:
 
 
 def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
-    """Many at once: a bucket takes some 40 ms for each."""
+    """Read many at once: a bucket takes some 40 ms for each. One that cannot be read is named and left out."""
     with ThreadPoolExecutor(_READS) as pool:
-        return list(pool.map(lambda key: decode_receipt(output.read(key)), keys))
+        return [receipt for receipt in pool.map(lambda key: read_receipt(output, key), keys) if receipt]
 
 
 def new_run_id(output: Storage) -> str:
@@ -124,9 +126,8 @@ def last_good_run(output: Storage) -> Run | None:
 
 def _newest_first(output: Storage) -> Iterator[Run]:
     for run_id in sorted(_run_ids(output), reverse=True):
-        key = f"runs/{run_id}/run.json"
-        if output.exists(key):
-            yield _decode(output.read(key))
+        if run := load_run(output, run_id):
+            yield run
 
 
 def _decode(data: bytes) -> Run:
@@ -145,6 +146,12 @@ def unfinished_run(output: Storage) -> Run | None:
 
 
 def load_run(output: Storage, run_id: str) -> Run | None:
-    """The note of one run; None if it is not there."""
+    """The note of one run; None if it is not there, or, said in a line, if it cannot be read."""
     key = f"runs/{run_id}/run.json"
-    return _decode(output.read(key)) if output.exists(key) else None
+    if not output.exists(key):
+        return None
+    try:
+        return _decode(output.read(key))
+    except (ValueError, KeyError, TypeError) as error:
+        _LOG.warning("the note %s of a run cannot be read (%s); it counts as if it were not there", key, error)
+        return None

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipeline.delta import add_action, count_missing, delta_url, one_line, read_delta, remove_action, row_ids
+from pipeline.log import check_newest_entry, make_durable
 from pipeline.versions import Change, Operation
 from transforms.errors import Damaged, Refused, RunFailed
 from transforms.plan import Range
@@ -62,6 +63,7 @@ class Table:
             return None
         from deltalake import DeltaTable
 
+        check_newest_entry(self.url)
         return read_delta(self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options))
 
     @property
@@ -250,7 +252,9 @@ class Table:
                         "command again: it takes up what is done."
                     ) from error
         self._delta = self._open()
-        return int(self._delta.version())
+        version = int(self._delta.version())
+        make_durable(self.url, version)
+        return version
 
     def _change(self, commit: Commit) -> dict[str, Any]:
         """What a commit does to the rows. A row of another run that it writes is one that it only moves."""

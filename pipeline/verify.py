@@ -121,6 +121,12 @@ def _problems(checked: _Checked) -> Iterator[Problem]:
     """What is wrong within one table."""
     for report in checked.reports:
         yield from report.problems
+    versions = versions_of(checked.table.history())
+    change = versions[0].change if versions else None
+    logged = sum(part.rows for part in checked.parts)
+    if change and change.rows != logged:
+        what = f"version {versions[0].number} was committed with {change.rows:,} rows, and its parts have {logged:,}"
+        yield Problem("history", checked.table.name, what)
     counts = checked.uris.value_counts()
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(twice):

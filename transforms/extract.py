@@ -31,7 +31,7 @@ from transforms.rows import Decoded, Origin, features_table
 from transforms.stopwatch import Stopwatch
 from transforms.storage import Storage, open_storage
 from transforms.stores import use_stores
-from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, write_part
+from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, read_receipt, write_part
 
 _T = TypeVar("_T")
 _CHUNK_BYTES = 64 << 20  # pixels held at once: 384 images of 224×224
@@ -90,7 +90,9 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     output = open_storage(job.output)
     receipt_key = f"{job.run_folder}/receipts/{shard}.json"
     if output.exists(receipt_key):
-        return decode_receipt(output.read(receipt_key))
+        if done := read_receipt(output, receipt_key):
+            return done
+        output.delete(receipt_key)
     model = load_model(output, job.model_id)
     engine = load_engine(EngineConfig(str(model), job.engine, job.precision, job.cores))
     receipt = _extract(shard, job, engine, output)

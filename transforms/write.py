@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from transforms.storage import NotFound, Storage
 
 BOUNDED = ("uri", "recipe", "run_id")  # the columns whose least and greatest value Delta's log has
 RECIPE_KEY = b"image-features.recipe"  # in each part's Parquet metadata: the file explains itself
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,15 @@ def read_recipe(encoded: bytes) -> Recipe:
 def encode_receipt(receipt: Receipt) -> bytes:
     """The receipt as JSON."""
     return json.dumps(asdict(receipt), ensure_ascii=False).encode()
+
+
+def read_receipt(storage: Storage, key: str) -> Receipt | None:
+    """Read a receipt; None, and a line that names it, when it cannot be read: its shard is done again."""
+    try:
+        return decode_receipt(storage.read(key))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _LOG.warning("the receipt %s cannot be read (%s); its shard is done again", key, error)
+        return None
 
 
 def decode_receipt(data: bytes) -> Receipt:

@@ -1,0 +1,99 @@
+"""Files that a power cut or a full disk left half written: named, and never in the way of the next night."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from outputs import break_off, state
+
+from pipeline.cli import main
+from pipeline.runs import load_runs
+from pipeline.verify import verify
+from transforms.storage import open_storage
+
+
+def damage(path, how):
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "zeros": bytes(len(whole))}[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "zeros"])
+def test_a_log_entry_that_was_not_written_whole_is_named_and_deleting_it_is_the_way_back(
+    night, own_images, tmp_path, capsys, how
+):
+    output = tmp_path / "out"
+    night()
+    (own_images / "rocket.jpg").unlink()
+    night()
+    entry = output / "features/_delta_log/00000000000000000001.json"
+    damage(entry, how)
+    for words in (["show"], ["verify"], ["history"]):
+        assert main([*words, str(output)]) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert re.search(rf"{entry} was not written whole \([\d,]+ bytes\).* Delete this file", line)
+    entry.unlink()
+    night()
+    assert verify(str(output)).clean
+    assert not any("rocket" in str(row) for row in state(output)[0])
+
+
+@pytest.mark.parametrize("how", ["empty", "half"])
+def test_the_note_of_a_run_that_cannot_be_read_is_named_and_stops_nothing(night, own_images, tmp_path, caplog, how):
+    output = tmp_path / "out"
+    night()
+    note = next(output.glob("runs/*/run.json"))
+    damage(note, how)
+    for command in ("show", "status"):
+        assert main([command, str(output)]) in (0, 2)
+        assert f"{note.relative_to(output)} of a run cannot be read" in caplog.text
+    assert main(["vacuum", str(output)]) == 0
+    (own_images / "rocket.jpg").unlink()
+    assert night().removed == 1
+
+
+def test_a_receipt_that_cannot_be_read_is_named_and_its_shard_is_done_again(night, tmp_path, monkeypatch, caplog):
+    output = tmp_path / "out"
+    break_off(night, monkeypatch)
+    receipt = next(output.glob("runs/*/receipts/*.json"))
+    damage(receipt, "half")
+    assert night().published
+    assert f"the receipt {receipt.relative_to(output)} cannot be read" in caplog.text
+    assert verify(str(output)).clean
+
+
+def test_a_run_whose_plan_is_lost_is_planned_anew(night, own_images, tmp_path, monkeypatch, caplog):
+    output = tmp_path / "out"
+    break_off(night, monkeypatch)
+    receipt = next(output.glob("runs/*/receipts/*.json"))
+    (receipt.parent.parent / "plan" / f"{receipt.stem}.parquet").unlink()
+    receipt.unlink()
+    assert night().published
+    assert "is planned anew" in caplog.text
+    assert load_runs(open_storage(str(output)), most=2)[1].state == "superseded"
+    assert verify(str(output)).clean
+
+
+def test_a_commit_is_on_the_disk_before_it_is_told(night, tmp_path, monkeypatch):
+    """The entry, its folder and the table's folder, each of both tables."""
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    night()
+    for table in ("features", "errors"):
+        log = tmp_path / "out" / table / "_delta_log"
+        assert {str(log / "00000000000000000000.json"), str(log)} <= set(synced)
+
+
+def test_a_version_whose_rows_do_not_follow_from_its_commit_is_a_problem(output):
+    log = output / "features/_delta_log/00000000000000000000.json"
+    lines = [line for line in log.read_text().splitlines()]
+    adds = [line for line in lines if line.startswith('{"add"')]
+    log.write_text("\n".join(line for line in lines if line != adds[0]) + "\n")
+    kinds = {problem.kind for problem in verify(str(output)).problems}
+    assert "history" in kinds
