@@ -12,7 +12,7 @@ _RUN_FILE = re.compile(
     r"run\.json|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
     r"|stale/(?:features|errors)\.parquet|listing/[^/]+\.(?:parquet|json)"
 )
-_MODEL_FILE = re.compile(r"graph\.pb|golden\.npz|model\.json")
+_MODEL_FILE = re.compile(r"graph\.pb|golden\.npz|model\.json|SHA256SUMS")
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")
 

@@ -21,7 +21,7 @@ from transforms.check import LoggedPart, PartReport, Problem, check_part
 from transforms.models import load_model
 from transforms.recipe import Recipe
 from transforms.recompute import Recomputed, recompute
-from transforms.storage import Storage, open_storage
+from transforms.storage import Storage, StorageError, open_storage
 
 _CHECKS = 2  # parts at once, each some 400 MB when it has the size that compaction aims at
 _SEED = 2026
@@ -195,6 +195,11 @@ def _recompute(features: _Checked, storage: Storage, problems: list[Problem]) ->
     if not storage.exists(f"models/{model}/model.json"):
         problems.append(Problem("model", f"models/{model}", "the network that made the vectors is not there"))
         return Recomputed()
-    result = recompute(pa.concat_tables(picked), recipe, load_model(storage, model))
+    try:
+        folder = load_model(storage, model)
+    except StorageError as error:
+        problems.append(Problem("model", f"models/{model}", str(error)))
+        return Recomputed()
+    result = recompute(pa.concat_tables(picked), recipe, folder)
     problems += result.problems
     return result

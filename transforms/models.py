@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from transforms.storage import Storage, local_path
+from transforms.storage import NotFound, Storage, StorageError, local_path
 
-_FILES = ("graph.pb", "golden.npz", "model.json")  # model.json last: a folder that has it is whole
+_LOG = logging.getLogger(__name__)
+_FILES = ("graph.pb", "golden.npz", "model.json")
+_SUMS = "SHA256SUMS"  # of those files, as coreutils writes it; last: a folder whose sums are right is whole
 
 
 def cache_folder() -> Path:
@@ -20,13 +24,16 @@ def cache_folder() -> Path:
 
 
 def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
-    """The folder of ``model_id`` in the user cache, filled first by ``fill(folder)`` if it is not there.
+    """The folder of ``model_id`` in the user cache, filled first by ``fill(folder)`` if it is not there and whole.
 
     Processes that fill it at once do not disturb each other: the first rename wins. Where no cache can be
     written (a read-only home), a folder of this process serves.
+
+    Raises:
+        StorageError: The disk is full.
     """
     folder = cache_folder() / model_id
-    if (folder / _FILES[-1]).exists():
+    if is_whole(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -37,31 +44,96 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
         return folder
     try:
         fill(scratch)
+        seal(scratch)
+        if folder.exists() and not is_whole(folder):
+            _LOG.warning("the network in %s is not what was exported; it is made anew", folder)
+            shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
-    except OSError:
-        if not (folder / _FILES[-1]).exists():
-            raise
+    except OSError as error:
+        if not is_whole(folder):
+            what = f"cannot write the exported network to {folder.parent}: {error.strerror or error}"
+            raise StorageError(f"{what}; make room there, or name another cache with XDG_CACHE_HOME") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
+def seal(folder: Path) -> None:
+    """Write the sums of an exported folder, and have all of it outlive a crash of the machine."""
+    (folder / _SUMS).write_bytes(_sums(folder))
+    for path in (*(folder / name for name in (*_FILES, _SUMS)), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds an exported network just as it was written. Reads it whole: 1 s a gigabyte."""
+    try:
+        return (folder / _SUMS).read_bytes() == _sums(folder)
+    except FileNotFoundError:
+        return False
+
+
 def save_model(output: Storage, model_id: str, folder: Path) -> None:
-    """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless it is there already."""
-    if output.exists(f"models/{model_id}/{_FILES[-1]}"):
+    """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless it is there already, and whole."""
+    if _is_saved(output, model_id):
         return
-    for name in _FILES:
+    if not (folder / _SUMS).exists():
+        seal(folder)
+    for name in (*_FILES, _SUMS):
         output.write(f"models/{model_id}/{name}", (folder / name).read_bytes())
 
 
 def load_model(output: Storage, model_id: str) -> Path:
-    """The exported folder on this machine: where it lies for a local output, otherwise fetched once."""
+    """The exported folder on this machine: where it lies for a local output, otherwise fetched once.
+
+    Raises:
+        StorageError: It is not what was exported.
+    """
     directory = local_path(output.url)
     if directory is not None:
-        return directory / "models" / model_id
+        folder = directory / "models" / model_id
+        if not is_whole(folder):
+            raise StorageError(_damaged(output, model_id))
+        return folder
 
     def fetch(folder: Path) -> None:
-        for name in _FILES:
+        for name in (*_FILES, _SUMS):
             (folder / name).write_bytes(output.read(f"models/{model_id}/{name}"))
+        if not is_whole(folder):
+            raise StorageError(_damaged(output, model_id))
 
     return cached_model(model_id, fetch)
+
+
+def _damaged(output: Storage, model_id: str) -> str:
+    return f"the network in {output.url}/models/{model_id} is not what was exported; delete that folder and start again"
+
+
+def _is_saved(output: Storage, model_id: str) -> bool:
+    """Whether the output has the network, and whole.
+
+    A bucket stores no half objects; there all but the graph is compared with its sum. Workers compare the graph too.
+    """
+    directory = local_path(output.url)
+    if directory is not None:
+        return is_whole(directory / "models" / model_id)
+    try:
+        words = output.read(f"models/{model_id}/{_SUMS}").decode().split()
+        sums = dict(zip(words[1::2], words[::2], strict=True))
+        small = {name: output.read(f"models/{model_id}/{name}") for name in _FILES[1:]}
+    except (NotFound, ValueError):
+        return False
+    there = output.exists(f"models/{model_id}/{_FILES[0]}")
+    return there and all(hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items())
+
+
+def _sums(folder: Path) -> bytes:
+    lines = []
+    for name in _FILES:
+        with (folder / name).open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines).encode()
