@@ -14,6 +14,8 @@ from PIL import Image
 from transforms.decode import DecodePolicy, decode
 from transforms.errors import ImageError
 
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
 
 def encode(image: Image.Image, name: str, **options: object) -> bytes:
     out = io.BytesIO()
@@ -33,6 +35,20 @@ def tiff(array: np.ndarray, **options: object) -> bytes:
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False) -> bytes:
+    """A PNG of a [H, W] or [H, W, C] array; each value takes ``depth`` bits."""
+    height, width = array.shape[:2]
+    raw = b""
+    for top, left, down, right in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        for row in array[top::down, left::right]:
+            if row.size:
+                bits = row.reshape(-1, 1).astype(np.uint32) >> np.arange(depth - 1, -1, -1) & 1
+                raw += b"\0" + np.packbits(bits.astype(np.uint8)).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    body = png_chunk(b"IHDR", header) + chunks + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def failure(data: bytes, policy: DecodePolicy | None = None) -> ImageError:

@@ -1,13 +1,12 @@
 """What decoding gives for every format and mode: the policies of docs/decoding.md, on files made here."""
 
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage
-from encoded import difference, encode, png_chunk, tiff
+from encoded import difference, encode, png, png_chunk, tiff
 from PIL import Image, features
 
 from transforms.decode import DecodePolicy, decode
@@ -17,30 +16,6 @@ SAMPLES = Path(skimage.__file__).parent / "data"
 PHOTO = Image.open(SAMPLES / "coffee.png").convert("RGB").resize((181, 121))
 PIXELS = np.asarray(PHOTO)
 GRAY = np.asarray(PHOTO.convert("L"))
-
-
-def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False) -> bytes:
-    """A PNG of a [H, W] or [H, W, C] array of uint8 or uint16; ``depth`` 1 packs bits."""
-    height, width = array.shape[:2]
-    passes = [(0, 0, 1, 1)]
-    if interlaced:  # Adam7
-        passes = [
-            (0, 0, 8, 8),
-            (0, 4, 8, 8),
-            (4, 0, 8, 4),
-            (0, 2, 4, 4),
-            (2, 0, 4, 2),
-            (0, 1, 2, 2),
-            (1, 0, 2, 1),
-        ]
-    raw = b""
-    for top, left, down, right in passes:
-        for row in array[top::down, left::right]:
-            values = np.packbits(row) if depth == 1 else row.astype(">u2" if depth == 16 else "u1")
-            raw += b"\0" + values.tobytes()
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
-    body = png_chunk(b"IHDR", header) + chunks + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-from encoded import difference, encode, failure, png_chunk
+from encoded import difference, encode, failure, png, png_chunk
 from PIL import Image
 
 from transforms.decode import DecodePolicy, decode
@@ -91,3 +91,20 @@ def test_the_one_transparent_gray_of_every_depth(depth: int, upper_bits: int) ->
     pixels = decode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), POLICY).pixels
     expected = np.where(values == clear, 255, np.rint(values * (255 / most)))
     assert difference(pixels, np.repeat(expected[None, :, None], 3, axis=2)) == 0
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_the_one_transparent_colour_of_16_bits(interlaced: bool) -> None:
+    """Colours that differ in their low bytes only are others; 1.2 megapixels take two strips."""
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (1100, 1100, 3), np.uint16)
+    deep[3:1090:50, 5:900] = clear = (0x1234, 0x5678, 0x9ABC)
+    deep[7, 7], deep[8, 8] = (0x1235, 0x5678, 0x9ABC), (0x1234, 0x5678, 0x8ABC)
+    expected = deep // 256
+    expected[(deep == clear).all(-1)] = 255
+    data = png(deep, 16, 2, png_chunk(b"tRNS", struct.pack(">HHH", *clear)), interlaced)
+    assert difference(decode(data, POLICY).pixels, expected) == 0
+
+
+def test_a_short_transparency_of_16_bit_colours_is_ignored() -> None:
+    deep = np.full((4, 5, 3), 0x1234, np.uint16)
+    assert (decode(png(deep, 16, 2, png_chunk(b"tRNS", b"\x12\x34" * 2)), POLICY).pixels == 0x12).all()

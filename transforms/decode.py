@@ -141,6 +141,8 @@ def _decode_png(data: bytes, policy: DecodePolicy) -> DecodedImage:
         image.load()
         if image.mode == "P" and image.palette is None:
             raise ImageError("decode", FailureKind.CORRUPT, "PNG: its palette is missing")
+        if len(parts.clear) == 6:
+            image.putalpha(png.opacity(image, parts))
         pixels = upright(to_srgb(image, parts.icc), exif_orientation(parts.exif))
         return DecodedImage(pixels, "PNG", width, height)
 

@@ -7,9 +7,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from PIL import Image, PngImagePlugin
+
 from transforms.errors import FailureKind, ImageError
+from transforms.structure import PatientFile
 
 _SIGNATURE_BYTES = 8
+_STRIP_PIXELS = 1 << 20
 _MOST_PROFILE_BYTES = 4 << 20  # the same as for other formats; larger ones are ignored
 _READ = (b"tRNS", b"iCCP", b"eXIf")  # ancillary chunks; of each the first one counts
 _PICTURE = (b"IHDR", b"PLTE", b"IDAT")
@@ -22,6 +27,7 @@ class PngParts:
     picture: bytes
     icc: bytes | None
     exif: bytes
+    clear: bytes  # the one transparent colour of a 16-bit RGB picture; it is not in the picture
 
 
 def split(data: bytes) -> PngParts:
@@ -41,9 +47,32 @@ def split(data: bytes) -> PngParts:
             kept.append(chunk)
         elif name in _READ and name not in found and _sum_is_right(chunk):
             found[name] = body
-            if name == b"tRNS":
+            if name == b"tRNS" and not _is_rgb16(header):
                 kept.append(_transparency(header, body))
-    return PngParts(b"".join(kept), _profile(found.get(b"iCCP", b"")), found.get(b"eXIf", b""))
+    clear = found.get(b"tRNS", b"")[:6] if _is_rgb16(header) else b""
+    return PngParts(b"".join(kept), _profile(found.get(b"iCCP", b"")), found.get(b"eXIf", b""), clear)
+
+
+def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
+    """Where a loaded 16-bit RGB picture has its one transparent colour: 0 there, else 255.
+
+    Pillow keeps the high bytes only. Read as if it were little-endian, the picture gives the low ones.
+    """
+    alpha = Image.new("L", image.size, 255)
+    with PngImagePlugin.PngImageFile(PatientFile(parts.picture, "PNG")) as low:
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+        low.load()
+        halves = (image, tuple(parts.clear[0::2])), (low, tuple(parts.clear[1::2]))
+        rows = max(1, _STRIP_PIXELS // image.width)
+        for top in range(0, image.height, rows):
+            box = 0, top, image.width, min(top + rows, image.height)
+            differs = [np.asarray(half.crop(box)) != colour for half, colour in halves]
+            alpha.paste(Image.fromarray((differs[0] | differs[1]).any(-1).astype(np.uint8) * 255), box[:2])
+    return alpha
+
+
+def _is_rgb16(header: bytes) -> bool:
+    return header[8:10] == b"\x10\x02"
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
