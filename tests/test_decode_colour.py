@@ -174,12 +174,3 @@ def test_uncompressed_subsampled_ycbcr_is_refused() -> None:
     with pytest.raises(ImageError, match="subsampled or planar YCbCr is not read") as caught:
         decode(data.replace(tag, struct.pack("<HHIHH", 530, 3, 2, 2, 2)), POLICY)
     assert caught.value.kind is FailureKind.UNSUPPORTED
-
-
-def test_lab_is_refused() -> None:
-    lab = ImageCms.profileToProfile(
-        PHOTO, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
-    )
-    with pytest.raises(ImageError, match="mode LAB") as caught:
-        decode(encode(lab, "TIFF"), POLICY)
-    assert caught.value.kind is FailureKind.UNSUPPORTED

@@ -24,7 +24,7 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> np.ndarray:
     It goes strip by strip, so that a picture is held at most twice, whatever is done to it.
 
     Raises:
-        ImageError: ``unsupported`` for modes without a defined white (32-bit, floating point) and LAB.
+        ImageError: ``unsupported`` for modes without a defined white (signed, 32-bit, floating point).
     """
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // width)
@@ -58,10 +58,10 @@ def keeps_colours(icc: bytes | None, mode: str) -> bool:
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Give the colours in mode L, RGB or CMYK, and the opacity in mode L or None."""
+    """Give the colours in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
     if image.mode.startswith("I;16"):
         return _gray_from_16_bit(image)
-    if image.mode in ("I", "F", "LAB"):
+    if image.mode in ("I", "F"):
         message = f"pixels of Pillow mode {image.mode} have no agreed white; save as 8 or 16 bit gray or RGB"
         raise ImageError("decode", FailureKind.UNSUPPORTED, message)
     if image.mode == "LA":
@@ -69,7 +69,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.has_transparency_data:
         image = _in_mode(image, "RGBA")
         return image.convert("RGB"), image.getchannel("A")
-    if image.mode in ("L", "RGB", "CMYK"):
+    if image.mode in ("L", "RGB", "CMYK", "LAB"):
         return image, None
     return image.convert("L" if image.mode == "1" else "RGB"), None
 

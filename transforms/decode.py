@@ -48,6 +48,12 @@ with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as o
     _libtiff.TIFFSetErrorHandler(None)
     _libtiff.TIFFSetWarningHandler(None)
 
+# Gray TIFFs that Pillow's table of kinds lacks, although it has a reader for their values.
+for _order, _deep in ((b"II", "I;16"), (b"MM", "I;16B")):
+    TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, (1,), 1, (16,), ()), (_deep, _deep))
+    for _photometric in (0, 1):
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
+
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
 _SUBSAMPLING, _YCBCR = 530, 6
 
@@ -125,7 +131,7 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
             _read_plain_ycbcr(image)
         _check_size(width, height, policy)
         image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
-        shown = _opaque_if_unused(image) if name == "BMP" else image
+        shown = _PREPARED[name](image) if name in _PREPARED else image
         pixels = to_srgb(shown, image.info.get("icc_profile"))
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             return DecodedImage(_white_is_white(image, pixels), name, width, height)
@@ -177,8 +183,8 @@ def _refuse_misread_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
         seen = "a camera's raw file, whose first picture is a thumbnail,"
     elif tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8 and not image.use_load_libtiff:
         seen = "an uncompressed TIFF of 16-bit planes"  # Pillow 12.3 takes them for 8-bit ones
-    elif image.mode.startswith("I;16") and tags.get(_BITS) != (16,):
-        seen = f"a TIFF of {tags.get(_BITS)} bits per sample"
+    elif tags.get(_PLANES) == 2 and image.mode == "LAB":
+        seen = "a TIFF of Lab planes"  # Pillow forgets that two of them have signs
     if seen:
         raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG")
 
@@ -204,10 +210,21 @@ def _white_is_white(image: TiffImagePlugin.TiffImageFile, pixels: np.ndarray) ->
     return 255 - pixels if inverted else pixels
 
 
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Widen the values of a 12-bit TIFF, so that white stays white."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(_BITS) != (12,):
+        return image
+    values = np.asarray(image)
+    return Image.fromarray(values << 4 | values >> 8)
+
+
 def _opaque_if_unused(image: Image.Image) -> Image.Image:
     """Hide the alpha of a BMP where it is 0 everywhere: writers leave the fourth byte unused."""
     unused = image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
     return image.convert("RGB") if unused else image
+
+
+_PREPARED = {"BMP": _opaque_if_unused, "TIFF": _of_16_bits}
 
 
 def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:
