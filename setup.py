@@ -31,6 +31,7 @@ EXTRAS = {
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",
+        "pyvips[binary]>=3.1,<4",  # another reader of images, to compare with
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
         "mypy>=1.18,<3",

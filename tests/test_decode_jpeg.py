@@ -17,6 +17,7 @@ from transforms import jpeg
 from transforms.decode import DecodePolicy, decode
 from transforms.errors import FailureKind
 from transforms.preprocess import Resize
+from transforms.sniff import stops_early
 
 POLICY = DecodePolicy()
 SAMPLES = Path(skimage.__file__).parent / "data"
@@ -107,6 +108,20 @@ def test_odd_samplings_give_the_picture(factors: list[tuple[int, int]]) -> None:
     assert distance(small(decode(data, POLICY, target=(32, 32)).pixels), small(pixels)) <= 1.0
     assert distance(pixels, np.asarray(image)) < 12  # the sampling itself costs the rest
     assert failure(data[: len(data) // 2]).kind is FailureKind.TRUNCATED
+
+
+def test_an_end_marker_within_a_comment_is_no_end() -> None:
+    data = multi_scan(COFFEE.resize((192, 128)), ODD["3x1"])
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    comment = b"\xff\xfe" + struct.pack(">H", 8) + b"\xff\xd9" * 3
+    assert decode(data[:second] + comment + data[second:], POLICY).width == 192
+    assert failure(data[:second] + comment).kind is FailureKind.TRUNCATED
+
+
+def test_what_lies_behind_the_end_does_not_count() -> None:
+    data = encode(COFFEE)
+    assert not stops_early(data + data[: len(data) // 2], "JPEG")  # a second picture, cut off
+    assert stops_early(data[: len(data) // 2], "JPEG")
 
 
 def test_grayscale_is_repeated() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 import skimage
 import tifffile
 from encoded import difference, encode, failure, tiff
@@ -91,3 +92,13 @@ def test_lab_planes_are_refused(compression: str | None) -> None:
     planes = STORED_LAB.transpose(2, 0, 1).copy()
     error = failure(tiff(planes, photometric="cielab", planarconfig="separate", compression=compression))
     assert (error.kind, error.message[:20]) == (FailureKind.UNSUPPORTED, "a TIFF of Lab planes")
+
+
+def test_markers_in_the_metadata_of_a_tiff_are_no_scans() -> None:
+    """Many small tiles are that many scans; each is a pass over its own tile only."""
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    image = pyvips.Image.new_from_array(pixels, interpretation="srgb")
+    data = image.tiffsave_buffer(compression="jpeg", tile=True, tile_width=16, tile_height=16)
+    plain = decode(data, POLICY).pixels
+    policy = DecodePolicy(max_pixels=512 * 512)
+    assert np.array_equal(decode(data + b"\xff\xc2" + b"\xff\xda" * 100, policy).pixels, plain)

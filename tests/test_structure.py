@@ -140,8 +140,21 @@ def test_a_tiff_of_a_tile_larger_than_all_limits():
 def test_a_tiff_of_a_jpeg_with_endless_scans():
     picture = encode(Image.new("RGB", (2000, 1500)), "JPEG", progressive=True)
     scans = picture[picture.rindex(b"\xff\xda") : -2] * 900
-    sides = [(256, 4, 1, 2000), (257, 4, 1, 1500), (259, 3, 1, 7)]
-    assert "progressive JPEGs with 9" in failure(tiff_of(sides, picture[:-2] + scans)).message
+    data = picture[:-2] + scans
+    sides = [(256, 4, 1, 2000), (257, 4, 1, 1500), (278, 4, 1, 1500), (259, 3, 1, 7)]
+    for size in (len(data), 0):  # how long the strip says it is
+        assert "progressive JPEGs with 9" in failure(tiff_of([*sides, (279, 4, 1, size)], data)).message
+    assert failure(tiff_of([*sides, (279, 4, 1, 4096)], data)).kind is FailureKind.CORRUPT  # no more of it is read
+
+
+def test_a_tiff_of_one_jpeg_that_all_tiles_share():
+    """Written once, its scans are done for each tile; a sequential JPEG has them too."""
+    gray = encode(Image.new("L", (1024, 1024)), "JPEG")
+    data = gray[:-2] + gray[gray.rindex(b"\xff\xda") : -2] * 60
+    tiles = struct.pack("<64I", *[16] * 64) + struct.pack("<64I", *[len(data)] * 64)
+    entries = [(256, 4, 1, 8192), (257, 4, 1, 8192), (259, 3, 1, 7), (322, 4, 1, 1024), (323, 4, 1, 1024),
+               (324, 4, 64, 16 + len(data)), (325, 4, 64, 16 + len(data) + 256)]  # fmt: skip
+    assert "JPEGs with 3904 scans" in failure(tiff_of(entries, data + tiles)).message
 
 
 def test_tiffs_of_very_many_pieces_are_read():

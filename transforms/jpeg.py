@@ -12,14 +12,13 @@ from PIL import JpegImagePlugin
 
 from transforms.errors import FailureKind, ImageError
 from transforms.exif import exif_orientation
+from transforms.markers import END, SCAN, markers, scan_count
 from transforms.structure import PatientFile
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three are DHT, JPG and DAC
 _READ_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; Huffman or arithmetic
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # markers without a segment, and an escaped 0xFF
-_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # neither escaped, fill bytes nor restarts
 _STRAY_BEFORE_END = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 _MAX_SCANS = 100  # encoders write about ten; each one costs a pass over the whole picture
 _MAX_SCANNED = 2_000_000_000  # pixels times scans: 20 passes over 100 megapixels
@@ -103,7 +102,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         if end > len(data):
             raise ImageError("decode", FailureKind.TRUNCATED, f"JPEG header cut off at byte {len(data)}")
         yield marker, data[start:end]
-        if marker == _SCAN:
+        if marker == SCAN:
             return
         at = end
 
@@ -121,31 +120,16 @@ def _refuse_unread(kind: int, precision: int, components: int) -> None:
 
 
 def _refuse_scan_bomb(data: bytes, pixels: int) -> None:
-    scans = sum(marker == _SCAN for marker, _ in _markers(data))
+    scans = scan_count(data)
     most = min(_MAX_SCANS, _MAX_SCANNED // max(pixels, 1))
     if scans > most:
         message = f"JPEG of {scans} scans is not read; at most {most} are at {pixels} pixels"
         raise ImageError("decode", FailureKind.UNSUPPORTED, message)
 
 
-def _markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """Markers up to the end of the picture, with their places: not those of metadata, or of what comes behind.
-
-    One that libjpeg might skip alone is skipped alone here, so that no scan hides in its segment.
-    """
-    at = 2
-    while found := _MARKER.search(data, at):
-        marker, at = data[found.end() - 1], found.end()
-        yield marker, at - 2
-        if marker == _END:
-            return
-        if marker >= 0xC0 and marker != _START:
-            at += int.from_bytes(data[at : at + 2])
-
-
 def _without_zeros(data: bytes) -> bytes | None:
     """The JPEG without zeros before its end marker; None if there are none."""
-    end = next((place for marker, place in _markers(data) if marker == _END), 0)
+    end = next((place for marker, place in markers(data) if marker == END), 0)
     picture = data[:end].rstrip(b"\0")
     if picture.endswith(b"\xff"):  # an escaped one of the picture's
         picture += b"\0"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from transforms.errors import FailureKind, ImageError
+from transforms.markers import jpeg_stops_early
 from transforms.tiff import tiff_stops_early
 
 # (offset, bytes found there, format); the names are Pillow's.
@@ -99,7 +100,7 @@ def _avif_stops_early(data: bytes) -> bool:
 
 
 _STOPS_EARLY: dict[str, Callable[[bytes], bool]] = {
-    "JPEG": lambda data: data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"),
+    "JPEG": jpeg_stops_early,
     "PNG": lambda data: b"IEND" not in data,
     "GIF": lambda data: not data.rstrip(b"\0").endswith(b";"),
     "BMP": lambda data: int.from_bytes(data[2:6], "little") > len(data),

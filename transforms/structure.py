@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from transforms import avif
 from transforms.errors import FailureKind, ImageError
-from transforms.tiff import directories, integer_tags
+from transforms.markers import scan_count
+from transforms.tiff import STRIPS, TILES, directories, integer_tags
 
 _MOST_READS = {"PNG": 1 << 18, "GIF": 1 << 15, "TIFF": 1 << 20, "BMP": 1 << 23, "JPEG": 1 << 16}
 _FEW_READS = 64  # WebP and AVIF are read whole
@@ -26,7 +27,7 @@ _MOST_VALUES = 1 << 20  # of a tag: strips or tiles; 100 megapixels have 400,000
 _MOST_PASSES = 20  # over --max-pixels, by a progressive JPEG in a TIFF
 _MOST_ITEMS = 256  # of an AVIF: tiles, alpha, metadata; each is decoded by itself
 _MOST_COPIES = 3  # of an AVIF's pixels: its colours, its alpha, and smaller pictures beside them
-_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _COMPRESSION = (1, 2, 6, 7), 322, 323, 259
+_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION = (1, 2, 6, 7), 322, 323, 278, 259
 _JPEG_COMPRESSIONS = ((6,), (7,))
 
 
@@ -89,18 +90,44 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
     if total > len(data) + 4096:  # two tags may share a number, but not all of them the whole file
         raise ImageError("decode", FailureKind.CORRUPT, f"TIFF: its tags claim {total} of its {len(data)} bytes")
     try:
-        tags = integer_tags(data, (256, 257, _TILE_WIDTH, _TILE_HEIGHT, _COMPRESSION))
+        tags = integer_tags(data, (256, 257, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION))
     except struct.error:
         return
     sides = [tags.get(tag, (0,))[:1] or (0,) for tag in (256, 257, _TILE_WIDTH, _TILE_HEIGHT)]
     (width,), (height,), (tile_width,), (tile_height,) = sides
+    (rows,) = tags.get(_ROWS, ())[:1] or (height,)
     if tile_width * tile_height > max_pixels:
         message = f"its tiles have {tile_width}x{tile_height} pixels; at most {max_pixels} are read"
         raise ImageError("decode", FailureKind.TOO_MANY_PIXELS, message)
-    if tags.get(_COMPRESSION) in _JPEG_COMPRESSIONS and b"\xff\xc2" in data:
-        scans = data.count(b"\xff\xda")
-        if scans * width * height > _MOST_PASSES * max_pixels:
-            raise _too_intricate(f"TIFF of progressive JPEGs with {scans} scans")
+    if tags.get(_COMPRESSION) in _JPEG_COMPRESSIONS:
+        piece = tile_width * tile_height or width * min(rows, height)
+        _check_tiff_scans(data, (width * height, piece), max_pixels)
+
+
+def _check_tiff_scans(data: bytes, pixels: tuple[int, int], max_pixels: int) -> None:
+    """Refuse too many passes; ``pixels`` are those of the picture, and of a strip or tile."""
+    scans = data.count(b"\xff\xda")  # those of metadata too
+    if scans * pixels[0] <= _MOST_PASSES * max_pixels:
+        return
+    found = _piece_scans(data)
+    if found is not None:
+        scans = sum(found)
+    if scans * pixels[found is not None] > _MOST_PASSES * max_pixels:
+        raise _too_intricate(f"TIFF of progressive JPEGs with {scans} scans")
+
+
+def _piece_scans(data: bytes) -> list[int] | None:
+    """The scans of each strip or tile; None where the file does not say clearly where these are."""
+    tags = integer_tags(data, (*STRIPS, *TILES))
+    offsets, counts = (tags.get(tag, ()) for tag in (TILES if TILES[0] in tags else STRIPS))
+    pieces = list(zip(offsets, counts, strict=False))
+    if not pieces or len(offsets) != len(counts) or 0 in counts:
+        return None
+    different = set(pieces)  # blank tiles may share one
+    if sum(count for _, count in different) > len(data):
+        return None
+    scans = {(at, count): scan_count(data[at : at + count]) for at, count in different}
+    return [scans[piece] for piece in pieces]
 
 
 def _check_avif(data: bytes, max_pixels: int) -> None:

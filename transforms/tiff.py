@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 _INTEGERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
+STRIPS, TILES = (273, 279), (324, 325)  # offsets and byte counts
 _SUB_DIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability: read with the picture
 _MAX_ENTRIES = 65535  # of a plain TIFF; BigTIFF's 64-bit counts allow any time to be spent
 _MAX_VALUES = 1 << 20
@@ -90,10 +90,10 @@ def _unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
 def tiff_stops_early(data: bytes) -> bool:
     """Whether the first directory, or the strips or tiles it names, reach behind the end of a TIFF file."""
     try:
-        tags = integer_tags(data, (*_STRIPS, *_TILES))
+        tags = integer_tags(data, (*STRIPS, *TILES))
     except struct.error:
         return True
-    for offsets, counts in (_STRIPS, _TILES):
+    for offsets, counts in (STRIPS, TILES):
         pieces = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > len(data) for offset, count in pieces):
             return True
