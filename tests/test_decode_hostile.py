@@ -187,8 +187,8 @@ def test_a_bigtiff_that_points_behind_all_memory() -> None:
 
 
 def test_tiffs_that_pillow_would_misread() -> None:
-    planes = np.asarray(PHOTO).transpose(2, 0, 1).astype(np.uint16) * 257
-    assert "16-bit planes" in failure(tiff(planes, photometric="rgb", planarconfig="separate")).message
+    planes = np.asarray(PHOTO.convert("CMYK")).transpose(2, 0, 1).astype(np.uint16) * 257
+    assert "16-bit planes" in failure(tiff(planes, photometric="separated", planarconfig="separate")).message
     thumbnail = failure(tiff(np.asarray(PHOTO), photometric="rgb", subfiletype=1))
     assert "whose first picture is a thumbnail" in thumbnail.message
     assert thumbnail.kind is FailureKind.UNSUPPORTED

@@ -12,7 +12,7 @@ import skimage
 import tifffile
 from encoded import difference, encode, failure, tiff
 from PIL import Image, ImageCms
-from test_decode_colour import SRGB
+from test_decode_colour import SRGB, profile
 
 from transforms.decode import DecodePolicy, decode
 from transforms.errors import FailureKind
@@ -57,6 +57,29 @@ def test_16_bits_of_ink_are_inverted_in_either_order(order: str, compression: st
     data = tiff(values, photometric="miniswhite", byteorder=order, compression=compression)
     expected = 255 - np.rint(values * (255 / 65535))
     assert difference(decode(data, POLICY).pixels, np.dstack([expected] * 3)) == 0
+
+
+def test_ink_is_inverted_before_its_profile_is_applied() -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    icc = profile(None, 1.25)
+    light, ink = (
+        decode(tiff(array, photometric=kind, iccprofile=icc), POLICY).pixels
+        for array, kind in ((values, "minisblack"), (65535 - values, "miniswhite"))
+    )
+    assert (light == ink).all()
+    assert light[128, 0, 0] > 150  # the profile counts
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("options", [{}, {"tile": (32, 32)}, {"rowsperstrip": 7}], ids=repr)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_uncompressed_planes_of_16_bits_are_read(order: str, options: dict[str, object], alpha: bool) -> None:
+    opaque = np.full((121, 181, 1), 65535, np.uint16)
+    deep = np.dstack([PIXELS.astype(np.uint16) * 257, *([opaque] if alpha else [])])
+    extra = {"extrasamples": ["unassalpha"]} if alpha else {}
+    planes = deep.transpose(2, 0, 1).copy()
+    data = tiff(planes, photometric="rgb", planarconfig="separate", byteorder=order, **extra, **options)
+    assert difference(decode(data, POLICY).pixels, PIXELS) == 0
 
 
 @pytest.mark.parametrize(

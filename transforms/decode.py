@@ -20,7 +20,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from transforms import jpeg, png
+from transforms import jpeg, png, tiff_kinds
 from transforms.colour import keeps_colours, to_srgb
 from transforms.errors import FailureKind, ImageError
 from transforms.exif import exif_orientation, upright
@@ -47,15 +47,6 @@ with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as o
     _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # the library that Pillow has loaded is found through its module
     _libtiff.TIFFSetErrorHandler(None)
     _libtiff.TIFFSetWarningHandler(None)
-
-# Gray TIFFs that Pillow's table of kinds lacks, although it has a reader for their values.
-for _order, _deep in ((b"II", "I;16"), (b"MM", "I;16B")):
-    TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, (1,), 1, (16,), ()), (_deep, _deep))
-    for _photometric in (0, 1):
-        TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (1,), 1, (12,), ()), ("I;16", "I;12"))
-
-_NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
-_SUBSAMPLING, _YCBCR = 530, 6
 
 
 @dataclass(frozen=True)
@@ -126,16 +117,16 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
     with _PLUGINS[name](PatientFile(data, name)) as image:
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]  # image.size is turned already
-            _refuse_misread_tiff(image)
-            _read_plain_ycbcr(image)
+            width, height = tiff_kinds.stored_size(image)
+            tiff_kinds.prepare(image)
         _check_size(width, height, policy)
         image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
-        shown = _PREPARED[name](image) if name in _PREPARED else image
-        pixels = to_srgb(shown, image.info.get("icc_profile"))
+        icc, orientation = image.info.get("icc_profile"), 1
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            return DecodedImage(_white_is_white(image, pixels), name, width, height)
-        orientation = exif_orientation(image.info.get("exif", b""))
+            pixels = to_srgb(tiff_kinds.gray_of_16_bits(image), icc)
+        else:
+            pixels = to_srgb(_opaque_if_unused(image) if name == "BMP" else image, icc)
+            orientation = exif_orientation(image.info.get("exif", b""))
         return DecodedImage(upright(pixels, orientation), name, width, height)
 
 
@@ -175,56 +166,10 @@ def _check_size(width: int, height: int, policy: DecodePolicy) -> None:
         raise ImageError("decode", FailureKind.TOO_MANY_PIXELS, message)
 
 
-def _refuse_misread_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
-    """TIFFs that Pillow would open and give something else than the picture for."""
-    tags = image.tag_v2
-    seen = None
-    if tags.get(_NEW_SUBFILE_TYPE, 0) & 1 or _DNG in tags:
-        seen = "a camera's raw file, whose first picture is a thumbnail,"
-    elif tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8 and not image.use_load_libtiff:
-        seen = "an uncompressed TIFF of 16-bit planes"  # Pillow 12.3 takes them for 8-bit ones
-    elif tags.get(_PLANES) == 2 and image.mode == "LAB":
-        seen = "a TIFF of Lab planes"  # Pillow forgets that two of them have signs
-    if seen:
-        raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG")
-
-
-def _read_plain_ycbcr(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Tell Pillow what an uncompressed YCbCr picture holds: it takes the three values of a pixel for four of RGB.
-
-    The values are JFIF's, as in Pillow's own conversion. Subsampled ones come in blocks that Pillow cannot read.
-    """
-    tags = image.tag_v2
-    if tags.get(_PHOTOMETRIC) != _YCBCR or image.use_load_libtiff:
-        return
-    if tags.get(_SUBSAMPLING, (2, 2)) != (1, 1) or tags.get(_BITS) != (8, 8, 8) or tags.get(_PLANES, 1) != 1:
-        message = "an uncompressed TIFF of subsampled or planar YCbCr is not read; convert it to JPEG or PNG"
-        raise ImageError("decode", FailureKind.UNSUPPORTED, message)
-    image._mode = "YCbCr"
-    image.tile = [tile._replace(args=("YCbCr", *(tile.args or ())[1:])) for tile in image.tile]
-
-
-def _white_is_white(image: TiffImagePlugin.TiffImageFile, pixels: np.ndarray) -> np.ndarray:
-    """Pillow inverts 8-bit WhiteIsZero pictures, and forgets the 16-bit ones."""
-    inverted = image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
-    return 255 - pixels if inverted else pixels
-
-
-def _of_16_bits(image: Image.Image) -> Image.Image:
-    """Widen the values of a 12-bit TIFF, so that white stays white."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(_BITS) != (12,):
-        return image
-    values = np.asarray(image)
-    return Image.fromarray(values << 4 | values >> 8)
-
-
 def _opaque_if_unused(image: Image.Image) -> Image.Image:
     """Hide the alpha of a BMP where it is 0 everywhere: writers leave the fourth byte unused."""
     unused = image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
     return image.convert("RGB") if unused else image
-
-
-_PREPARED = {"BMP": _opaque_if_unused, "TIFF": _of_16_bits}
 
 
 def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:
