@@ -51,6 +51,20 @@ def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interla
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def riff_chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def webp_with(data: bytes, chunk: bytes, behind: bytes) -> bytes:
+    """A WebP with one more chunk, behind the named one."""
+    at, name = 12, b""
+    while name != behind:
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    body = data[8:at] + chunk + data[at:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def failure(data: bytes, policy: DecodePolicy | None = None) -> ImageError:
     with pytest.raises(ImageError) as caught:
         decode(data, policy or DecodePolicy())

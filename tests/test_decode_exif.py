@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-from encoded import difference, encode
+from encoded import difference, encode, riff_chunk, webp_with
 from PIL import Image
 
 from transforms.decode import DecodePolicy, decode
@@ -70,3 +70,12 @@ def test_the_first_of_two_exif_blocks_of_a_jpeg_counts() -> None:
     second = b"\xff\xe1" + (len(block) + 2).to_bytes(2) + block
     end = upright.index(b"\xff\xdb")
     assert decode(upright[:end] + second + upright[end:], POLICY).pixels.shape == (121, 181, 3)
+
+
+@pytest.mark.parametrize(("first", "shape"), [(6, (181, 121, 3)), (1, (121, 181, 3))])
+def test_the_first_of_two_exif_blocks_of_a_webp_counts(first: int, shape: tuple[int, int, int]) -> None:
+    data = encode(PHOTO, "WEBP", lossless=True, exif=exif(first))
+    second = riff_chunk(b"EXIF", exif(7 - first).removeprefix(b"Exif\0\0"))
+    both = webp_with(data, second, behind=b"EXIF")
+    assert both.count(b"EXIF") == 2
+    assert decode(both, POLICY).pixels.shape == shape
