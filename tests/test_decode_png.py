@@ -108,3 +108,8 @@ def test_the_one_transparent_colour_of_16_bits(interlaced: bool) -> None:
 def test_a_short_transparency_of_16_bit_colours_is_ignored() -> None:
     deep = np.full((4, 5, 3), 0x1234, np.uint16)
     assert (decode(png(deep, 16, 2, png_chunk(b"tRNS", b"\x12\x34" * 2)), POLICY).pixels == 0x12).all()
+
+
+def test_the_name_of_the_end_within_a_text_is_no_end() -> None:
+    data = with_chunk(encode(PHOTO, "PNG"), png_chunk(b"tEXt", b"key\0IEND"))
+    assert failure(data[: len(data) // 2]).kind is FailureKind.TRUNCATED

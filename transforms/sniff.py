@@ -87,6 +87,15 @@ def _brands(data: bytes) -> set[bytes]:
     return {data[8:12]} | {data[at : at + 4] for at in range(16, end, 4)}
 
 
+def _png_stops_early(data: bytes) -> bool:
+    at = 8
+    while at + 8 <= len(data):
+        if data[at + 4 : at + 8] == b"IEND":
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return True
+
+
 def _avif_stops_early(data: bytes) -> bool:
     at = 0
     while at + 8 <= len(data):
@@ -101,7 +110,7 @@ def _avif_stops_early(data: bytes) -> bool:
 
 _STOPS_EARLY: dict[str, Callable[[bytes], bool]] = {
     "JPEG": jpeg_stops_early,
-    "PNG": lambda data: b"IEND" not in data,
+    "PNG": _png_stops_early,
     "GIF": lambda data: not data.rstrip(b"\0").endswith(b";"),
     "BMP": lambda data: int.from_bytes(data[2:6], "little") > len(data),
     "WEBP": lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
