@@ -53,7 +53,7 @@ with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as o
 class DecodePolicy:
     """The limits, checked before anything is decoded; ``transforms.structure`` has those of what is not pixels.
 
-    Decoding takes at its peak 3 to 10 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for ``max_pixels``.
+    Decoding takes at its peak 3 to 11 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for ``max_pixels``.
     """
 
     max_bytes: int = 100_000_000  # what a worker may hold of one file; a JPEG of 100 megapixels has 20 to 60 MB
