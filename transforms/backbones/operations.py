@@ -53,3 +53,4 @@ PURE = frozenset(" ".join((_MATH, _LAYERS, _SHAPES, _FLOW, _VARIABLES)).split())
 SAVER = frozenset(
     ("MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch", "StringJoin")
 )
+RESTORER = SAVER - {"MergeV2Checkpoints", "SaveV2"}  # those of them that write no file
