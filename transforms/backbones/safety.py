@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transforms.backbones.operations import PURE, RESTORER, SAVER
+from transforms.backbones.operations import PURE, RESTORER, SAVER, SEEDED
 from transforms.errors import UserError
 
 
@@ -31,13 +31,27 @@ def check_file(path: Path) -> None:
         parts = _Parts(meta)
         _refuse(path, parts.operations(parts.saving), PURE | SAVER)
         _refuse(path, parts.operations(parts.restoring), PURE | RESTORER)
-        _refuse(path, parts.operations(parts.others), PURE)
+        _refuse(path, parts.operations(parts.others), PURE | SEEDED)
 
 
 def check_signature(path: Path, graph: Any) -> None:
     """Raise ``UserError`` for a serving signature (a GraphDef) with another operation, a saver's too."""
-    operations = {n.op for n in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
-    _refuse(path, operations, PURE)
+    _refuse(path, _operations(graph), PURE)
+
+
+def check_random(path: Path, graph: Any) -> None:
+    """Raise ``UserError`` for a GraphDef that draws random numbers: a vector would change with its batch."""
+    found = sorted(name for name in _operations(graph) if "Random" in name)
+    if found:
+        raise UserError(
+            f"--backbone {path}: its outputs come of random numbers ({', '.join(found)}): Keras exports layers like "
+            "RandomFlip as they are in training. Give the model as a file of model.save('model.keras'), where they do "
+            "nothing, or export one without them"
+        )
+
+
+def _operations(graph: Any) -> set[str]:
+    return {n.op for n in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
 
 
 class _Parts:
