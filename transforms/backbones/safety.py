@@ -26,7 +26,11 @@ def check_file(path: Path) -> None:
     try:
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise UserError(f"--backbone {path}: saved_model.pb cannot be read ({error})") from error
+        raise UserError(
+            f"--backbone {path}: saved_model.pb cannot be read ({error}); copy the folder again or save it anew"
+        ) from error
+    if not saved.meta_graphs:
+        raise UserError(f"--backbone {path}: saved_model.pb holds no graph; copy the folder again or save it anew")
     for meta in saved.meta_graphs:
         parts = _Parts(meta)
         _refuse(path, parts.operations(parts.saving), PURE | SAVER)

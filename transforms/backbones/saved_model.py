@@ -124,7 +124,11 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
     except UserError:
         raise
     except Exception as error:  # TensorFlow raises many kinds
-        raise UserError(f"--backbone {path}: TensorFlow cannot load it ({first_line(error)})") from error
+        index = "variables/variables.index"
+        seen = first_line(error) if (path / index).exists() else f"{index} is missing"
+        raise UserError(
+            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save it anew"
+        ) from error
     check_random(path, graph)
     if not config.allow_code:
         check_signature(path, graph)
@@ -156,7 +160,7 @@ def _signature(loaded: Any, path: Path) -> Any:
             "with signatures=, or with Keras' model.export()"
         )
     inputs = list(chosen.structured_input_signature[1].values())
-    shapes = [(spec.dtype.name, spec.shape) for spec in inputs]
+    shapes = [(spec.dtype.name, tuple(spec.shape)) for spec in inputs]
     images = len(inputs) == 1 and inputs[0].shape.rank == 4 and inputs[0].shape[-1] == 3
     if not images or inputs[0].dtype.name == "string":
         raise UserError(f"--backbone {path}: takes {shapes}; it must take one image [N, H, W, 3]")
