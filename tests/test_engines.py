@@ -124,3 +124,41 @@ def test_openvino_is_chosen_without_a_gpu_and_missed_with_a_hint(monkeypatch):
     assert choose_engine("auto") == "tensorflow"
     with pytest.raises(UserError, match=r"pip install 'beam-image-features\[cpu\]'"):
         choose_engine("openvino")
+
+
+@pytest.fixture(scope="module")
+def lgamma(tmp_path_factory):
+    """A network with an operation that OpenVINO does not have."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("lgamma")
+    module = tf.Module()
+    kernel = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="pixels")
+    module.serve = tf.function(
+        lambda pixels: {"y": tf.math.lgamma(tf.reduce_mean(pixels, [1, 2]) + 1) @ kernel}, [spec]
+    )
+    tf.saved_model.save(module, str(folder / "saved"), {"serving_default": module.serve})
+    export(resolve(BackboneConfig(backbone=str(folder / "saved"), preprocess="unit")), folder / "out")
+    return folder / "out"
+
+
+def test_auto_takes_tensorflow_where_openvino_cannot_load_and_says_so(lgamma, monkeypatch, caplog):
+    import transforms.engines as engines
+
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+    loaded = load_engine(EngineConfig(str(lgamma)))
+    assert loaded.name == "tensorflow"
+    (line,) = [record.getMessage() for record in caplog.records if record.name == engines.__name__]
+    assert "openvino cannot load this network" in line
+    assert "Lgamma" in line
+    assert "tensorflow computes it" in line
+    assert "\n" not in line
+    with pytest.raises(RuntimeError, match=r"^openvino cannot load .*Lgamma.*Try --engine tensorflow$"):
+        load_engine(EngineConfig(str(lgamma), "openvino"))
+    with np.load(lgamma / "golden.npz") as golden:
+        arrays = dict(golden)
+    np.savez(lgamma / "golden.npz", **arrays | {"vectors": -arrays["vectors"]})
+    unload_engines()
+    with pytest.raises(RuntimeError, match="self-check failed: tensorflow in float32"):
+        load_engine(EngineConfig(str(lgamma)))

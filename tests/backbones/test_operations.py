@@ -11,7 +11,7 @@ import pytest
 
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.network import import_keras
-from transforms.backbones.operations import PURE, SAVER
+from transforms.backbones.operations import PURE, SAVER, SEEDED
 from transforms.backbones.safety import check_file
 from transforms.errors import UserError
 
@@ -38,7 +38,7 @@ def test_nothing_that_touches_the_machine_is_allowed() -> None:
     registered = _registered()
     assert len(registered) > 1000
     names = {op.name for op in registered}
-    assert names >= PURE | SAVER, "misspelt, or TensorFlow has dropped it"
+    assert names >= PURE | SAVER | SEEDED, "misspelt, or TensorFlow has dropped it"
     for op in (op for op in registered if op.name in PURE):
         words = [op.name, *(a.name for a in op.attr), *(a.name for a in op.input_arg)]
         bad = [word for word in words if _HARM.search(word) and (op.name, word) not in _HARMLESS]
@@ -120,3 +120,74 @@ def test_a_loop_of_keras_is_allowed(kind: str, tmp_path: Path) -> None:
     model = import_keras().Sequential([layers.Input((4, 4, 3)), layers.Reshape((16, 3)), recurrent, layers.Dense(2)])
     model.export(str(tmp_path / "saved"), verbose=False)
     check_file(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("saver", [False, True], ids=["in the initialiser", "in the saver's function, called by it"])
+def test_a_resource_that_writes_when_it_is_loaded_is_refused(saver: bool, tmp_path: Path) -> None:
+    import_keras()
+    import tensorflow as tf
+    from tensorflow.python.trackable.resource import TrackableResource
+
+    written = tmp_path / "written"
+
+    class Resource(TrackableResource):  # type: ignore[misc]
+        def _create_resource(self) -> Any:
+            return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="own")
+
+        def _initialize(self) -> Any:
+            numbers = {"tensors": [tf.constant([1.0])], "tensor_names": ["a"], "shape_and_slices": [""]}
+            tf.raw_ops.SaveV2(prefix=str(written), **numbers)
+
+    module = tf.Module()
+    spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="pixels")
+    module.serve = tf.function(lambda pixels: {"y": tf.reduce_mean(pixels, [1, 2]) @ tf.ones([3, 2])}, [spec])
+    module.resource = Resource()
+    tf.saved_model.save(module, str(tmp_path / "saved"), {"serving_default": module.serve})
+    _make_the_initialiser_harmful(tmp_path / "saved" / "saved_model.pb", saver)
+    with pytest.raises(UserError, match=r"\(SaveV2\).*--allow-code"):
+        resolve(BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none"))
+    assert not list(tmp_path.glob("written*"))
+    assert resolve(BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none", allow_code=True)).dimension == 3
+    assert list(tmp_path.glob("written*")), "it is harmless: the test shows nothing"
+
+
+def _make_the_initialiser_harmful(path: Path, saver: bool) -> None:
+    """Let its result wait for what it writes, and let the saver call it, so that it looks like the saver's own."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    meta = saved.meta_graphs[0]
+    harm = next(f for f in meta.graph_def.library.function if "initializer" in f.signature.name)
+    next(node for node in harm.node_def if node.op == "Identity").input.append("^SaveV2")
+    if saver:
+        called = meta.graph_def.node.add(name="called", op="StatefulPartitionedCall")
+        called.attr["f"].func.name = harm.signature.name
+        name = meta.saver_def.save_tensor_name.partition(":")[0]
+        next(node for node in meta.graph_def.node if node.name == name).input.append("^called")
+    path.write_bytes(saved.SerializeToString())
+
+
+def test_a_restore_that_writes_is_refused(tmp_path: Path) -> None:
+    """A SavedModel of TensorFlow 1 has no objects: its restore operation runs as it stands."""
+    import_keras()
+    import tensorflow as tf
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        pixels = tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], "pixels")
+        kernel = tf.compat.v1.get_variable("kernel", [3, 2], initializer=tf.compat.v1.ones_initializer())
+        outputs = tf.reduce_mean(pixels, [1, 2]) @ kernel
+        session.run(kernel.initializer)
+        saved = str(tmp_path / "saved")
+        tf.compat.v1.saved_model.simple_save(session, saved, {"pixels": pixels}, {"y": outputs})
+    assert resolve(BackboneConfig(backbone=saved, preprocess="none")).dimension == 3
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = tmp_path / "saved" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    meta = model.meta_graphs[0]
+    writing = next(node.name for node in meta.graph_def.node if node.op == "SaveV2")
+    restore = next(node for node in meta.graph_def.node if node.name == meta.saver_def.restore_op_name)
+    restore.input.append(f"^{writing}")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"MergeV2Checkpoints.*SaveV2|SaveV2.*--allow-code"):
+        resolve(BackboneConfig(backbone=saved, preprocess="none"))

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transforms.preprocess import ValueMode
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
+_FOREIGN = {
+    ".pth": "PyTorch", ".pt": "PyTorch", ".onnx": "ONNX", ".tflite": "TensorFlow Lite", ".safetensors": "safetensors",
+}  # fmt: skip
 
 
 class _Format(Protocol):
@@ -65,13 +68,41 @@ def open_custom(resolved: Resolved) -> Network:
 
 
 def _format_of(path: Path) -> _Format:
-    if not path.exists():
-        raise UserError(f"--backbone {path}: there is no such file or folder")
-    if path.is_file() and path.suffix in _SUFFIXES:
-        return keras_file
-    if (path / "saved_model.pb").is_file():
+    graph = path / "saved_model.pb"
+    try:
+        found = next(path.iterdir(), None) if path.is_dir() else _first_byte(path)
+        below = [file.parent for file in sorted(path.glob("*/saved_model.pb"))]
+        is_saved_model = graph.is_file() and _first_byte(graph) is not None
+    except FileNotFoundError as error:
+        raise UserError(f"--backbone {path}: there is no such file or folder") from error
+    except OSError as error:
+        raise UserError(
+            f"--backbone {path}: cannot be read ({error.strerror}); let the user of this process read it"
+        ) from error
+    if is_saved_model:
         return saved_model
-    raise UserError(f"--backbone {path}: give a .keras or .h5 file, or a SavedModel folder (with saved_model.pb)")
+    if path.is_file() and path.suffix in _SUFFIXES and found:
+        return keras_file
+    raise UserError(f"--backbone {path}: {_seen(path, found, below)}")
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
+
+
+def _seen(path: Path, found: object, below: list[Path]) -> str:
+    """What lies at a path that is no model, and what to give instead."""
+    give = "give a .keras or .h5 file, or a SavedModel folder (with saved_model.pb)"
+    if below:
+        return f"has no saved_model.pb itself; give {below[-1]}"
+    if not found:
+        return f"is empty; if it was copied here, copy it again, or {give}"
+    if path.is_dir():
+        return f"is a folder without saved_model.pb; {give}"
+    if path.suffix in _FOREIGN:
+        return f"is a file of {_FOREIGN[path.suffix]}, which is not read here; {give}"
+    return f"is no model file by its name; {give}"
 
 
 def _value_mode(config: BackboneConfig, facts: CustomFacts) -> ValueMode:

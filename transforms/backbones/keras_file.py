@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import BackboneConfig, Resolved
 from transforms.errors import UserError
 
+_WITH_COLOURS = (
+    "; give it an input: x = keras.Input((height, width, 3)); keras.Model(x, model(x)).save('with_colours.keras')"
+)
 _PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 
 
@@ -73,6 +77,11 @@ def open_model(resolved: Resolved, path: Path) -> Network:
 
 
 def _load(path: Path, allow_code: bool) -> Any:
+    if path.suffix == ".keras" and not is_zipfile(path):  # Keras would say that there is no such file
+        raise UserError(
+            f"--backbone {path}: Keras cannot load it (a .keras file is a zip archive, and this is none, or is cut "
+            "short); copy it again, or save the model anew by model.save()"
+        )
     keras = import_keras()
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=not allow_code)
@@ -80,7 +89,10 @@ def _load(path: Path, allow_code: bool) -> Any:
         raise _cannot_load(path, str(error), first_line(error)) from error
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
-        raise UserError(f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, W, 3]")
+        hint = "" if len(shapes) != 1 or shapes[0][-1] else _WITH_COLOURS
+        raise UserError(
+            f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, W, 3]{hint}"
+        )
     for layer in model._flatten_layers():
         if layer.compute_dtype in ("bfloat16", "float16"):  # how it was trained; --precision says how it is run
             layer.dtype_policy = "float32"
@@ -100,7 +112,9 @@ def _cannot_load(path: Path, message: str, line: str) -> UserError:
             f"--backbone {path}: uses a layer that is not Keras' own ({line}). Save the model with model.export() "
             "and give the SavedModel folder, which needs no Python class"
         )
-    return UserError(f"--backbone {path}: Keras cannot load it ({line})")
+    return UserError(
+        f"--backbone {path}: Keras cannot load it ({line}); copy it again, or save the model anew by model.save()"
+    )
 
 
 def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tuple[Any, str, Any]:

@@ -27,7 +27,7 @@ def read_labels(path: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise UserError(f"--labels {path}: is no UTF-8 text; give one label a line") from error
     lines = [line.strip() for line in text.rstrip().split("\n")]
-    if not lines:
+    if lines == [""]:
         raise UserError(f"--labels {path}: is empty; give one label a line")
     if "" in lines:
         raise UserError(

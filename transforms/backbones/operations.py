@@ -53,3 +53,12 @@ PURE = frozenset(" ".join((_MATH, _LAYERS, _SHAPES, _FLOW, _VARIABLES)).split())
 SAVER = frozenset(
     ("MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch", "StringJoin")
 )
+RESTORER = SAVER - {"MergeV2Checkpoints", "SaveV2"}  # those of them that write no file
+# Random numbers of a seed: harmless to load; whether a vector comes of them is seen once the graph is cut.
+SEEDED = frozenset(
+    (
+        "StatelessRandomGetAlg", "StatelessRandomGetKeyCounter", "StatelessRandomGetKeyCounterAlg",
+        "StatelessRandomNormalV2", "StatelessRandomUniformFullIntV2", "StatelessRandomUniformIntV2",
+        "StatelessRandomUniformV2", "StatelessTruncatedNormalV2",
+    )
+)  # fmt: skip

@@ -5,16 +5,20 @@ It keeps honest mistakes and plain attacks out; it is no sandbox. Keras files ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from transforms.backbones.operations import PURE, SAVER
+from transforms.backbones.operations import PURE, RESTORER, SAVER, SEEDED
 from transforms.errors import UserError
 
 
 def check_file(path: Path) -> None:
-    """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation, also in a function."""
+    """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation, also in a function.
+
+    Those that touch files are allowed in the saver's own part alone, and those that write only where it saves:
+    whatever else the file names may run when it is loaded, with paths of the file's choice.
+    """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -22,17 +26,90 @@ def check_file(path: Path) -> None:
     try:
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise UserError(f"--backbone {path}: saved_model.pb cannot be read ({error})") from error
-    graphs = [meta.graph_def for meta in saved.meta_graphs]
-    functions = [f for graph in graphs for f in graph.library.function]
-    operations = {n.op for g in graphs for n in g.node} | {n.op for f in functions for n in f.node_def}
-    _refuse(path, operations, PURE | SAVER)
+        raise UserError(
+            f"--backbone {path}: saved_model.pb cannot be read ({error}); copy the folder again or save it anew"
+        ) from error
+    if not saved.meta_graphs:
+        raise UserError(f"--backbone {path}: saved_model.pb holds no graph; copy the folder again or save it anew")
+    for meta in saved.meta_graphs:
+        parts = _Parts(meta)
+        _refuse(path, parts.operations(parts.saving), PURE | SAVER)
+        _refuse(path, parts.operations(parts.restoring), PURE | RESTORER)
+        _refuse(path, parts.operations(parts.others), PURE | SEEDED)
 
 
 def check_signature(path: Path, graph: Any) -> None:
     """Raise ``UserError`` for a serving signature (a GraphDef) with another operation, a saver's too."""
-    operations = {n.op for n in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
-    _refuse(path, operations, PURE)
+    _refuse(path, _operations(graph), PURE)
+
+
+def check_random(path: Path, graph: Any) -> None:
+    """Raise ``UserError`` for a GraphDef that draws random numbers: a vector would change with its batch."""
+    found = sorted(name for name in _operations(graph) if "Random" in name)
+    if found:
+        raise UserError(
+            f"--backbone {path}: its outputs come of random numbers ({', '.join(found)}): Keras exports layers like "
+            "RandomFlip as they are in training. Give the model as a file of model.save('model.keras'), where they do "
+            "nothing, or export one without them"
+        )
+
+
+def _operations(graph: Any) -> set[str]:
+    return {n.op for n in graph.node} | {n.op for f in graph.library.function for n in f.node_def}
+
+
+class _Parts:
+    """The nodes of one MetaGraphDef, functions' too, by what they are for; some are for several things."""
+
+    def __init__(self, meta: Any) -> None:
+        self._nodes = {node.name: node for node in meta.graph_def.node}
+        self._functions = {function.signature.name: function for function in meta.graph_def.library.function}
+        self.saving = self._needed([meta.saver_def.save_tensor_name])
+        self.restoring = self._needed([meta.saver_def.restore_op_name])
+        named = [info.name for signature in meta.signature_def.values() for info in signature.outputs.values()]
+        named += [name for found in meta.collection_def.values() for name in found.node_list.value]
+        savers = [*self.saving, *self.restoring]
+        left = self._nodes.keys() - {node.name for node in savers if node.name in self._nodes}
+        functions = self._functions.keys() - set(self._called(savers))
+        self.others = self._needed([*named, *left])
+        self.others += self._bodies([*functions, *meta.object_graph_def.concrete_functions])
+
+    @staticmethod
+    def operations(nodes: Iterable[Any]) -> set[str]:
+        return {node.op for node in nodes}
+
+    def _needed(self, names: Iterable[str]) -> list[Any]:
+        """The nodes of the graph that ``names`` come from, and those of the functions that they call."""
+        waiting, found = list(names), {}
+        while waiting:
+            name = waiting.pop().lstrip("^").partition(":")[0]
+            if name in self._nodes and name not in found:
+                found[name] = self._nodes[name]
+                waiting += found[name].input
+        return [*found.values(), *self._bodies(_calls(found.values()))]
+
+    def _bodies(self, names: Iterable[str]) -> list[Any]:
+        return [node for name in self._reached(names) for node in self._functions[name].node_def]
+
+    def _called(self, nodes: Iterable[Any]) -> set[str]:
+        return self._reached(_calls(nodes))
+
+    def _reached(self, names: Iterable[str]) -> set[str]:
+        """The functions called ``names``, and those that they call."""
+        waiting, found = list(names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in self._functions and name not in found:
+                found.add(name)
+                waiting += _calls(self._functions[name].node_def)
+        return found
+
+
+def _calls(nodes: Iterable[Any]) -> Iterator[str]:
+    """The names of the functions that nodes call, whatever the attribute."""
+    for node in nodes:
+        for value in node.attr.values():
+            yield from (function.name for function in (value.func, *value.list.func) if function.name)
 
 
 def _refuse(path: Path, operations: Iterable[str], allowed: frozenset[str]) -> None:

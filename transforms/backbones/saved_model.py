@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from transforms.backbones.classifier import Walk, choices
+from transforms.backbones.golden import golden_images
 from transforms.backbones.network import (
     CustomFacts,
     Images,
@@ -23,7 +25,7 @@ from transforms.backbones.network import (
     import_keras,
     unknown_layer,
 )
-from transforms.backbones.safety import check_file, check_signature
+from transforms.backbones.safety import check_file, check_random, check_signature
 from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import BackboneConfig, Resolved
 from transforms.errors import UserError
@@ -36,6 +38,7 @@ class _Frozen:
     graph: Any  # GraphDef
     input: str  # tensor names
     output: str | None  # the one output [N, classes]
+    all_outputs: tuple[str, ...]
     dtype: Any
     shape: tuple[int | None, ...]
     outputs: str
@@ -51,8 +54,27 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     frozen = _freeze(path, config)
     size = choose_size(path.name, frozen.shape, config.input_size)
     tensor, name = _feature(frozen, path, config)
-    vectors, outputs = _run(frozen, tensor, config.pooling)(np.zeros((1, *size, 3), np.float32))
+    images = (golden_images(*size) / 255).astype(np.float32)[: frozen.shape[0]]
+    vectors, outputs = _run(frozen, tensor, config.pooling)(images)
+    _check_rows(frozen, path, images, vectors, outputs)
     return CustomFacts(size, name, vectors.shape[1], 0 if outputs is None else outputs.shape[1], frozen.outputs)
+
+
+def _check_rows(frozen: _Frozen, path: Path, images: Any, vectors: Any, outputs: Any) -> None:
+    """Raise ``UserError`` where images have not one vector each, or where other outputs come of fixed variables."""
+    if len(vectors) != len(images):
+        raise UserError(
+            f"--backbone {path}: {len(images)} images give {len(vectors)} vectors; name another operation by "
+            f"--feature-layer. All: python -m transforms.backbones.saved_model {path}"
+        )
+    if outputs is None:
+        return
+    own = frozen.predict(images)
+    if not np.allclose(outputs, own, atol=0.01 * np.abs(own).max(), equal_nan=True):
+        raise UserError(
+            f"--backbone {path}: gives other outputs once its variables are fixed, so it changes them while it "
+            "predicts. Save a signature that changes none"
+        )
 
 
 def open_model(resolved: Resolved, path: Path) -> Network:
@@ -89,18 +111,25 @@ def _parameters(frozen: _Frozen) -> int:
 def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
     import tensorflow as tf
 
-    from transforms.backbones.frozen import frozen_graph
+    from transforms.backbones.frozen import cut, frozen_graph, tell_of_functions, without_effects
 
     if not config.allow_code:
         check_file(path)
     try:
         loaded = tf.saved_model.load(str(path))
         signature = _signature(loaded, path)
-        graph = frozen_graph(signature)
+        all_outputs = tuple(output.name for output in signature.outputs)
+        graph = cut(without_effects(frozen_graph(signature)), [*all_outputs, signature.inputs[0].name])
+        tell_of_functions(graph)
     except UserError:
         raise
     except Exception as error:  # TensorFlow raises many kinds
-        raise UserError(f"--backbone {path}: TensorFlow cannot load it ({first_line(error)})") from error
+        index = "variables/variables.index"
+        seen = first_line(error) if (path / index).exists() else f"{index} is missing"
+        raise UserError(
+            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save it anew"
+        ) from error
+    check_random(path, graph)
     if not config.allow_code:
         check_signature(path, graph)
     name, spec = next(iter(signature.structured_input_signature[1].items()))
@@ -114,6 +143,7 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
         graph=graph,
         input=signature.inputs[0].name,
         output=output,
+        all_outputs=all_outputs,
         dtype=spec.dtype,
         shape=tuple(spec.shape),
         outputs=", ".join(str(list(o.shape)) for o in signature.structured_outputs.values()),
@@ -130,7 +160,7 @@ def _signature(loaded: Any, path: Path) -> Any:
             "with signatures=, or with Keras' model.export()"
         )
     inputs = list(chosen.structured_input_signature[1].values())
-    shapes = [(spec.dtype.name, spec.shape) for spec in inputs]
+    shapes = [(spec.dtype.name, tuple(spec.shape)) for spec in inputs]
     images = len(inputs) == 1 and inputs[0].shape.rank == 4 and inputs[0].shape[-1] == 3
     if not images or inputs[0].dtype.name == "string":
         raise UserError(f"--backbone {path}: takes {shapes}; it must take one image [N, H, W, 3]")
@@ -146,7 +176,7 @@ def _output(signature: Any) -> tuple[str | None, str | None]:
 
 
 def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, str]:
-    """Tensor name of the vector or map, and what to call it: by default, what the last MatMul takes.
+    """Tensor name of the vector or map, and what to call it: by default, what the classifier, a MatMul, takes.
 
     An operation may be named by the end of its name, where only one ends so: the rest is how it was saved.
     """
@@ -158,30 +188,15 @@ def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, 
             how = f"python -m transforms.backbones.saved_model {path}"
             raise unknown_layer(wanted, found or names, how)
         return f"{found[0]}:0", found[0]
-    last = _upstream(frozen, lambda node: node.op == "MatMul") if frozen.output else None
-    if last is None:
+    walk = Walk(frozen.graph, frozen.input, frozen.all_outputs)
+    taken = walk.classifier_input()
+    if taken is None:
         raise UserError(
-            f"--backbone {path}: has no MatMul before one output [N, classes], whose input would be the vector; "
-            f"name an operation by --feature-layer. All: python -m transforms.backbones.saved_model {path}"
+            f"--backbone {path}: has no MatMul before one output [N, classes], as its classifier, whose input would "
+            f"be the vector; name an operation by --feature-layer{choices(frozen.graph, walk)}. "
+            f"All: python -m transforms.backbones.saved_model {path}"
         )
-    source = last.input[0]
-    return (source if ":" in source else f"{source}:0"), f"input of {last.name}"
-
-
-def _upstream(frozen: _Frozen, wanted: Any) -> Any:
-    """The nearest node before the output that is ``wanted``, or None."""
-    nodes = {node.name: node for node in frozen.graph.node}
-    assert frozen.output
-    queue, seen = [frozen.output.partition(":")[0]], set()
-    while queue:
-        name = queue.pop(0)
-        if name in seen:
-            continue
-        seen.add(name)
-        if wanted(nodes[name]):
-            return nodes[name]
-        queue += [source.partition(":")[0] for source in nodes[name].input if not source.startswith("^")]
-    return None
+    return taken[0], f"input of {taken[1]}"
 
 
 def _still_due(frozen: _Frozen, scale: Any, resolved: Resolved) -> str:

@@ -58,6 +58,10 @@ def local_path(word: str) -> Path:
     Raises ``UserError`` for a file that is not there or a scheme that is not read, ``StorageError``.
     """
     path = _fetched(word) if "://" in word else Path(word).expanduser()
+    if path.is_dir():
+        raise UserError(f"--weights {word}: is a folder; give a .weights.h5 or .h5 file, or a SavedModel by --backbone")
+    if path.suffix == ".keras":
+        raise UserError(f"--weights {word}: is a whole model; give it by --backbone, with --preprocess")
     if not path.is_file():
         raise UserError(f"--weights {word}: there is no such file; give imagenet, random, or a .weights.h5 or .h5 file")
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from transforms.errors import UserError
 
 __all__ = ["PRECISIONS", "Engine", "EngineConfig", "EngineName", "ExportedModel", "Outputs", "Precision"]
 __all__ += ["LEAST_COSINE", "check_golden", "choose_engine", "load_engine", "read_exported", "unload_engines"]
+
+_LOG = logging.getLogger(__name__)
 
 EngineName = Literal["auto", "tensorflow", "openvino"]
 ENGINES: tuple[EngineName, ...] = ("auto", "tensorflow", "openvino")
@@ -83,10 +86,22 @@ def _open(config: EngineConfig) -> Engine:
     if choose_engine(config.engine) == "openvino":
         from transforms.engines.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(model, config.precision, cores)
+        try:
+            return OpenVinoEngine(model, config.precision, cores)
+        except RuntimeError as error:
+            seen = f"openvino cannot load this network ({_reason(error)})"
+            if config.engine == "openvino":
+                raise RuntimeError(f"{seen}. Try --engine tensorflow") from error
+            _LOG.warning("%s: tensorflow computes it", seen)
     from transforms.engines.tensorflow_engine import TensorFlowEngine
 
     return TensorFlowEngine(model, config.precision, cores)
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line of OpenVINO's message that names operations (``-- …``), or else its last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return [*lines[-1:], *(line for line in lines if line.startswith("-- "))][-1].removeprefix("-- ")
 
 
 def check_golden(engine: Engine, config: EngineConfig) -> None:
@@ -102,7 +117,7 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
     lengths = np.linalg.norm(got, axis=1) / np.linalg.norm(expected, axis=1)
     if not worst >= allowed or not np.all(np.abs(lengths - 1) < 0.1):
         raise RuntimeError(
-            f"self-check failed: {choose_engine(config.engine)} in {config.precision} computes other vectors "
+            f"self-check failed: {engine.name} in {config.precision} computes other vectors "
             f"than Keras (cosine {worst:.5f}, at least {allowed} is needed) on this machine. "
             "Nothing was written. Try the other --engine, or --precision float32."
         )

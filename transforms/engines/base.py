@@ -46,6 +46,7 @@ class Outputs:
 class Engine(Protocol):
     """A loaded network. Safe for threads: callers take turns, so that each batch has all the cores."""
 
+    name: str  # for messages
     model: ExportedModel
     batch_size: int  # images a step; may shrink when the device runs out of memory
     overlaps: bool  # whether to decode the next images meanwhile: on a GPU yes, on a CPU it needs the same cores

@@ -16,6 +16,7 @@ _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 class OpenVinoEngine:
     """One compiled network with a fixed batch shape; its streams share the batches of a call."""
 
+    name = "openvino"
     overlaps = False
 
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:

@@ -26,6 +26,8 @@ _REWRITES = {  # grappler's automatic mixed precision, by device and precision
 class TensorFlowEngine:
     """Runs the frozen graph as one function of a fixed batch shape."""
 
+    name = "tensorflow"
+
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
         tf = import_tensorflow(cores)
         self.model = model
