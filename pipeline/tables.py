@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.delta import add_action, count_missing, one_line, remove_action, row_ids
+from pipeline.delta import add_action, commit_error, count_missing, is_there_already, remove_action, row_ids
 from pipeline.log import make_durable
 from pipeline.snapshot import Snapshot, TableName, holds_run
 from pipeline.versions import Change, Operation
@@ -126,7 +126,11 @@ class Table(Snapshot):
             return len(after), added, sum(here[path] for path in here.keys() - there.keys())
 
     def _transact(self, run_id: str, write: Callable[[], None]) -> int:
-        """Write a commit, again where the exchange broke off and it was not done; returns the new version."""
+        """Write a commit, again where it was not done and may be done yet; returns the new version.
+
+        So it is where the exchange broke off, and where the store answers that the version is there when it is not:
+        a proxy repeated the request, or S3 could not decide between two tries of one.
+        """
         from deltalake.exceptions import DeltaError
 
         for attempt in count(1):
@@ -136,10 +140,10 @@ class Table(Snapshot):
             except (DeltaError, OSError) as error:
                 if self._is_done(run_id, error):
                     break
-                if not (broke_off(error) and wait_before(attempt)):
+                if not ((broke_off(error) or is_there_already(error)) and wait_before(attempt)):
                     raise RunFailed(
-                        f"cannot commit to {self.url}: {one_line(error)}. Nothing was published there. Run the same "
-                        "command again: it takes up what is done."
+                        f"cannot commit to {self.url}: {commit_error(error)}. Nothing was published there. Run the "
+                        "same command again: it takes up what is done."
                     ) from error
         self._delta = self._open()
         version = int(self._delta.version())
