@@ -31,11 +31,10 @@ class Snapshot:
         self._delta = self._open()
 
     def _open(self) -> Any:
-        if next(iter(self._storage.list("_delta_log")), None) is None:  # our own look first: its errors are one line
+        if not check_newest_entry(self._storage):  # our own look first: its errors are one line
             return None
         from deltalake import DeltaTable
 
-        check_newest_entry(self.url)
         return read_delta(self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options))
 
     @property

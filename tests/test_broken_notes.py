@@ -9,16 +9,20 @@ from outputs import break_off, state
 
 from pipeline.cli import main
 from pipeline.runs import load_runs
+from pipeline.tables import Table
 from pipeline.verify import verify
 from transforms.storage import open_storage
 
 
 def damage(path, how):
     whole = path.read_bytes()
-    path.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "zeros": bytes(len(whole))}[how])
+    lines = whole.splitlines(keepends=True)
+    half, last = whole[: len(whole) // 2], b"".join(lines[:-1])
+    damaged = {"empty": b"", "half": half, "zeros": bytes(len(whole)), "first line": lines[0], "no last line": last}
+    path.write_bytes(damaged[how])
 
 
-@pytest.mark.parametrize("how", ["empty", "half", "zeros"])
+@pytest.mark.parametrize("how", ["empty", "half", "zeros", "first line", "no last line"])
 def test_a_log_entry_that_was_not_written_whole_is_named_and_deleting_it_is_the_way_back(
     night, own_images, tmp_path, capsys, how
 ):
@@ -36,6 +40,19 @@ def test_a_log_entry_that_was_not_written_whole_is_named_and_deleting_it_is_the_
     night()
     assert verify(str(output)).clean
     assert not any("rocket" in str(row) for row in state(output)[0])
+
+
+def test_an_empty_log_entry_in_a_bucket_is_named(output, s3, capsys):
+    """As a copy leaves it that broke off."""
+    for path in (path for path in output.rglob("*") if path.is_file()):
+        s3.put(f"out/{path.relative_to(output)}", path.read_bytes())
+    assert Table(f"{s3.url}/out", "features").version == 1
+    entry = "out/features/_delta_log/00000000000000000001.json"
+    s3.put(entry, b"")
+    assert main(["show", f"{s3.url}/out"]) == 1
+    assert f"{s3.url}/{entry} was not written whole (0 bytes)" in capsys.readouterr().err
+    s3.client.delete_object(Bucket=s3.bucket, Key=entry)
+    assert Table(f"{s3.url}/out", "features").version == 0
 
 
 @pytest.mark.parametrize("how", ["empty", "half"])
