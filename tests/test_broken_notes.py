@@ -1,5 +1,6 @@
 """Files that a power cut or a full disk left half written: named, and never in the way of the next night."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from outputs import break_off, state
 
 from pipeline.cli import main
-from pipeline.runs import load_runs
+from pipeline.runs import load_runs, new_run_id
 from pipeline.tables import Table
 from pipeline.verify import verify
 from transforms.storage import open_storage
@@ -67,6 +68,18 @@ def test_the_note_of_a_run_that_cannot_be_read_is_named_and_stops_nothing(night,
     assert main(["vacuum", str(output)]) == 0
     (own_images / "rocket.jpg").unlink()
     assert night().removed == 1
+
+
+def test_a_note_of_another_form_and_a_folder_of_an_impossible_date_stop_nothing(output, caplog):
+    storage = open_storage(str(output))
+    newest = new_run_id(storage)
+    for impossible in ("20261399T000000Z-0000", "99991231T235959.999Z-0000", "00000101T000000Z-0000"):
+        (output / "runs" / impossible).mkdir()
+        assert newest.partition(".")[0] <= new_run_id(storage) < "9"
+    note = next(output.glob("runs/*/run.json"))
+    note.write_text(json.dumps({**json.loads(note.read_text()), "plan": "lost"}))
+    assert len(load_runs(storage, most=9)) == 1
+    assert f"{note.relative_to(output)} of a run cannot be read" in caplog.text
 
 
 def test_a_receipt_that_cannot_be_read_is_named_and_its_shard_is_done_again(night, tmp_path, monkeypatch, caplog):
