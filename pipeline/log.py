@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
 
 from transforms.storage import Storage, StorageError, local_path
 
@@ -43,19 +42,19 @@ def _is_whole(entry: bytes) -> bool:
     return not ours or any(line.startswith(b'{"txn"') for line in lines)
 
 
-def make_durable(url: str, version: int) -> None:
-    """Have the entry of a version outlive a power cut: on a local disk deltalake leaves that to the system."""
-    folder = _folder(url)
-    if folder is None:
+def make_durable(url: str, first: int) -> None:
+    """Have the entries from a version on outlive a power cut: on a local disk deltalake leaves that to the system.
+
+    With them the folders in which a new table is new. Those that are on the disk already cost next to nothing.
+    """
+    table = local_path(url)
+    if table is None:
         return
-    for path in (folder / f"{version:020d}.json", folder, folder.parent):
+    log = table / "_delta_log"
+    entries = [path for path in sorted(log.glob("*.json")) if path.stem.isdecimal() and int(path.stem) >= first]
+    for path in (*entries, log, table, table.parent):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _folder(url: str) -> Path | None:
-    table = local_path(url)
-    return table / "_delta_log" if table else None

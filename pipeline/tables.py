@@ -72,6 +72,7 @@ class Table(Snapshot):
         from deltalake.transaction import create_table_with_add_actions
 
         if self.has_run(commit.run_id):
+            self.make_durable()
             return int(self._delta.version())
         schema = Schema.from_arrow(commit.schema)
         properties = CommitProperties(
@@ -95,6 +96,10 @@ class Table(Snapshot):
                 self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
 
         return self._transact(commit.run_id, write)
+
+    def make_durable(self) -> None:
+        """Have commits outlive a power cut whose process was killed before it saw to that."""
+        make_durable(self.url, 0)
 
     def restore(self, version: int, run_id: str) -> int:
         """Commit an earlier version's parts on top of the version that was opened; returns the new version.
@@ -145,10 +150,10 @@ class Table(Snapshot):
                         f"cannot commit to {self.url}: {commit_error(error)}. Nothing was published there. Run the "
                         "same command again: it takes up what is done."
                     ) from error
+        first = 0 if self.version is None else self.version + 1
         self._delta = self._open()
-        version = int(self._delta.version())
-        make_durable(self.url, version)
-        return version
+        make_durable(self.url, first)
+        return int(self._delta.version())
 
     def _change(self, commit: Commit) -> dict[str, Any]:
         """What a commit does to the rows. A row of another run that it writes is one that it only moves."""

@@ -104,20 +104,42 @@ def test_a_run_whose_plan_is_lost_is_planned_anew(night, own_images, tmp_path, m
     assert verify(str(output)).clean
 
 
-def test_a_commit_is_on_the_disk_before_it_is_told(night, tmp_path, monkeypatch):
-    """The entry, its folder and the table's folder, each of both tables."""
-    synced = []
+@pytest.fixture
+def synced(monkeypatch):
+    """What was made to outlive a power cut."""
+    paths = set()
     real = os.fsync
 
     def fsync(descriptor):
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        paths.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+def test_a_commit_is_on_the_disk_before_it_is_told(night, tmp_path, synced):
+    """The entry, its folder, the table's folder and the output's, each of both tables."""
     night()
     for table in ("features", "errors"):
         log = tmp_path / "out" / table / "_delta_log"
-        assert {str(log / "00000000000000000000.json"), str(log)} <= set(synced)
+        assert {str(log / "00000000000000000000.json"), str(log), str(log.parent)} <= synced
+    assert str(tmp_path / "out") in synced
+
+
+def test_a_commit_of_a_process_that_was_killed_is_put_on_the_disk_by_the_next_one(night, tmp_path, monkeypatch, synced):
+    def fail(*_):
+        raise OSError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.tables.make_durable", fail)
+        with pytest.raises(OSError, match="killed here"):
+            night()
+    entry = str(tmp_path / "out/errors/_delta_log/00000000000000000000.json")
+    assert Path(entry).exists()
+    assert entry not in synced
+    assert night().published
+    assert entry in synced
 
 
 def test_a_version_whose_rows_do_not_follow_from_its_commit_is_a_problem(output):
