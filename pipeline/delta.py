@@ -19,6 +19,7 @@ from transforms.urls import parse_url, scheme_of
 from transforms.write import Part
 
 T = TypeVar("T")
+_THERE_ALREADY = re.compile(r"(?:Invalid table version|Failed to commit transaction): \d+$")
 
 
 def read_delta(url: str, read: Callable[[], T]) -> T:
@@ -59,6 +60,18 @@ def one_line(error: Exception) -> str:
     """Delta's error without its colours, arrows, line breaks and stack."""
     text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*|\n\s+0: .*", " ", str(error), flags=re.DOTALL)
     return " ".join(text.split())[:300].rstrip(".")
+
+
+def is_there_already(error: Exception) -> bool:
+    """Whether a commit failed because the store says that its version is there: so deltalake says it."""
+    return bool(_THERE_ALREADY.match(one_line(error)))
+
+
+def commit_error(error: Exception) -> str:
+    """One line on a commit that failed for good, though nobody else wrote."""
+    if is_there_already(error):
+        return "the store answers each time that the new version is there already, and it is not"
+    return one_line(error)
 
 
 def add_action(part: Part, data_change: bool) -> Any:

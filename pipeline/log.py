@@ -1,50 +1,60 @@
-"""Delta's log on a local disk: an entry that a power cut left half written, and how none is left."""
+"""Delta's log itself: entries that were not written whole, and how none is left."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from pathlib import Path
 
-from transforms.storage import StorageError, local_path
+from transforms.storage import Storage, StorageError, local_path
 
-_ENTRY = re.compile(r"\d{20}\.json")
+_ENTRY = re.compile(r"_delta_log/\d{20}\.json")
 
 
-def check_newest_entry(url: str) -> None:
-    """See that the newest entry of a local table's log was written whole. A bucket stores no half objects.
+def check_newest_entry(table: Storage) -> bool:
+    """Whether a table has a log; see that its newest entry was written whole.
 
-    Delta takes an empty entry for a commit of nothing: its rows would be missing, and nothing would say so.
+    Delta takes an entry that is empty, or cut off at the end of a line, for a commit of what is left of it: rows would
+    be missing, and nothing would say so.
 
     Raises:
-        StorageError: The entry is empty or cut off.
+        StorageError: The entry is empty or cut off, as after a power cut or a copy that broke off.
     """
-    folder = _folder(url)
-    entries = sorted(path for path in folder.glob("*.json") if _ENTRY.fullmatch(path.name)) if folder else []
-    if not entries:
-        return
-    data = entries[-1].read_bytes().strip()
-    if data.startswith(b"{") and data.endswith(b"}") and b"\0" not in data:
-        return
+    keys = [found.key for found in table.list("_delta_log")]
+    newest = max((key for key in keys if _ENTRY.fullmatch(key)), default=None)
+    if newest is None or _is_whole(data := table.read(newest)):
+        return bool(keys)
     raise StorageError(
-        f"{entries[-1]} was not written whole ({len(data):,} bytes), as after a power cut. Delete this file to go back "
-        "to the version before it, and run the command again: what it had added is done again"
+        f"{table.url}/{newest} was not written whole ({len(data):,} bytes), as after a power cut. Delete this file to "
+        "go back to the version before it, and run the command again: what it had added is done again"
     )
 
 
-def make_durable(url: str, version: int) -> None:
-    """Have the entry of a version outlive a power cut: on a local disk deltalake leaves that to the system."""
-    folder = _folder(url)
-    if folder is None:
+def _is_whole(entry: bytes) -> bool:
+    """Whether nothing is missing at an entry's end. One of ours has the transaction of its run, and has it last."""
+    lines = entry.strip().splitlines()
+    if not lines or b"\0" in entry or not (lines[0].startswith(b"{") and lines[-1].endswith(b"}")):
+        return False
+    try:
+        ours = "run_id" in json.loads(lines[0]).get("commitInfo", {})
+    except ValueError:
+        return False
+    return not ours or any(line.startswith(b'{"txn"') for line in lines)
+
+
+def make_durable(url: str, first: int) -> None:
+    """Have the entries from a version on outlive a power cut: on a local disk deltalake leaves that to the system.
+
+    With them the folders in which a new table is new. Those that are on the disk already cost next to nothing.
+    """
+    table = local_path(url)
+    if table is None:
         return
-    for path in (folder / f"{version:020d}.json", folder, folder.parent):
+    log = table / "_delta_log"
+    entries = [path for path in sorted(log.glob("*.json")) if path.stem.isdecimal() and int(path.stem) >= first]
+    for path in (*entries, log, table, table.parent):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _folder(url: str) -> Path | None:
-    table = local_path(url)
-    return table / "_delta_log" if table else None

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from pipeline.config import Config
 from pipeline.listing import Listing
 from pipeline.runs import Run
+from pipeline.snapshot import no_rows
 from pipeline.summary import Summary
-from pipeline.tables import Table, no_rows
+from pipeline.tables import Table
 from transforms.errors import Damaged, Refused
 from transforms.plan import Changes, Counts, PlanPolicy, Range, ShardPolicy, compare, ranges, shard_bounds
 from transforms.reuse import INDEX_FILE, encode_index

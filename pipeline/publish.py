@@ -119,6 +119,8 @@ def publish(
         commit = _commit(run, features, schema, parts, output)
         _check_rows(features, commit, summary.unchanged + summary.embedded + summary.reused + run.kept["features"])
         pending.append((features, commit))
+    for table in {*tables} - {table for table, _ in pending}:
+        table.make_durable()
     with bringing(output, [f"{table.name}/{part.path}" for table, commit in pending for part in commit.add]):
         for table, commit in pending:
             table.commit(commit)

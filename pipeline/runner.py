@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cluster import check_credentials
+from pipeline.local_workers import watch_workers
 from pipeline.quiet import quiet_worker
-from pipeline.stall import Stalled
+from pipeline.stall import Stalled, call_into
 from transforms.engines.base import available_cores
 from transforms.errors import Refused, RunFailed, UserError
 
@@ -52,25 +55,34 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
     from apache_beam.runners.runner import PipelineResult, PipelineState
 
     class LocalRun(PipelineResult):  # type: ignore[misc]
-        """Begins when it is waited for: in whatever thread that is, as with the runners that work elsewhere."""
+        """Begins when it is waited for. Ends with what ``run`` comes to, or before it when a worker process dies."""
 
-        def __init__(self, run: Callable[[], Any]) -> None:
+        def __init__(self, run: Callable[[], Any], end: Future[Any]) -> None:
             super().__init__(PipelineState.RUNNING)
-            self._run = run
+            self._run, self._end = run, end
 
         def wait_until_finish(self, duration: int | None = None) -> Any:
-            self._state = self._run().wait_until_finish()
+            work = lambda: self._run().wait_until_finish()  # noqa: E731
+            Thread(target=call_into, args=(work, self._end), name="run", daemon=True).start()
+            self._state = self._end.result()
             return self._state
 
     class LocalRunner(fn_runner.FnApiRunner):  # type: ignore[misc]  # Beam has no types
-        """Quotes the Python of worker processes: Beam 2.77 gives it to a shell, and waits for ever if it has spaces."""
+        """Watches worker processes, and quotes their Python: Beam 2.77 waits for ever for one that died, or has spaces.
+
+        The spaces are a matter of the shell that Beam gives the command to.
+        """
 
         def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
-            return LocalRun(partial(super().run_pipeline, pipeline, options))
+            end: Future[Any] = Future()
+            self._watched = f"{python_urns.SUBPROCESS_SDK}:{id(end)}"  # of this run and no other
+            watch_workers(self._watched, end)
+            return LocalRun(partial(super().run_pipeline, pipeline, options), end)
 
         def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
             for environment in pipeline_proto.components.environments.values():
                 if environment.urn == python_urns.SUBPROCESS_SDK:
+                    environment.urn = self._watched
                     environment.payload = quiet_worker(environment.payload.decode()).encode()
             return super().run_via_runner_api(pipeline_proto, options)
 

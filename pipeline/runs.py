@@ -103,15 +103,23 @@ def new_run_id(output: Storage) -> str:
     """
     moment = datetime.now(UTC)
     if before := max(_run_ids(output), default=None):
-        digits, _, milliseconds = before.partition("Z")[0].partition(".")
-        latest = datetime.strptime(f"{digits}.{milliseconds or 999}+0000", "%Y%m%dT%H%M%S.%f%z")
-        moment = max(moment, latest + timedelta(milliseconds=1))
+        moment = max(moment, _moment_after(before) or moment)
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
+
+
+def _moment_after(run_id: str) -> datetime | None:
+    """A millisecond after the time that an id says; None where there is no such time, as in month 13."""
+    digits, _, milliseconds = run_id.partition("Z")[0].partition(".")
+    try:
+        latest = datetime.strptime(f"{digits}.{milliseconds or 999}+0000", "%Y%m%dT%H%M%S.%f%z")
+        return latest + timedelta(milliseconds=1)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _run_ids(output: Storage) -> list[str]:
     """Of all folders that a run made, one without a note too; other folders are not ours."""
-    return [name for name in output.folders("runs/") if re.fullmatch(RUN_ID, name)]
+    return [name for name in output.folders("runs/") if re.fullmatch(RUN_ID, name) and _moment_after(name)]
 
 
 def load_runs(output: Storage, most: int) -> list[Run]:
@@ -152,6 +160,6 @@ def load_run(output: Storage, run_id: str) -> Run | None:
         return None
     try:
         return _decode(output.read(key))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         _LOG.warning("the note %s of a run cannot be read (%s); it counts as if it were not there", key, error)
         return None

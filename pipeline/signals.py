@@ -55,17 +55,21 @@ def _wait(read: int) -> None:
             file=sys.stderr,
         )
         sys.stdout.flush()
-        for worker in list(_workers(os.getpid())):  # Beam's do not notice that the run has ended, and wait for ever
+        for worker in list(children(os.getpid())):  # Beam's do not notice that the run has ended, and wait for ever
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
     finally:
         os._exit(128 + number)
 
 
-def _workers(parent: int) -> Iterator[int]:
-    """The ids of the processes below ``parent``; none on a system without /proc."""
+def children(process: int, thread: int | None = None) -> Iterator[int]:
+    """The ids of the processes that a process, or one thread of it, has started, those below them first.
+
+    None on a system without /proc.
+    """
     with suppress(OSError):  # also for a process that has ended by itself
-        for task in Path(f"/proc/{parent}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                yield from _workers(child)
-                yield child
+        for task in Path(f"/proc/{process}/task").iterdir():
+            if thread is None or task.name == str(thread):
+                for child in map(int, (task / "children").read_text().split()):
+                    yield from children(child)
+                    yield child

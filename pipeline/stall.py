@@ -10,8 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from transforms.storage import Storage
 
@@ -36,8 +38,8 @@ class StallWatch:
         if not self.seconds:
             work()
             return
-        end: Future[None] = Future()
-        threading.Thread(target=_call, args=(work, end), name="job", daemon=True).start()
+        end: Future[Any] = Future()
+        threading.Thread(target=call_into, args=(work, end), name="job", daemon=True).start()
         files, moved = self._files(), time.monotonic()
         while not wait([end], timeout=min(self.seconds / 4, _LONGEST_PAUSE)).done:
             now = time.monotonic()
@@ -56,10 +58,10 @@ class StallWatch:
             return None
 
 
-def _call(work: Callable[[], object], end: Future[None]) -> None:
-    try:
-        work()
-    except BaseException as error:
-        end.set_exception(error)
-    else:
-        end.set_result(None)
+def call_into(work: Callable[[], object], end: Future[Any]) -> None:
+    """Call ``work`` and put what it returns or raises into ``end``, unless something is there already."""
+    with suppress(InvalidStateError):
+        try:
+            end.set_result(work())
+        except BaseException as error:
+            end.set_exception(error)

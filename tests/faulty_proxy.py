@@ -5,7 +5,8 @@ them, as JSON. What happens to a request depends on the seed, the request and ho
 
 ``500 503 429`` are answers instead of the server's; ``reset`` breaks the connection before the server hears of the
 request; ``lost`` lets the server do it and breaks the connection instead of answering, and ``lost503`` answers 503;
-``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle.
+``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle. Named one by one, ``409 412`` are answers to
+requests that create what is not there yet, and to no others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 FAULTS = ("500", "503", "429", "reset", "lost", "lost503", "cut", "slow")
+REFUSALS = {"409", "412"}
 
 
 @dataclass
@@ -54,7 +56,8 @@ class Proxy:
             lines = head.decode("latin-1").split("\r\n")
             lengths = [line.split(":")[1] for line in lines if line.lower().startswith("content-length:")]
             body = await reader.readexactly(int(lengths[0]) if lengths else 0)
-            fault = self.choose(lines[0])
+            creates = any(line.lower().startswith("if-none-match:") for line in lines)
+            fault = self.choose(lines[0]) if creates or not REFUSALS.intersection(self.faults) else ""
             if fault.isdecimal():
                 writer.write(_answer(fault))
             elif fault == "reset":

@@ -12,8 +12,11 @@ from conftest import vectors
 from deltalake import DeltaTable
 
 from pipeline.maintenance import compact
+from pipeline.tables import Commit, Table
 from pipeline.verify import verify
 from transforms.buckets import Bucket, StorageError
+from transforms.errors import RunFailed
+from transforms.records import ERRORS_SCHEMA
 from transforms.storage import open_storage, storage_options
 from transforms.stores import use_stores
 
@@ -94,6 +97,28 @@ def test_a_create_whose_answer_is_lost_has_created(s3, fault, spoiled):
     assert s3.get("receipt") == b"mine"
     assert not output.write_if_absent("receipt", b"another's")
     assert s3.get("receipt") == b"mine"
+
+
+@pytest.mark.parametrize(("fault", "times"), [("409", 1), ("412", 2)])
+def test_commits_that_are_refused_though_nobody_else_wrote_are_made(s3, run, folder, spoiled, fault, times):
+    """A proxy repeats a request, or S3 cannot decide between two tries of one and answers that there was another."""
+    with spoiled("", rate=1, most_in_a_row=times, faults=[fault]) as done:
+        first = run(folder, f"{s3.url}/out")
+        (folder / "rocket.jpg").unlink()
+        second = run(folder, f"{s3.url}/out")
+    assert [(night.state, night.version) for night in (first, second)] == [("published", 0), ("published", 1)]
+    assert done[fault] >= 5 * times  # a receipt and four commits
+    assert table(f"{s3.url}/out").num_rows == 5
+    assert verify(f"{s3.url}/out").clean
+
+
+def test_a_store_that_refuses_each_commit_is_one_line(s3, spoiled, monkeypatch):
+    monkeypatch.setattr("transforms.retries._WAITS", (0.0, 0.0))
+    with spoiled("", rate=1, most_in_a_row=99, faults=["412"]) as done:
+        errors = Table(f"{s3.url}/out", "errors")
+        with pytest.raises(RunFailed, match=r"errors: the store answers each time that the new version is there"):
+            errors.commit(Commit("night", ERRORS_SCHEMA, []))
+    assert done["412"] == 3
 
 
 def test_a_server_that_is_not_there_is_one_line_in_seconds(monkeypatch):

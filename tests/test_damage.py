@@ -195,7 +195,7 @@ def test_a_night_makes_a_lost_part_in_a_bucket_good(s3, images, run):
 
 @pytest.mark.parametrize("words", [["show"], ["repair"], ["rollback", "0"]])
 def test_a_log_that_cannot_be_read_is_one_line(output, capsys, words):
-    os.truncate(output / "features/_delta_log/00000000000000000001.json", 100)
+    os.truncate(output / "features/_delta_log/00000000000000000000.json", 100)  # not the newest: that one is looked at
     assert main([words[0], str(output), *words[1:]]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert re.search(rf"the log of the table {output}/features cannot be read: .*Truncated record.*_delta_log", line)

@@ -100,6 +100,23 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
         assert read_features(output).num_rows == 200
 
 
+@pytest.mark.slow
+def test_a_worker_process_that_is_killed_ends_the_run_at_once_and_the_others_with_it(many, tmp_path):
+    """And not after the time of --stall-timeout, which is an hour."""
+    process = start(many, tmp_path / "out", *LOCAL)
+    wait_for(process, "200 images in")
+    wait_for_workers(process, 2)
+    workers = [pid for pid in descendants(process.pid) if "sdk_worker_main" in command_line(pid)]
+    os.kill(workers[-1], signal.SIGKILL)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    last = error.splitlines()[-1]
+    assert "broke off: a worker process was ended by SIGKILL, as when memory runs out: fewer --direct_num_w" in last
+    assert last.endswith("Nothing was published. Run the same command again: it takes up what is done.")
+    assert "Traceback" not in error
+    assert not [pid for pid in workers if alive(pid)]
+
+
 def alive(pid):
     with suppress(OSError):  # it is gone, or goes while it is looked at
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
