@@ -22,9 +22,9 @@ from transforms.buckets import (
     StorageError,
     StoredObject,
     Unaddressable,
-    normal_etag,
 )
 from transforms.errors import UserError
+from transforms.etags import normal_etag
 from transforms.stores import client_options
 from transforms.times import file_time, known_times
 from transforms.urls import parse_url, scheme_of
