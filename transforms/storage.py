@@ -272,8 +272,12 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def left_by_killed(url: str) -> Iterator[Path]:
-    """Yield what processes that were killed while they wrote left in a local folder; a bucket has no such files."""
+def unlisted(url: str) -> Iterator[StoredObject]:
+    """Yield what ``list`` leaves out: what killed processes left in a local folder. A bucket has no such files."""
     folder = local_path(url)
-    if folder is not None:
-        yield from sorted(folder.rglob(f"{_TEMPORARY}*"))
+    for path in sorted(folder.rglob(f"{_TEMPORARY}*")) if folder else ():
+        with suppress(FileNotFoundError):  # it was at work, and is done
+            status = path.stat()
+            if path.is_file():
+                key = path.relative_to(str(folder)).as_posix()
+                yield StoredObject(key, status.st_size, local_etag(status), file_time(status.st_mtime_ns))
