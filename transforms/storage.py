@@ -5,6 +5,7 @@ Keys are relative, separated by "/" and raw: never percent-encoded, whatever cha
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
@@ -265,7 +266,8 @@ def _translated(verb: str, path: Path) -> Iterator[None]:
         raise NotFound(f"{path} is not there") from error
     except OSError as error:
         kind = PermissionDenied if isinstance(error, PermissionError) else StorageError
-        raise kind(f"cannot {verb} {path}: {error.strerror}") from error
+        what_to_do = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise kind(f"cannot {verb} {path}: {error.strerror}{what_to_do}") from error
 
 
 def _raise(error: OSError) -> None:
