@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from transforms.errors import Refused, RunFailed
@@ -45,6 +45,15 @@ def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
                 f"the commit to {output.url} took more than {_hours()}, and vacuum may have deleted parts of it: "
                 "'image-features verify' tells."
             )
+    finally:
+        output.delete(note)
+
+
+def storage_time(output: Storage) -> datetime | None:
+    """The time by the storage's own clock, which files' ages are told by; None where it gives files no times."""
+    note = _write(output, "vacuum", ())
+    try:
+        return next((entry.modified for entry in output.list(FOLDER) if entry.key == note), None)
     finally:
         output.delete(note)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +19,7 @@ from pipeline.prometheus import write_textfile
 from pipeline.signals import at_stop
 from pipeline.summary import Summary
 from transforms.errors import Refused, UserError
+from transforms.names import printable
 from transforms.stopwatch import Stopwatch
 from transforms.urls import without_password
 
@@ -70,13 +73,12 @@ class Metrics:
             return
         self._unwritten = False
         line = self._line(state, error)
-        try:
-            if self._target:
+        if self._target:
+            with _named(self._target):
                 _add(self._target, json.dumps(line, ensure_ascii=False) + "\n")
-            if self._textfile:
+        if self._textfile:
+            with _named(self._textfile):
                 write_textfile(Path(self._textfile), line)
-        except OSError as trouble:  # the run itself has ended as it has ended
-            print(f"image-features: cannot write the metrics: {trouble}", file=sys.stderr)
 
     def _line(self, state: str, error: str) -> dict[str, Any]:
         seconds = {**self.watch.seconds, "total": time.monotonic() - self._start}
@@ -96,10 +98,30 @@ class Metrics:
         }
 
 
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """Say what cannot be written, and no more: the run itself has ended as it has ended."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        print(f"image-features: cannot write the metrics to {printable(target)}: {reason}", file=sys.stderr)
+
+
 def _add(target: str, line: str) -> None:
+    """Add a line, whole or not at all: the next night's comes behind it."""
     if target == "-":
         sys.stdout.write(line)
         sys.stdout.flush()
         return
-    with Path(target).open("a", encoding="utf-8") as file:
-        file.write(line)
+    with Path(target).open("ab", buffering=0) as file:
+        start = file.tell() if file.seekable() else None
+        data = line.encode("utf-8", "backslashreplace")  # what is left of a name that is no text is JSON's escape
+        done = 0
+        try:
+            while done < len(data):
+                done += file.write(data[done:])
+        except OSError:
+            if start is not None and file.seek(0, os.SEEK_END) == start + done:
+                file.truncate(start)  # nobody else has added to it meanwhile
+            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from pipeline.announce import deleting
+from pipeline.announce import deleting, storage_time
 from pipeline.maintenance import open_tables
 from pipeline.ours import FOLDERS, is_ours, is_temporary, run_of_part
 from pipeline.runs import Run, load_runs
@@ -23,9 +24,10 @@ from pipeline.versions import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
 from transforms.errors import Damaged, Refused
 from transforms.recipe import Recipe
-from transforms.storage import Storage, StoredObject, left_by_killed, local_path, open_storage
+from transforms.storage import Storage, StoredObject, local_path, open_storage, unlisted
 from transforms.write import read_part, read_recipe
 
+_LOG = logging.getLogger(__name__)
 LEAST_AGE = timedelta(hours=1)  # younger files may be a run's or a compaction's at work, or a reader's
 _DELETES = 16  # at once: in a bucket each takes some 20 ms
 _FRUITLESS = ("planned", "refused", "superseded")
@@ -63,17 +65,31 @@ def vacuum(output: str, older_than: timedelta, dry_run: bool = False, now: datet
     the networks of those versions' recipes. Files that are not ours are left alone.
     """
     storage = open_storage(output)
-    cutoff = (now or datetime.now(UTC)) - older_than
     entries = [entry for folder in FOLDERS for entry in storage.list(folder)]
+    hidden = [entry for entry in unlisted(output) if entry.key.startswith(tuple(f"{folder}/" for folder in FOLDERS))]
     runs = load_runs(storage, most=1_000_000)  # before the tables: a run that publishes now is in one or the other
     tables = open_tables(output)
+    cutoff = (now or _now(storage, dry_run)) - older_than
     kept = _kept(tables, runs, storage, cutoff, _at_work(entries, cutoff))
     ours = [entry for entry in entries if is_ours(entry.key)]
-    found = [*_parts(ours, kept, cutoff), *_folders(ours, kept, cutoff), *_temporary(storage, cutoff)]
+    found = [*_parts(ours, kept, cutoff), *_folders(ours, kept, cutoff), *_temporary(hidden, cutoff)]
     if not dry_run:
         _delete(storage, found, tables)
-    others = sorted(entry.key for entry in entries if not is_ours(entry.key))
-    return "\n".join([*_left_alone(others), _report(found, dry_run, cutoff)])
+    others = [entry.key for entry in entries if not is_ours(entry.key)]
+    others += [entry.key for entry in hidden if not _is_ours_unlisted(entry)]
+    return "\n".join([*_left_alone(sorted(others)), _report(found, dry_run, cutoff)])
+
+
+def _now(storage: Storage, dry_run: bool) -> datetime:
+    """The time by the storage's clock: by one of this machine that is ahead, all would look old.
+
+    A dry run deletes nothing, so that its own clock will do: it writes nothing either.
+    """
+    here = datetime.now(UTC)
+    there = None if dry_run else storage_time(storage)
+    if there and abs(there - here) > LEAST_AGE:
+        _LOG.warning("this machine's clock says %s, and that of %s %s: the latter counts", here, storage.url, there)
+    return there or here
 
 
 def _at_work(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
@@ -142,16 +158,15 @@ def _by_place(ours: Sequence[StoredObject], folder: str) -> Mapping[str, list[St
     return places
 
 
-def _temporary(storage: Storage, cutoff: datetime) -> Iterator[Garbage]:
+def _temporary(hidden: Sequence[StoredObject], cutoff: datetime) -> Iterator[Garbage]:
     """What processes were writing when they were killed."""
-    for path in left_by_killed(storage.url):
-        key = path.relative_to(storage.url).as_posix()
-        if not (key.startswith(tuple(f"{folder}/" for folder in FOLDERS)) and is_temporary(path.name)):
-            continue
-        with suppress(FileNotFoundError):  # it was at work, and is done
-            status = path.stat()
-            if path.is_file() and datetime.fromtimestamp(status.st_mtime, UTC) < cutoff:
-                yield Garbage("temporary file", key, status.st_size, (key,))
+    for entry in hidden:
+        if _is_ours_unlisted(entry) and _is_old([entry], cutoff):
+            yield Garbage("temporary file", entry.key, entry.size, (entry.key,))
+
+
+def _is_ours_unlisted(entry: StoredObject) -> bool:
+    return is_temporary(entry.key.rpartition("/")[2])
 
 
 def _is_old(entries: Sequence[StoredObject], cutoff: datetime) -> bool:

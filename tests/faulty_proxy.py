@@ -7,6 +7,8 @@ them, as JSON. What happens to a request depends on the seed, the request and ho
 request; ``lost`` lets the server do it and breaks the connection instead of answering, and ``lost503`` answers 503;
 ``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle. Named one by one, ``409 412`` are answers to
 requests that create what is not there yet, and to no others.
+``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle. ``flip``, only when asked for, changes one
+bit of an object's bytes, at another place each time.
 """
 
 from __future__ import annotations
@@ -89,6 +91,9 @@ class Proxy:
             await writer.drain()
             _break(writer)
         else:
+            if fault == "flip" and b"application/xml" not in head:
+                place = self.done["flip"] % max(1, len(body))
+                body = body[:place] + bytes(byte ^ 4 for byte in body[place : place + 1]) + body[place + 1 :]
             writer.write(head + b"\r\n\r\n")
             size = max(1, len(body) // 5) if fault == "slow" else len(body) or 1
             for start in range(0, len(body), size):

@@ -98,6 +98,7 @@ class Misbehaving:
 
     endpoint: str = ""
     body: bytes = bytes(range(256)) * 400
+    etag: str = "abc"
     requests: Counter[str] = field(default_factory=Counter)
     queries: list[str] = field(default_factory=list)
 
@@ -138,7 +139,7 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}")
             self.send_header("Content-Length", str(len(state.body) - start))
-            self.send_header("ETag", '"abc"')
+            self.send_header("ETag", f'"{state.etag}"')
             self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
             self.end_headers()
             self.wfile.write(state.body[start : start + 1000] if cut else state.body[start:])

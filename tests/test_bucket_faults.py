@@ -16,7 +16,9 @@ from pipeline.tables import Commit, Table
 from pipeline.verify import verify
 from transforms.buckets import Bucket, StorageError
 from transforms.errors import RunFailed
-from transforms.records import ERRORS_SCHEMA
+from transforms.read import ReadPolicy, read_images
+from transforms.records import ERRORS_SCHEMA, ImageReference
+from transforms.sources import list_images, parse_input
 from transforms.storage import open_storage, storage_options
 from transforms.stores import use_stores
 
@@ -119,6 +121,42 @@ def test_a_store_that_refuses_each_commit_is_one_line(s3, spoiled, monkeypatch):
         with pytest.raises(RunFailed, match=r"errors: the store answers each time that the new version is there"):
             errors.commit(Commit("night", ERRORS_SCHEMA, []))
     assert done["412"] == 3
+
+
+def read_all(s3):
+    listed = [ImageReference(**row) for batch in list_images(parse_input(f"{s3.url}/in")) for row in batch.to_pylist()]
+    return list(read_images(listed, ReadPolicy(concurrency=1)))
+
+
+def test_bytes_that_change_on_the_way_are_read_again(s3, spoiled):
+    photos = {f"in/{number}.jpg": bytes([number]) * 1000 for number in range(5)}
+    for key, data in photos.items():
+        s3.put(key, data)
+    with spoiled("", rate=1, most_in_a_row=2, faults=["flip"]) as done:
+        assert [image.data for image in read_all(s3)] == list(photos.values())
+        assert open_storage(s3.url).read("in/0.jpg") == photos["in/0.jpg"]
+    assert done["flip"] >= 12
+
+
+def test_bytes_that_change_each_time_cost_that_image_only(s3, spoiled, monkeypatch):
+    monkeypatch.setattr("transforms.retries._WAITS", (0.01,))
+    s3.put("in/0.jpg", b"a" * 1000)
+    s3.put("in/1.jpg", b"")  # nothing to change
+    with spoiled("", rate=1, most_in_a_row=99, faults=["flip"]):
+        (reference, error), empty = read_all(s3)
+    assert (reference.uri, error.kind.word, error.kind.transient) == (f"{s3.url}/in/0.jpg", "io_error", True)
+    assert error.message.startswith(f"{reference.uri}: the bytes changed on the way, and other ones came each of 3 ")
+    assert empty.data == b""
+
+
+@pytest.mark.parametrize(("endpoint", "requests"), [("http", 2), ("https", 1)])
+def test_an_etag_that_only_looks_like_an_md5_costs_a_second_read(misbehaving, monkeypatch, endpoint, requests):
+    """As those of encrypted objects do; over https nothing is checked (here: as far as our settings know)."""
+    misbehaving.etag = "0123456789abcdef0123456789ABCDEF"
+    monkeypatch.setattr("transforms.buckets.plain_http", lambda *_: endpoint == "http")
+    [image] = read_images([ImageReference("s3://bucket/fine", misbehaving.etag, len(misbehaving.body), None)])
+    assert image.data == misbehaving.body
+    assert misbehaving.requests["fine"] == requests
 
 
 def test_a_server_that_is_not_there_is_one_line_in_seconds(monkeypatch):

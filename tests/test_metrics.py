@@ -1,6 +1,7 @@
 """``--metrics-json``, one line for each run, however it ends, and ``--metrics-prometheus``, the last one's."""
 
 import json
+import resource
 from datetime import datetime
 
 import pytest
@@ -52,6 +53,23 @@ def test_each_run_adds_its_line(folder, night, tmp_path):
     assert list(line["seconds"]) == ["plan", "total"]
     code, line = night("--dry-run", "--rebuild")
     assert (code, line["state"], line["todo"]) == (0, "dry_run", 8)
+
+
+def test_a_line_that_finds_no_room_leaves_nothing_and_names_the_file(tmp_path, capsys):
+    """The limit on the size of files cuts it off in its middle; the other file is written all the same."""
+    file, textfile = tmp_path / "metrics.jsonl", tmp_path / "metrics.prom"
+    file.write_text("{}\n" * 2000)
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Metrics("out", str(file), str(textfile)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_bytes() == before
+    assert capsys.readouterr().err == f"image-features: cannot write the metrics to {file}: File too large\n"
+    assert "image_features_run_timestamp_seconds" in textfile.read_text()
+    with Metrics("out\udc80", str(file)):
+        pass
+    assert json.loads(file.read_text().splitlines()[-1])["output"] == "out\udc80"
 
 
 def test_refused_failed_and_mistaken_runs_add_theirs(folder, night, monkeypatch, tmp_path):

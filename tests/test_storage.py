@@ -111,7 +111,7 @@ def test_a_write_that_breaks_leaves_nothing(tmp_path, monkeypatch, write):
 
     monkeypatch.setattr(os, "fsync", full)
     key = "old" if write == "write" else "new"
-    with pytest.raises(StorageError, match=r"^cannot write .*: No space left on device$"):
+    with pytest.raises(StorageError, match=r"^cannot write .*: No space left on device; make room there$"):
         getattr(storage, write)(key, b"x" * 100)
     assert [entry.name for entry in tmp_path.iterdir()] == ["old"]
     assert storage.read("old") == b"whole"

@@ -7,7 +7,7 @@ import pytest
 from transforms.buckets import Bucket
 from transforms.errors import UserError
 from transforms.storage import PermissionDenied, open_storage
-from transforms.stores import client_options, environment_settings, parse_store, use_stores
+from transforms.stores import client_options, environment_settings, parse_store, plain_http, use_stores
 
 EMULATOR = '{"gcs_base_url": "http://localhost:4443", "disable_oauth": true, '
 EMULATOR += '"client_email": "", "private_key": "", "private_key_id": ""}'
@@ -115,3 +115,11 @@ def test_an_anonymous_request_is_not_signed(s3, s3_endpoint, monkeypatch):
     assert open_storage(s3.url).read("public") == b"x"
     with pytest.raises(PermissionDenied):
         open_storage(s3.url).read("private")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "plain"), [("http://minio:9000", True), ("https://minio:9000", False), ("", False)]
+)
+def test_plain_http_is_told_by_the_endpoint(monkeypatch, endpoint, plain):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    assert plain_http("s3", "bucket") == plain

@@ -73,6 +73,22 @@ def test_vacuum_keeps_the_version_that_was_current_when_the_time_began(output):
     assert verify(str(output), sample=2).clean
 
 
+def test_a_clock_that_is_months_ahead_makes_nothing_old(output, monkeypatch, caplog):
+    """The storage's own clock counts."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=90)
+
+    compact(str(output))
+    before = sorted(path for path in output.rglob("*") if path.is_file())
+    monkeypatch.setattr("pipeline.vacuum.datetime", Ahead)
+    assert vacuum(str(output), FORTNIGHT).startswith("freed nothing;")
+    assert "the latter counts" in caplog.text
+    assert sorted(path for path in output.rglob("*") if path.is_file()) == before
+
+
 def test_vacuum_tells_before_it_deletes(output):
     compact(str(output))
     before = sorted(output.rglob("*"))
@@ -219,8 +235,8 @@ def test_vacuum_leaves_what_is_not_ours_and_names_it(output):
     assert all(path.exists() for path in foreign)
     assert not (old / "plan").exists()
     assert lines[0] == (
-        "left alone, not written by this program: features/.tmp-x/file, features/part-mine.parquet, "
-        "models/X/model.json, runs/20200101T000000Z-aaaa/notes.txt, runs/X/run.json"
+        "left alone, not written by this program: features/.tmp-mine, features/.tmp-x/file, "
+        "features/part-mine.parquet, models/X/model.json, runs/20200101T000000Z-aaaa/notes.txt and 1 more"
     )
     assert "in 2 runs;" in lines[1]
     assert vacuum(str(output), FORTNIGHT, now=later()).splitlines()[1].startswith("freed nothing;")

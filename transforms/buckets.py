@@ -12,13 +12,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from transforms.etags import arrived_whole, normal_etag
 from transforms.retries import broke_off, wait_before
-from transforms.stores import open_client
+from transforms.stores import open_client, plain_http
 
 T = TypeVar("T")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist")
@@ -73,17 +75,32 @@ class Bucket:
         return f"{self.scheme}://{self.name}/{key}"
 
     def get(self, key: str, check: Callable[[StoredObject], None] | None = None) -> bytes:
-        """Return the whole object. ``check`` sees its size and etag before any of its bytes; it may raise."""
+        """Return the whole object. ``check`` sees its size and etag before any of its bytes; it may raise.
+
+        What plain http may have changed is read again, see ``transforms.etags``.
+        """
+        seen: set[str] = set()
+        for attempt in count():
+            etag, data = self._tried(key, partial(self._get, key, check))
+            if not plain_http(self.scheme, self.name) or arrived_whole(etag, data, seen):
+                return data
+            del data  # before other bytes take their place
+            if attempt and not wait_before(attempt):  # read again at once: mostly the etag is no MD5
+                break
+        raise StorageError(
+            f"{self.url(key)}: the bytes changed on the way, and other ones came each of {attempt + 1} times; read "
+            "over https, or see what lies between this machine and the store"
+        )
+
+    def _get(self, key: str, check: Callable[[StoredObject], None] | None) -> tuple[str, bytes]:
+        """Return an object's etag and bytes, read once."""
         import obstore
 
-        def get() -> bytes:
-            result = obstore.get(self._client(), _addressable(key))
-            if check:
-                check(_stored(result.meta))
-            data: bytes = result.bytes().to_bytes()
-            return data
-
-        return self._tried(key, get)
+        result = obstore.get(self._client(), _addressable(key))
+        stored = _stored(result.meta)
+        if check:
+            check(stored)
+        return stored.etag, result.bytes().to_bytes()
 
     def put(self, key: str, data: bytes) -> None:
         """Store whole or not at all, over what was there."""
@@ -198,11 +215,6 @@ def _client_errors() -> tuple[type[Exception], ...]:
     from obstore.exceptions import BaseError
 
     return BaseError, FileNotFoundError, ValueError
-
-
-def normal_etag(etag: str | None) -> str:
-    """Drop quotes and weakness mark, for listings and reads of one object to agree; "" for none."""
-    return (etag or "").removeprefix("W/").strip('"')
 
 
 def _stored(meta: Mapping[str, Any]) -> StoredObject:

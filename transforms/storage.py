@@ -5,6 +5,7 @@ Keys are relative, separated by "/" and raw: never percent-encoded, whatever cha
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
@@ -22,9 +23,9 @@ from transforms.buckets import (
     StorageError,
     StoredObject,
     Unaddressable,
-    normal_etag,
 )
 from transforms.errors import UserError
+from transforms.etags import normal_etag
 from transforms.stores import client_options
 from transforms.times import file_time, known_times
 from transforms.urls import parse_url, scheme_of
@@ -265,15 +266,20 @@ def _translated(verb: str, path: Path) -> Iterator[None]:
         raise NotFound(f"{path} is not there") from error
     except OSError as error:
         kind = PermissionDenied if isinstance(error, PermissionError) else StorageError
-        raise kind(f"cannot {verb} {path}: {error.strerror}") from error
+        what_to_do = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise kind(f"cannot {verb} {path}: {error.strerror}{what_to_do}") from error
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def left_by_killed(url: str) -> Iterator[Path]:
-    """Yield what processes that were killed while they wrote left in a local folder; a bucket has no such files."""
+def unlisted(url: str) -> Iterator[StoredObject]:
+    """Yield what ``list`` leaves out: what killed processes left in a local folder. A bucket has no such files."""
     folder = local_path(url)
-    if folder is not None:
-        yield from sorted(folder.rglob(f"{_TEMPORARY}*"))
+    for path in sorted(folder.rglob(f"{_TEMPORARY}*")) if folder else ():
+        with suppress(FileNotFoundError):  # it was at work, and is done
+            status = path.stat()
+            if path.is_file():
+                key = path.relative_to(str(folder)).as_posix()
+                yield StoredObject(key, status.st_size, local_etag(status), file_time(status.st_mtime_ns))

@@ -147,6 +147,11 @@ def open_client(scheme: str, bucket: str) -> Any:
     return _open(scheme, bucket, tuple(sorted(client_options(scheme, bucket).items())))
 
 
+def plain_http(scheme: str, bucket: str) -> bool:
+    """Tell whether a bucket's answers may come without TLS."""
+    return client_options(scheme, bucket).get("allow_http") == "true"
+
+
 @lru_cache(maxsize=256)
 def _open(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> Any:
     from obstore import store
