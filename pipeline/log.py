@@ -33,16 +33,23 @@ def check_newest_entry(url: str) -> None:
 
 
 def make_durable(url: str, version: int) -> None:
-    """Have the entry of a version outlive a power cut: on a local disk deltalake leaves that to the system."""
+    """Have the entry of a version outlive a power cut: on a local disk deltalake leaves that to the system.
+
+    Raises:
+        StorageError: The disk does not take it.
+    """
     folder = _folder(url)
     if folder is None:
         return
     for path in (folder / f"{version:020d}.json", folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _folder(url: str) -> Path | None:
