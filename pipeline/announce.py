@@ -28,6 +28,7 @@ Kind = Literal["commit", "vacuum"]
 def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
     """Commit parts within it: vacuum leaves them alone. ``keys`` are of the output.
 
+    A run does the same with the network that its workers will load, once its own note is there for vacuum to see.
     Raises ``Refused`` when vacuum is deleting one of them, or has deleted it.
     """
     note = _write(output, "commit", keys)
@@ -35,7 +36,7 @@ def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
         for other in _others(output, note, "vacuum"):
             if found := sorted(set(keys) & set(_read(output, other))):
                 raise Refused(
-                    f"vacuum is deleting {found[0]}, which this commit needs; nothing was done. Run the same command "
+                    f"vacuum is deleting {found[0]}, which is needed here; nothing was done. Run the same command "
                     f"again when vacuum has ended; one that was killed holds it up for {_hours()} at most."
                 )
         _check_there(output, keys)
@@ -62,8 +63,8 @@ def storage_time(output: Storage) -> datetime | None:
 def deleting(output: Storage, keys: Collection[str]) -> Iterator[float]:
     """Delete files within it, no later than the moment (of ``time.monotonic``) that it gives.
 
-    Raises ``Refused`` when a commit is under way. Look at the tables' versions within it: a commit that has ended by
-    then is in them.
+    Raises ``Refused`` when a commit is under way. Look at the tables' versions and at the runs' notes within it: a
+    commit that has ended by then, and a run that has found its network, are in them.
     """
     until = time.monotonic() + _PATIENCE
     note = _write(output, "vacuum", keys)
@@ -114,7 +115,7 @@ def _check_there(output: Storage, keys: Collection[str]) -> None:
     there = {entry.key for folder in folders for entry in output.list(folder)}
     if gone := sorted(set(keys) - there):
         raise Refused(
-            f"{len(gone)} parts that this commit needs are not there any more ({gone[0]} is the first), as after "
+            f"{len(gone)} files that are needed here are not there any more ({gone[0]} is the first), as after "
             "vacuum; nothing was done. Run the same command again."
         )
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.announce import bringing
 from pipeline.cluster import extract_args
 from pipeline.jobs import Submission
 from pipeline.runner import cores_per_worker, new_pipeline
@@ -66,7 +67,8 @@ def prepare_job(run: Run, work: Work) -> ExtractJob:
         export(work.network, scratch)
 
     folder = cached_model(network_id, fill)
-    save_model(work.output, network_id, folder)
+    with bringing(work.output, save_model(work.output, network_id, folder)):
+        pass  # it is there, and a vacuum that comes from now on sees this run's note
     return ExtractJob(
         output=work.output.url,
         run_id=run.run_id,

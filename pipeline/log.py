@@ -46,6 +46,9 @@ def make_durable(url: str, first: int) -> None:
     """Have the entries from a version on outlive a power cut: on a local disk deltalake leaves that to the system.
 
     With them the folders in which a new table is new. Those that are on the disk already cost next to nothing.
+
+    Raises:
+        StorageError: The disk does not take it.
     """
     table = local_path(url)
     if table is None:
@@ -53,8 +56,11 @@ def make_durable(url: str, first: int) -> None:
     log = table / "_delta_log"
     entries = [path for path in sorted(log.glob("*.json")) if path.stem.isdecimal() and int(path.stem) >= first]
     for path in (*entries, log, table, table.parent):
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error

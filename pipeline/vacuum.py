@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,7 +74,8 @@ def vacuum(output: str, older_than: timedelta, dry_run: bool = False, now: datet
     ours = [entry for entry in entries if is_ours(entry.key)]
     found = [*_parts(ours, kept, cutoff), *_folders(ours, kept, cutoff), *_temporary(hidden, cutoff)]
     if not dry_run:
-        _delete(storage, found, tables)
+        noted = {entry.key.split("/")[1] for entry in entries if entry.key.endswith("/run.json")}
+        _delete(storage, found, partial(_check_same, storage, tables, noted))
     others = [entry.key for entry in entries if not is_ours(entry.key)]
     others += [entry.key for entry in hidden if not _is_ours_unlisted(entry)]
     return "\n".join([*_left_alone(sorted(others)), _report(found, dry_run, cutoff)])
@@ -173,13 +174,13 @@ def _is_old(entries: Sequence[StoredObject], cutoff: datetime) -> bool:
     return all(entry.modified is not None and entry.modified < cutoff for entry in entries)
 
 
-def _delete(storage: Storage, found: Sequence[Garbage], tables: Sequence[Table]) -> None:
-    """Delete in batches, each announced. Raises ``Refused`` when a commit comes meanwhile: it may need them."""
+def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None]) -> None:
+    """Delete in batches, each announced and then checked. Raises ``Refused`` when somebody may need them by then."""
     files = sorted((key for garbage in found for key in garbage.files), key=lambda key: not key.endswith(_MARKERS))
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         with deleting(storage, batch) as until, ThreadPoolExecutor(_DELETES) as pool:
-            _check_same(tables, storage.url)
+            check()
             list(pool.map(partial(_delete_file, storage, until), batch))
     for garbage in found:
         folder = local_path(f"{storage.url}/{garbage.key}")
@@ -193,9 +194,13 @@ def _delete_file(storage: Storage, until: float, key: str) -> None:
     storage.delete(key)
 
 
-def _check_same(tables: Sequence[Table], output: str) -> None:
+def _check_same(storage: Storage, tables: Sequence[Table], noted: set[str]) -> None:
+    """Raise ``Refused`` when a run's plan, which names the network, or a commit has come since the look around."""
+    for run_id in set(storage.folders("runs/")) - noted:
+        if storage.exists(f"runs/{run_id}/run.json"):
+            raise Refused(f"run {run_id} has begun meanwhile; nothing more was deleted. Run vacuum again.")
     for table in tables:
-        if Table(output, table.name).version != table.version:
+        if Table(storage.url, table.name).version != table.version:
             raise Refused(
                 f"another command changed the {table.name} table meanwhile; nothing more was deleted. Run vacuum again."
             )

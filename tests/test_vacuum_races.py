@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from conftest import make_folder
 from deltalake import DeltaTable
-from outputs import FORTNIGHT, later
+from outputs import FORTNIGHT, break_off, later
 
 import pipeline.run
 import pipeline.vacuum
@@ -21,6 +21,7 @@ from pipeline.tables import Table
 from pipeline.vacuum import vacuum
 from pipeline.verify import verify
 from transforms.errors import Refused
+from transforms.models import is_whole
 from transforms.storage import open_storage
 
 VACUUM = """
@@ -182,3 +183,46 @@ def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(ni
     assert load_runs(open_storage(str(output)), 1)[0].state == "published"
     assert verify(str(output)).clean
     assert DeltaTable(output / "features").version() == 1
+
+
+@pytest.fixture
+def old_network(night, tmp_path):
+    """The network of the first night; the table has been made anew with another recipe, so that vacuum deletes it."""
+    night()
+    [old] = (tmp_path / "out/models").iterdir()
+    night(top_k=2, rebuild=True)
+    return old
+
+
+def test_a_run_that_begins_after_vacuum_has_decided_keeps_its_network(night, old_network, tmp_path, monkeypatch):
+    output = str(tmp_path / "out")
+
+    @contextmanager
+    def late(*arguments):
+        break_off(lambda: night(rebuild=True), monkeypatch)
+        with deleting(*arguments) as until:
+            yield until
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.vacuum, "deleting", late)
+        with pytest.raises(Refused, match=r"run \S+ has begun meanwhile; nothing more was deleted"):
+            vacuum(output, FORTNIGHT, now=later())
+    assert is_whole(old_network)
+    assert night(rebuild=True).published
+    assert verify(output, sample=1).clean
+
+
+def test_a_run_that_begins_while_vacuum_deletes_its_network_is_refused(night, old_network, tmp_path, monkeypatch):
+    output = str(tmp_path / "out")
+
+    def meanwhile(*_):
+        with pytest.raises(Refused, match=rf"vacuum is deleting models/{old_network.name}/.* Run the same command"):
+            night(rebuild=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.vacuum, "_check_same", meanwhile)
+        vacuum(output, FORTNIGHT, now=later())
+    assert not old_network.exists()
+    assert keys(output, "announced") == []
+    assert night(rebuild=True).published
+    assert verify(output, sample=1).clean

@@ -77,14 +77,18 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def save_model(output: Storage, model_id: str, folder: Path) -> None:
-    """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless it is there already, and whole."""
-    if _is_saved(output, model_id):
-        return
-    if not (folder / _SUMS).exists():
-        seal(folder)
-    for name in (*_FILES, _SUMS):
-        output.write(f"models/{model_id}/{name}", (folder / name).read_bytes())
+def save_model(output: Storage, model_id: str, folder: Path) -> list[str]:
+    """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless it is there already, and whole.
+
+    Returns the keys of its files there.
+    """
+    keys = {f"models/{model_id}/{name}": folder / name for name in (*_FILES, _SUMS)}
+    if not _is_saved(output, model_id):
+        if not (folder / _SUMS).exists():
+            seal(folder)
+        for key, path in keys.items():
+            output.write(key, path.read_bytes())
+    return list(keys)
 
 
 def load_model(output: Storage, model_id: str) -> Path:
