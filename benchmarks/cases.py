@@ -43,20 +43,20 @@ class Case:
 
     def config(self, source: str, output: Path) -> Config:
         """The run that does this."""
-        return Config(
+        return Config.of(
             inputs=(source,),
             output=str(output),
             backbone=self.backbone,
             weights=self.weights,
-            engine=self.engine,  # type: ignore[arg-type]
-            precision=self.precision,  # type: ignore[arg-type]
+            engine=self.engine,
+            precision=self.precision,
         )
 
     def engine_of(self) -> Engine:
         """Its network, loaded, from the user's cache of exported ones."""
         from transforms.backbones import BackboneConfig, export, model_id, resolve
         from transforms.engines import EngineConfig, load_engine
-        from transforms.models import cached_model
+        from transforms.engines.models import cached_model
 
         network = resolve(BackboneConfig(backbone=self.backbone, weights=self.weights))
         folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
@@ -130,7 +130,7 @@ def _whole(case: Case, folder: str) -> float:
 def nothing(case: Case) -> float:
     """The same without reading, decoding and computing: what Beam, tables and receipts cost."""
     import transforms.extract as stages
-    from transforms.decode import DecodedImage
+    from transforms.decode.image import DecodedImage
     from transforms.engines import Outputs
     from transforms.read import EncodedImage
 
@@ -155,8 +155,8 @@ def nothing(case: Case) -> float:
 def decode(case: Case) -> float:
     """Decoding and resizing from memory on all cores, for the network's input size."""
     from transforms.backbones import BackboneConfig, resolve
-    from transforms.decode import DecodePolicy
-    from transforms.decoders import DecodeAndResize, decode_all
+    from transforms.decode.image import DecodePolicy
+    from transforms.decode.pool import DecodeAndResize, decode_all
 
     size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
     encoded = [path.read_bytes() for path in case.files(case.count)]
@@ -172,8 +172,8 @@ def decode(case: Case) -> float:
 def decode_one_core(case: Case) -> float:
     """The same on one core, as Pillow's own decode and resize is measured."""
     from transforms.allocator import keep_freed_memory
-    from transforms.decode import DecodePolicy
-    from transforms.decoders import DecodeAndResize
+    from transforms.decode.image import DecodePolicy
+    from transforms.decode.pool import DecodeAndResize
 
     keep_freed_memory()  # as every worker does
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")

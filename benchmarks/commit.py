@@ -35,8 +35,8 @@ def timed(what: str) -> Iterator[None]:
 
 def write_receipts(output: str, parts: int) -> None:
     """Receipts of shards that all went well, as files of the output."""
+    from transforms.parts.write import Part, Receipt, encode_receipt
     from transforms.storage import open_storage
-    from transforms.write import Part, Receipt, encode_receipt
 
     storage = open_storage(output)
     run_id = "20261124T221943.127Z-1f9c"
@@ -58,17 +58,17 @@ def write_receipts(output: str, parts: int) -> None:
 
 def commit(output: str, parts: int) -> None:
     """In a process of its own: the driver's side of a night's end."""
-    from pipeline.runs import Run
-    from pipeline.tables import Commit, Table
-    from transforms.records import features_schema
+    from pipeline.state.run import Run
+    from pipeline.tables import Tables
+    from pipeline.tables.table import Commit
     from transforms.storage import open_storage
 
     run = Run("20261124T221943.127Z-1f9c", "", (), {})
     with timed(f"{parts:,} receipts listed and read"):
         receipts = run.receipts(open_storage(output))
-    table = Table(output, "features")
+    table = Tables.open(open_storage(output)).features
     with timed(f"{parts:,} parts committed"):
-        table.commit(Commit(run.run_id, features_schema(1), [receipt.part for receipt in receipts if receipt.part]))
+        table.commit(Commit(run.run_id, [receipt.part for receipt in receipts if receipt.part]))
     assert len(table.parts) == parts
 
 
@@ -76,14 +76,15 @@ def look(output: str, parts: int) -> None:
     """In a process of its own: a reader, and the next plan."""
     from deltalake import DeltaTable
 
-    from pipeline.tables import Table
+    from pipeline.tables import Tables
     from transforms.plan import ranges
+    from transforms.storage import open_storage
 
     with timed(f"{parts:,} parts: a reader opens the table"):
         opened = DeltaTable(f"{output}/features")
         assert len(opened.file_uris()) == parts
     with timed(f"{parts:,} parts: the plan opens the table"):
-        table = Table(output, "features")
+        table = Tables.open(open_storage(output)).features
         spread = table.spread()
     cut = ranges(spread, 2_000_000)
     some = cut[:: max(1, len(cut) // 10)]

@@ -113,18 +113,17 @@ def fetch_all(port: int) -> int:
 
 def list_all(port: int) -> int:
     """What a night does: ``list_sources``."""
-    from pipeline.jobs import Submission
-    from pipeline.listing import list_sources
-    from pipeline.stall import StallWatch
+    from pipeline.runners.jobs import Submission
+    from pipeline.runners.stall import StallWatch
+    from pipeline.steps.listing import list_sources
+    from transforms.sources import parse_input
     from transforms.storage import open_storage
-    from transforms.stores import use_stores
 
     stores = (f"s3://bucket,endpoint=http://127.0.0.1:{port},region=us-east-1,anonymous=true",)
-    use_stores(stores)
     with tempfile.TemporaryDirectory() as output:
         storage = open_storage(output)
         submission = Submission((), watch=StallWatch(storage, "runs/1/listing", 3600))
-        with list_sources(["s3://bucket/photos"], storage, submission, stores) as listing:
+        with list_sources([parse_input("s3://bucket/photos", stores)], storage, submission, stores) as listing:
             return listing.rows
 
 

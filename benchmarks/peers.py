@@ -73,7 +73,7 @@ def textbook_beam(case: Case) -> float:
     from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
     from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerTensor
 
-    from pipeline.runner import new_pipeline
+    from pipeline.runners.pipeline import new_pipeline
     from transforms.backbones import find_backbone
     from transforms.preprocess import ValueRange
 

@@ -43,24 +43,26 @@ def references(first: int, count: int) -> pa.Table:
 def make_table(output: str, images: int) -> None:
     """The features and errors tables of a first night with ``images`` images."""
     from pipeline import Config
-    from pipeline.runs import Run
-    from pipeline.tables import Commit, Table
-    from pipeline.work import make_recipe
+    from pipeline.state.run import Run
+    from pipeline.steps.session import make_recipe
+    from pipeline.tables import Tables
+    from pipeline.tables.table import Commit
     from transforms.backbones import resolve
-    from transforms.records import ERRORS_SCHEMA, features_schema
+    from transforms.parts.write import write_part
+    from transforms.records import features_schema
     from transforms.storage import open_storage
-    from transforms.write import write_part
 
     storage = open_storage(output)
     config = Config(inputs=(INPUT,), output=output)
-    recipe = make_recipe(config, resolve(config.backbone_config()))
+    recipe = make_recipe(config, resolve(config.network))
     schema = features_schema(DIMENSION)
     parts = []
     for first in range(0, images, PART_ROWS):
         rows = _rows(first, min(PART_ROWS, images - first), schema)
         parts.append(write_part(storage, rows, "features", f"part-first-{first:09d}", recipe))
-    Table(output, "errors").commit(Commit("first", ERRORS_SCHEMA, []))
-    Table(output, "features").commit(Commit("first", schema, parts))
+    tables = Tables.open(storage)
+    tables.errors.commit(Commit("first", []))
+    tables.features.commit(Commit("first", parts))
     Run("first", "", config.inputs, recipe, state="published", covers=config.inputs).save(storage)
 
 
@@ -81,7 +83,7 @@ def _rows(first: int, count: int, schema: pa.Schema) -> pa.Table:
 
 def make_listing(output: str, folder: str, first: int, count: int) -> None:
     """Listing files as the listing's workers leave them, in 32 pieces."""
-    from transforms.listing_files import write_listing_file
+    from transforms.sources.files import write_listing_file
     from transforms.storage import open_storage
 
     edges = np.linspace(first, first + count, 33).astype(int).tolist()
@@ -94,7 +96,7 @@ def plan(output: str, folder: str) -> None:
     """In a process of its own: the command's function, with listing files that are there and without workers."""
     import pipeline.run
     from pipeline import Config, extract
-    from pipeline.listing import Listing
+    from pipeline.steps.listing import Listing
     from transforms.storage import open_storage
 
     class Planned(Exception):

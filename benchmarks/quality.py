@@ -44,7 +44,7 @@ def agreement(case: Case) -> dict[str, float]:
 
 def scaling(case: Case) -> dict[str, float]:
     """The same for scaled decoding against decoding in full; and full decoding against Pillow's, in levels."""
-    from transforms.decode import DecodePolicy, decode
+    from transforms.decode.image import DecodePolicy, decode
     from transforms.engines import cosine
 
     exact, scaled = (_outputs(case, _pixels(case, scaled)) for scaled in (False, True))
@@ -64,7 +64,7 @@ def scaling(case: Case) -> dict[str, float]:
 
 def _pixels(case: Case, scaled: bool) -> Pixels:
     """The images at the network's input size, uint8 [N, 224, 224, 3]."""
-    from transforms.decode import DecodePolicy, decode
+    from transforms.decode.image import DecodePolicy, decode
     from transforms.preprocess import image_chain
 
     size = (224, 224)

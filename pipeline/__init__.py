@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.quiet import hush
+from pipeline.runners.quiet import hush
 
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.run import extract
-    from pipeline.summary import Summary
+    from pipeline.state.summary import Summary
 
 __all__ = ["Config", "Summary", "extract"]
 
-_HOMES = {"Config": "pipeline.config", "Summary": "pipeline.summary", "extract": "pipeline.run"}
+_HOMES = {"Config": "pipeline.config", "Summary": "pipeline.state.summary", "extract": "pipeline.run"}
 
 
 hush()

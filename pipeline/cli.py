@@ -10,12 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from pipeline.options import config_of, parse
+from pipeline.commands.options import config_of, parse
 from pipeline.signals import stop_on_signals
-from pipeline.summary import Summary
+from pipeline.state.summary import Summary
 from transforms.errors import Refused, RunFailed, UserError
 from transforms.names import printable, printable_lines
-from transforms.stores import use_stores
 
 EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -56,7 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     _log_to_stderr()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
-        use_stores(getattr(arguments, "stores", ()))
         return _COMMANDS[arguments.command](arguments)
     except UserError as error:
         return _complain(str(error), EXIT_USAGE)
@@ -121,7 +119,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     from pipeline.run import publish_run
 
     files = (arguments.metrics_json, arguments.metrics_prometheus)
-    summary = publish_run(arguments.output, arguments.max_failure_rate, *files)
+    summary = publish_run(arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores)
     return _report(summary, arguments.output, arguments.metrics_json)
 
 
@@ -150,86 +148,84 @@ def _report(summary: Summary, output: str, metrics_json: str | None) -> int:
 
 
 def _backbones(arguments: argparse.Namespace) -> int:
-    from pipeline.show import backbones_table
+    from pipeline.reports.show import backbones_table
 
     print(backbones_table())
     return EXIT_PUBLISHED
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from pipeline.trace import trace
+    from pipeline.diagnostics.trace import trace
 
-    values = {
-        name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save", "stores")
-    }
+    values = {name: value for name, value in vars(arguments).items() if name not in ("command", "photo", "save")}
     print(printable_lines(trace(arguments.photo, values, arguments.save)))
     return EXIT_PUBLISHED
 
 
 def _selfcheck(arguments: argparse.Namespace) -> int:
     from pipeline.config import Config
-    from pipeline.selfcheck import selfcheck
+    from pipeline.diagnostics.selfcheck import selfcheck
 
     options = {name: value for name, value in vars(arguments).items() if name not in ("command", "beam_args")}
-    for line in selfcheck(Config(inputs=("-",), output="-", **options)):
+    for line in selfcheck(Config.of(inputs=("-",), output="-", **options)):
         print(printable(line), flush=True)
     return EXIT_PUBLISHED
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from pipeline.show import show
+    from pipeline.reports.show import show
 
-    print(printable_lines(show(arguments.output, arguments.rows)))
+    print(printable_lines(show(arguments.output, arguments.rows, stores=arguments.stores)))
     return EXIT_PUBLISHED
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from pipeline.status import status
+    from pipeline.reports.status import status
 
-    print(printable_lines(status(arguments.output)))
+    print(printable_lines(status(arguments.output, stores=arguments.stores)))
     return EXIT_PUBLISHED
 
 
 def _compact(arguments: argparse.Namespace) -> int:
-    from pipeline.maintenance import compact
+    from pipeline.maintenance.compact import compact
 
-    print("\n".join(map(str, compact(arguments.output))) or "nothing to merge")
+    print("\n".join(map(str, compact(arguments.output, stores=arguments.stores))) or "nothing to merge")
     return EXIT_PUBLISHED
 
 
 def _history(arguments: argparse.Namespace) -> int:
-    from pipeline.maintenance import history
+    from pipeline.maintenance.rollback import history
 
-    print(printable_lines(history(arguments.output)))
+    print(printable_lines(history(arguments.output, stores=arguments.stores)))
     return EXIT_PUBLISHED
 
 
 def _rollback(arguments: argparse.Namespace) -> int:
-    from pipeline.maintenance import rollback
+    from pipeline.maintenance.rollback import rollback
 
-    print(printable_lines(rollback(arguments.output, arguments.version)))
+    print(printable_lines(rollback(arguments.output, arguments.version, stores=arguments.stores)))
     return EXIT_PUBLISHED
 
 
 def _vacuum(arguments: argparse.Namespace) -> int:
-    from pipeline.vacuum import vacuum
+    from pipeline.maintenance.vacuum import vacuum
 
-    print(printable_lines(vacuum(arguments.output, arguments.older_than, arguments.dry_run)))
+    print(printable_lines(vacuum(arguments.output, arguments.older_than, arguments.dry_run, stores=arguments.stores)))
     return EXIT_PUBLISHED
 
 
 def _repair(arguments: argparse.Namespace) -> int:
-    from pipeline.repair import repair
+    from pipeline.maintenance.repair import repair
 
-    done = repair(arguments.output)
+    done = repair(arguments.output, stores=arguments.stores)
     print("\n".join([what for table in done for what in (*table.found, str(table))]) or "nothing is damaged")
     return EXIT_PUBLISHED
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pipeline.verify import verify
+    from pipeline.maintenance.verify import verify
 
-    verification = verify(arguments.output, arguments.sample)
+    verification = verify(arguments.output, arguments.sample, stores=arguments.stores)
     print(printable_lines(str(verification)))
     return EXIT_PUBLISHED if verification.clean else EXIT_FAILED
 

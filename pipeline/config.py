@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from transforms.choices import (
+    MAX_IMAGE_BYTES,
+    MAX_PIXELS,
+    MIB,
+    BackboneConfig,
+    EngineName,
+    Precision,
+    ResizeMode,
+    check_least,
+    check_word,
+)
 from transforms.errors import UserError
-from transforms.stores import parse_store
-
-if TYPE_CHECKING:
-    from transforms.backbones import BackboneConfig
-
-Resize = Literal["squash", "crop"]
-MIB = 1 << 20
+from transforms.storage.settings import Stores, parse_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +26,10 @@ class Config:
 
     inputs: tuple[str, ...]
     output: str
-    backbone: str = "efficientnet_lite0"
-    weights: str = "imagenet"
-    labels: str | None = None
-    feature_layer: str | None = None
-    pooling: str = "avg"
-    input_size: int | None = None
-    preprocess: str | None = None
-    normalize: str = "none"
-    top_k: int = 5
-    allow_code: bool = False
-    scores: Literal["softmax", "sigmoid", "none"] | None = None
-    resize: Resize = "squash"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    engine: Literal["auto", "tensorflow", "openvino"] = "auto"
+    network: BackboneConfig = field(default_factory=BackboneConfig)
+    resize: ResizeMode = "squash"
+    precision: Precision = "float32"
+    engine: EngineName = "auto"
     cores_per_worker: int | None = None
     accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
     shard_size: int = 2048
@@ -43,8 +38,8 @@ class Config:
     max_removed_rate: float = 0.2
     keep_removed: bool = False
     retry_failed: bool = False
-    max_image_bytes: int = 100 * MIB
-    max_pixels: int = 100_000_000
+    max_image_bytes: int = MAX_IMAGE_BYTES
+    max_pixels: int = MAX_PIXELS
     rebuild: bool = False
     dry_run: bool = False
     stall_timeout: float = 3600.0  # seconds without anything done, after which a run is given up; 0: never
@@ -52,8 +47,20 @@ class Config:
     no_wait: bool = False  # submit, and leave a job that goes on by itself
     metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
     metrics_prometheus: str | None = None  # a file that is written anew
-    stores: tuple[str, ...] = ()  # where buckets are, as of ``--store``: no secrets
+    stores: Stores = ()  # where buckets are, as of ``--store``: no secrets
     beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
+
+    @classmethod
+    def of(cls, **options: Any) -> Config:
+        """Make a run of flat options, those of the network among them: ``Config.of(inputs=…, output=…, top_k=0)``.
+
+        Raises:
+            UserError: An invalid value.
+            TypeError: An option that does not exist.
+        """
+        own = {f.name: options.pop(f.name) for f in fields(cls) if f.name in options}
+        network = own.pop("network", None) or BackboneConfig(**options, stores=own.get("stores", ()))
+        return cls(**own, network=network)
 
     def __post_init__(self) -> None:
         if not self.inputs:
@@ -63,16 +70,14 @@ class Config:
         if any(isinstance(value, str) for value in (self.inputs, self.beam_args, self.stores)):
             raise UserError("inputs, beam_args and stores are tuples of strings, not one string")
         _ = [parse_store(text) for text in self.stores]  # raises for what is none
-        positive = ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "input_size", "cores_per_worker")
-        for name, least in (dict.fromkeys(positive, 1) | {"stall_timeout": 0}).items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        for name in ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "cores_per_worker"):
+            check_least(name, getattr(self, name), 1)
+        check_least("stall_timeout", self.stall_timeout, 0)
+        for name, kind in (("resize", ResizeMode), ("precision", Precision), ("engine", EngineName)):
+            check_word(name, getattr(self, name), kind)
         for name in ("max_failure_rate", "max_removed_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")
-        if self.top_k < 0:
-            raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
         self._check_pairs()
 
     def _check_pairs(self) -> None:
@@ -86,10 +91,3 @@ class Config:
         """The options that a plan depends on, besides the inputs and the recipe: another plan for others."""
         names = ("rebuild", "keep_removed", "retry_failed", "max_removed_rate")
         return {name: getattr(self, name) for name in names}
-
-    def backbone_config(self) -> BackboneConfig:
-        """The part that chooses the network."""
-        from transforms.backbones import BackboneConfig
-
-        names = "backbone weights labels feature_layer pooling input_size preprocess normalize top_k allow_code scores"
-        return BackboneConfig(**{name: getattr(self, name) for name in names.split()})

@@ -8,27 +8,28 @@ from datetime import UTC, datetime
 from functools import partial
 
 from pipeline.config import Config
-from pipeline.estimate import estimate_plan
-from pipeline.extraction import extract_shards, prepare_job
-from pipeline.jobs import Job, Submission, find_running, job_place
-from pipeline.listing import Listing, list_here, list_sources, nothing_listed
-from pipeline.maintenance import compact_if_needed
-from pipeline.metrics import Metrics
-from pipeline.plan import Plan, check_removed, find_changes, summarise, write_index
-from pipeline.progress import Progress
-from pipeline.publish import check_failure_rate, failed_again, forget_lost_parts, publish, reconcile
-from pipeline.repair import healed
-from pipeline.resume import check_fits, newest_run, planned_run, take_up
-from pipeline.runner import run_failed, worker_count
-from pipeline.runs import Run, last_good_run, new_run_id
-from pipeline.stall import StallWatch
-from pipeline.summary import Summary
-from pipeline.tables import Table
-from pipeline.work import Work, open_work
+from pipeline.diagnostics.estimate import estimate_plan
+from pipeline.maintenance.compact import compact_if_needed
+from pipeline.maintenance.repair import healed
+from pipeline.reports.metrics import Metrics
+from pipeline.reports.progress import Progress
+from pipeline.runners.jobs import Job, Submission, find_running, job_place
+from pipeline.runners.pipeline import run_failed, worker_count
+from pipeline.runners.stall import StallWatch
+from pipeline.state.run import Run, last_good_run, new_run_id
+from pipeline.state.summary import Summary
+from pipeline.steps.extract import extract_shards, prepare_job
+from pipeline.steps.listing import Listing, list_here, list_sources, nothing_listed
+from pipeline.steps.plan import Plan, check_removed, find_changes, summarise, write_index
+from pipeline.steps.publish import check_failure_rate, failed_again, forget_lost_parts, publish, reconcile
+from pipeline.steps.resume import check_fits, newest_run, planned_run, take_up
+from pipeline.steps.session import Work, open_work
+from pipeline.tables import Tables
 from transforms.errors import Refused, UserError
 from transforms.plan import PlanPolicy, ShardPolicy
+from transforms.sources import parse_input
 from transforms.storage import Storage, open_storage
-from transforms.stores import use_stores
+from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,14 +42,12 @@ def extract(config: Config) -> Summary:
     takes up what is done.
     """
     _check_no_wait(config)
-    use_stores(config.stores)
     with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
         return healed(config, partial(_night, config, metrics))
 
 
 def plan_run(config: Config) -> Summary:
     """The first of three steps: list, compare, write the plan. ``extract`` with ``planned`` does its shards."""
-    use_stores(config.stores)
     with Metrics(config.output, config.metrics_json, config.metrics_prometheus) as metrics:
         healed(config, lambda: _planned(open_work(config, metrics)))
         return metrics.summary
@@ -59,19 +58,20 @@ def publish_run(
     max_failure_rate: float | None = None,
     metrics_json: str | None = None,
     metrics_prometheus: str | None = None,
+    stores: Stores = (),
 ) -> Summary:
     """The last of three steps: commit a run whose shards are done. The state is ``unchanged`` when there is none.
 
     Needs no network and no runner. Raises ``Refused`` when shards are missing, and what ``extract`` raises.
     """
     with Metrics(output, metrics_json, metrics_prometheus) as metrics:
-        storage = open_storage(output)
+        storage = open_storage(output, stores)
         run = newest_run(storage)
         if run.state != "planned":
             metrics.summary = Summary(run.run_id, state="unchanged")
             return metrics.summary
         metrics.summary = run.counts
-        tables = Table(output, "features"), Table(output, "errors")
+        tables = Tables.open(storage)
         check_fits(run, tables)
         if missing := _missing(run, storage):
             raise Refused(
@@ -79,7 +79,7 @@ def publish_run(
                 f"published. 'image-features status {output}' says how far it is; 'extract' does what is missing."
             )
         rate = run.max_failure_rate if max_failure_rate is None else max_failure_rate
-        metrics.summary = _publish(replace(run, max_failure_rate=rate), storage, tables, metrics)
+        metrics.summary = _publish(replace(run, max_failure_rate=rate), storage, tables, metrics, stores)
         return metrics.summary
 
 
@@ -124,19 +124,20 @@ def _plan(work: Work) -> Run:
         recipe=work.recipe,
         policy=config.plan_options,
         covers=_covers(config, before),
-        versions={table.name: table.version for table in work.tables},
+        versions=work.tables.versions,
         max_failure_rate=config.max_failure_rate,
     )
     watch = _watch(work, f"{run.folder}/listing")
+    sources = [parse_input(text, config.stores) for text in config.inputs]
     listed = (
-        list_here(config.inputs)
+        list_here(sources)
         if config.dry_run
-        else list_sources(config.inputs, work.output, Submission(config.beam_args, watch=watch), config.stores)
+        else list_sources(sources, work.output, Submission(config.beam_args, watch=watch), config.stores)
     )
     with listed as listing:
         if not listing.rows:
-            rows = sum(rows for _, rows in work.features.spread())
-            raise nothing_listed(config.inputs, listing.ignored, rows)
+            rows = sum(rows for _, rows in work.tables.features.spread())
+            raise nothing_listed(sources, listing.ignored, rows)
         plan = _compare(listing, run, work)
     run = replace(run, plan=summarise(run.run_id, plan, listing, config), stale=dict(plan.stale), kept=dict(plan.kept))
     work.metrics.summary = run.counts
@@ -152,7 +153,9 @@ def _plan(work: Work) -> Run:
         return run
     if plan.nothing_to_do:
         return run.end(work.output, "unchanged", run.counts)
-    reuse = plan.todo > 0 and not config.rebuild and write_index(plan.sizes, work.features, work.output, run.folder)
+    reuse = (
+        plan.todo > 0 and not config.rebuild and write_index(plan.sizes, work.tables.features, work.output, run.folder)
+    )
     return replace(run, shards=tuple(plan.shards), reuse=reuse).save(work.output)
 
 
@@ -163,7 +166,7 @@ def _compare(listing: Listing, run: Run, work: Work) -> Plan:
     shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
     plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
     policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
-    for changes in find_changes(listing, work.features, work.errors, policy):
+    for changes in find_changes(listing, work.tables.features, work.tables.errors, policy):
         plan.add(changes)
     plan.finish()
     return plan
@@ -183,7 +186,7 @@ def _finish(run: Run, work: Work) -> Summary:
         return replace(run.counts, state="submitted")
     if work.config.planned:
         return replace(reconcile(extracted, extracted.receipts(work.output)), state="extracted")
-    return _publish(extracted, work.output, work.tables, work.metrics)
+    return _publish(extracted, work.output, work.tables, work.metrics, work.config.stores)
 
 
 def _extract(run: Run, work: Work) -> Run | None:
@@ -238,18 +241,18 @@ def _missing(run: Run, output: Storage) -> list[str]:
     return [shard for shard in run.shards if shard not in done]
 
 
-def _publish(run: Run, output: Storage, tables: tuple[Table, Table], metrics: Metrics) -> Summary:
+def _publish(run: Run, output: Storage, tables: Tables, metrics: Metrics, stores: Stores) -> Summary:
     """Check the counts of a run whose shards are done, and commit it."""
     with metrics.watch.time("publish"):
         receipts = run.receipts(output)
         metrics.summary = summary = reconcile(run, receipts)
         try:
-            check_failure_rate(run, summary, failed_again(run, receipts, tables[1]), run.max_failure_rate)
+            check_failure_rate(run, summary, failed_again(run, receipts, tables.errors), run.max_failure_rate)
         except Refused:
             run.end(output, "refused", summary)
             raise
         version = publish(run, summary, receipts, output, tables)
         summary = replace(summary, state="published", version=version)
         run.end(output, "published", summary)
-    compact_if_needed(output.url)
+    compact_if_needed(output.url, stores)
     return summary

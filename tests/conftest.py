@@ -1,4 +1,4 @@
-"""What several test files share: real photos, small collections made of them, and runs in this process."""
+"""Fixtures of many test files: real photos, small collections made of them, and runs in this process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from PIL import Image
 
-pytest_plugins = ["s3_server", "outputs", "clusters", "launched"]
+from tests.helpers.runs import make_folder
+
+pytest_plugins = [f"tests.helpers.{name}" for name in ("s3_server", "outputs", "clusters", "launched")]
 os.environ.setdefault("no_proxy", "localhost,127.0.0.1")  # Beam's workers and the test servers are local
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -47,20 +47,6 @@ def folder(tmp_path: Path, photos: Path) -> Path:
     return make_folder(tmp_path / "images", photos)
 
 
-def make_folder(
-    folder: Path, photos: Path, names: str = "chelsea coffee camera astronaut rocket motorcycle_left"
-) -> Path:
-    """JPEGs of at most 300 pixels made of the named sample photos."""
-    folder.mkdir(parents=True)
-    for name in names.split():
-        source = next(photos.glob(f"{name}.*"))
-        with Image.open(source) as image:
-            small = image.convert("RGB")
-            small.thumbnail((300, 300))
-            small.save(folder / f"{name}.jpg", quality=92)
-    return folder
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Any]:
     """Run ``pipeline.extract`` on a folder into ``tmp_path/out``, with options by name."""
@@ -69,28 +55,6 @@ def run(tmp_path: Path) -> Callable[..., Any]:
         from pipeline import Config, extract
 
         inputs = tuple(str(i) for i in (inputs if isinstance(inputs, list | tuple) else [inputs]))
-        return extract(Config(inputs=inputs, output=str(output), **options))
+        return extract(Config.of(inputs=inputs, output=str(output), **options))
 
     return start
-
-
-def read_features(output: Path | str) -> pa.Table:
-    """The published features, sorted by uri, with the vectors' own type."""
-    import pyarrow.parquet as pq
-    from deltalake import DeltaTable
-
-    files = DeltaTable(f"{output}/features").file_uris()
-    return pa.concat_tables([pq.read_table(file) for file in files]).sort_by("uri")
-
-
-def read_errors(output: Path | str) -> list[dict[str, Any]]:
-    """The published failures, sorted by uri."""
-    from deltalake import DeltaTable
-
-    return DeltaTable(f"{output}/errors").to_pyarrow_table().sort_by("uri").to_pylist()
-
-
-def vectors(table: pa.Table) -> Any:
-    """The embeddings as float32 [N, D]."""
-    column = table["embedding"].combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), -1)

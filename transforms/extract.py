@@ -13,25 +13,26 @@ from datetime import datetime
 from itertools import chain, islice, repeat
 from typing import TypeVar
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.decode import DecodePolicy
-from transforms.decoders import DecodeAndResize, decode_all
+from transforms.choices import EngineName, Precision, ResizeMode
+from transforms.decode.image import DecodePolicy
+from transforms.decode.pool import DecodeAndResize, decode_all
 from transforms.embed import embed
-from transforms.engines import Engine, EngineConfig, EngineName, Outputs, Precision, load_engine
+from transforms.engines import Engine, EngineConfig, Outputs, load_engine
+from transforms.engines.models import load_model
 from transforms.errors import ImageError
-from transforms.models import load_model
-from transforms.preprocess import ResizeMode
+from transforms.parts.reuse import Reuse, copy_rows
+from transforms.parts.rows import Decoded, Origin, features_table
+from transforms.parts.write import FailureRow, Receipt, decode_receipt, encode_receipt, read_receipt, write_part
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference
-from transforms.reuse import Reuse, copy_rows
-from transforms.rows import Decoded, Origin, features_table
 from transforms.stopwatch import Stopwatch
 from transforms.storage import Storage, open_storage
-from transforms.stores import use_stores
-from transforms.write import FailureRow, Receipt, decode_receipt, encode_receipt, read_receipt, write_part
+from transforms.storage.settings import Stores
 
 _T = TypeVar("_T")
 _CHUNK_BYTES = 64 << 20  # pixels held at once: 384 images of 224×224
@@ -53,8 +54,8 @@ class ExtractJob:
     cores: int | None = None  # for each worker process; None: all that it may use
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
-    index_key: str | None = None  # of the index of the vectors that there are, see ``transforms.reuse``
-    stores: tuple[str, ...] = ()  # where buckets are, see ``transforms.stores``; no secrets
+    index_key: str | None = None  # of the index of the vectors that there are, see ``transforms.parts.reuse``
+    stores: Stores = ()  # where buckets are, see ``transforms.storage.settings``; no secrets
 
     @property
     def origin(self) -> Origin:
@@ -86,8 +87,7 @@ class _Progress:
 
 def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     """Do the shard, or return the receipt that it was done with. Doing it twice, even at once, is harmless."""
-    use_stores(job.stores)
-    output = open_storage(job.output)
+    output = open_storage(job.output, job.stores)
     receipt_key = f"{job.run_folder}/receipts/{shard}.json"
     if output.exists(receipt_key):
         if done := read_receipt(output, receipt_key):
@@ -217,3 +217,22 @@ def read_shard(output: Storage, key: str) -> list[ImageReference]:
     table = read_shard_table(output, key)
     columns = (table[name].to_pylist() for name in ("uri", "etag", "size", "modified"))
     return [ImageReference(*row) for row in zip(*columns, strict=True)]
+
+
+@dataclass(eq=False)
+class ExtractShards(beam.PTransform):  # type: ignore[misc]  # Beam has no types
+    """Extract each shard: reads, decodes, embeds, writes one part and one receipt; emits the shard's name.
+
+    Emits one name for each name, also when a shard is repeated. Nothing is emitted for a shard that fails:
+    the bundle does, with everything that lies outside single images (storage, model, self-check).
+    """
+
+    job: ExtractJob
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        """Wire the graph."""
+        return shards | "Extract" >> beam.Map(_extract_one, self.job)
+
+
+def _extract_one(shard: str, job: ExtractJob) -> str:
+    return extract_shard(shard, job).shard

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
-ResizeMode = Literal["squash", "crop"]
+from transforms.choices import ResizeMode
+
 ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
 
 # keras.applications.imagenet_utils.preprocess_input, of Keras 3.15

@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from transforms.buckets import Bucket
+from transforms.choices import MAX_IMAGE_BYTES
 from transforms.errors import FailureKind, ImageError
 from transforms.records import ImageReference
-from transforms.storage import NotFound, PermissionDenied, StorageError, StoredObject, Unaddressable, local_etag
+from transforms.storage import NotFound, PermissionDenied, StorageError, StoredObject, Unaddressable
+from transforms.storage.bucket import Bucket
+from transforms.storage.local import local_etag
+from transforms.storage.settings import Stores
+from transforms.storage.urls import parse_url, scheme_of
 from transforms.times import file_time
-from transforms.urls import parse_url, scheme_of
 
 _GROUP_FILES = 32  # local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
 _GROUP_BYTES = 4 << 20
@@ -40,9 +43,10 @@ class EncodedImage:
 class ReadPolicy:
     """Bounds of reading."""
 
-    max_bytes: int = 100_000_000  # of one image; a larger one fails and is not read
+    max_bytes: int = MAX_IMAGE_BYTES  # of one image; a larger one fails and is not read
     concurrency: int = 64  # reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
     max_bytes_in_flight: int = 256 << 20  # read or being read, and not yet taken by the consumer
+    stores: Stores = ()  # where buckets are
 
 
 _error = partial(ImageError, "read")
@@ -64,7 +68,8 @@ class _Gate:
     the decoders for Python's lock: a file took 64 of them 45 µs of a core, two 12; with one a job was 2 % faster still.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, stores: Stores) -> None:
+        self._stores = stores
         self._open = threading.Semaphore(1)
         self._closed = concurrency - 1
         self._patience = _PATIENCE
@@ -73,7 +78,11 @@ class _Gate:
     def read(self, group: _Group, max_bytes: int) -> list[Result]:
         remote = scheme_of(group.references[0].uri)
         with nullcontext() if remote else self._open:
-            return [] if self.given_up else [_read_one(reference, max_bytes) for reference in group.references]
+            return (
+                []
+                if self.given_up
+                else [_read_one(reference, max_bytes, self._stores) for reference in group.references]
+            )
 
     def wait(self, reading: Future[list[Result]]) -> list[Result]:
         start = time.monotonic()
@@ -103,7 +112,7 @@ def read_images(
     reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
     most = 8 * policy.concurrency  # images ahead: a store 50 ms away fills the next chunk while this one is computed
     ahead = in_flight = 0
-    gate = _Gate(policy.concurrency)
+    gate = _Gate(policy.concurrency, policy.stores)
     pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix="read")
     try:
         while groups or reading:
@@ -152,18 +161,18 @@ def _reserve(reference: ImageReference, max_bytes: int) -> int:
     return reference.size if reference.size <= max_bytes else 0
 
 
-def _read_one(reference: ImageReference, max_bytes: int) -> Result:
+def _read_one(reference: ImageReference, max_bytes: int, stores: Stores) -> Result:
     try:
         if reference.size > max_bytes:
             raise _too_large(reference.size, max_bytes)
         if scheme_of(reference.uri):
-            return _read_object(reference, max_bytes)
+            return _read_object(reference, max_bytes, stores)
         return _read_file(reference, max_bytes)
     except ImageError as error:
         return reference, error
 
 
-def _read_object(reference: ImageReference, max_bytes: int) -> EncodedImage:
+def _read_object(reference: ImageReference, max_bytes: int, stores: Stores) -> EncodedImage:
     scheme, bucket, key = parse_url(reference.uri)
     found: list[StoredObject] = []
 
@@ -172,7 +181,7 @@ def _read_object(reference: ImageReference, max_bytes: int) -> EncodedImage:
         found.append(stored)
 
     try:
-        data = Bucket(scheme, bucket).get(key, check)
+        data = Bucket(scheme, bucket, stores).get(key, check)
     except StorageError as error:
         raise _error(_kind(error), str(error)) from error
     return _encoded(_filled(reference, found[-1].etag, len(data), found[-1].modified), data)

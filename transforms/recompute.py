@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from transforms.check import Problem
-from transforms.decode import DecodePolicy
-from transforms.decoders import DecodeAndResize
+from transforms.choices import Precision
+from transforms.decode.image import DecodePolicy
+from transforms.decode.pool import DecodeAndResize
 from transforms.embed import embed
-from transforms.engines import LEAST_COSINE, Engine, EngineConfig, Precision, load_engine
+from transforms.engines import LEAST_COSINE, Engine, EngineConfig, load_engine
 from transforms.errors import FailureKind, ImageError
+from transforms.parts.check import Problem
 from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.recipe import Recipe
 from transforms.records import ImageReference
+from transforms.storage.settings import Stores
 
 _CHUNK = 256  # images held at once
 
@@ -41,7 +43,7 @@ class Recomputed:
         return f"{counts}; {self.changed:,} images changed since, {self.vanished:,} vanished since"
 
 
-def recompute(rows: pa.Table, recipe: Recipe, model: Path) -> Recomputed:
+def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) -> Recomputed:
     """Compute the vectors of ``rows``, whole rows of the features table, again with the exported ``model``.
 
     The limits are those that these rows need. Vectors may differ by what another engine or machine may make of
@@ -59,7 +61,7 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path) -> Recomputed:
     decode = DecodeAndResize(policy, engine.model.input_size, resize)
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK)
-        pixels = dict(_pixels(chunk, decode, ReadPolicy(max_bytes=most_bytes), result))
+        pixels = dict(_pixels(chunk, decode, ReadPolicy(max_bytes=most_bytes, stores=stores), result))
         if pixels:
             _compare(chunk, pixels, engine, result, tolerance(precision))
     return result

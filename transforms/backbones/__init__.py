@@ -5,8 +5,9 @@
 
 from transforms.backbones.export import export, model_id
 from transforms.backbones.resolve import resolve
-from transforms.backbones.spec import VALUE_MODES, Backbone, BackboneConfig, Resolved, Weights
+from transforms.backbones.spec import VALUE_MODES, Backbone, Resolved, Weights
 from transforms.backbones.table import BACKBONES, find_backbone
+from transforms.choices import BackboneConfig
 
 __all__ = ["BACKBONES", "VALUE_MODES", "Backbone", "BackboneConfig", "Resolved", "Weights"]
 __all__ += ["export", "find_backbone", "model_id", "resolve"]

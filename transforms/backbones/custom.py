@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from transforms.backbones import keras_file, saved_model
 from transforms.backbones.labels import labels_sha256, read_labels
 from transforms.backbones.network import CustomFacts, Network
-from transforms.backbones.spec import VALUE_MODES, BackboneConfig, Resolved, Weights, file_sha256
+from transforms.backbones.spec import VALUE_MODES, Resolved, Weights, file_sha256
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
 if TYPE_CHECKING:

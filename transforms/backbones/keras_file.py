@@ -22,7 +22,8 @@ from transforms.backbones.network import (
     unknown_layer,
 )
 from transforms.backbones.scores import last_operations, still_due, take
-from transforms.backbones.spec import BackboneConfig, Resolved
+from transforms.backbones.spec import Resolved
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
 _WITH_COLOURS = (

@@ -6,10 +6,10 @@ import logging
 
 from transforms.backbones.custom import is_path, resolve_custom
 from transforms.backbones.labels import imagenet_labels, labels_sha256, read_labels
-from transforms.backbones.scores import SCORES
-from transforms.backbones.spec import Backbone, BackboneConfig, Resolved, Weights
+from transforms.backbones.spec import Backbone, Resolved, Weights
 from transforms.backbones.table import find_backbone, is_backbone
 from transforms.backbones.weights import IMAGENET_CLASSES, find_weights
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ def resolve(config: BackboneConfig) -> Resolved:
     named by ``feature_layer``; a model of the user's is loaded. Raises ``UserError``. What the user should know
     (no labels, for one) is logged as a warning and kept in ``notes``.
     """
-    _check_words(config)
     if not is_backbone(config.backbone) and is_path(config.backbone):
         resolved = resolve_custom(config)
     else:
@@ -30,18 +29,6 @@ def resolve(config: BackboneConfig) -> Resolved:
     for note in resolved.notes:
         _LOG.warning("%s", note)
     return resolved
-
-
-def _check_words(config: BackboneConfig) -> None:
-    allowed = {"pooling": ("avg", "max"), "normalize": ("none", "l2"), "scores": (None, *SCORES)}
-    for name, words in allowed.items():
-        value = getattr(config, name)
-        if value not in words:
-            raise UserError(f"--{name} {value}: must be {' or '.join(filter(None, words))}")
-    if config.top_k < 0:
-        raise UserError(f"--top-k {config.top_k}: must be 0 (no labels) or more")
-    if config.input_size is not None and config.input_size < 1:
-        raise UserError(f"--input-size {config.input_size}: must be at least 1")
 
 
 def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
@@ -58,7 +45,7 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
     if size < spec.least_size:
         raise UserError(f"--input-size {size}: {spec.name} needs at least {spec.least_size} (its own is {spec.size})")
     given = read_labels(config.labels) if config.labels else None
-    weights = find_weights(spec, config.weights, size, len(given) if given else None)
+    weights = find_weights(spec, config, size, len(given) if given else None)
     labels, labels_id, notes = _labels(spec, weights, given, config)
     resolved = Resolved(
         config=config,

@@ -27,7 +27,8 @@ from transforms.backbones.network import (
 )
 from transforms.backbones.safety import check_file, check_random, check_signature
 from transforms.backbones.scores import last_operations, still_due, take
-from transforms.backbones.spec import BackboneConfig, Resolved
+from transforms.backbones.spec import Resolved
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from transforms.backbones.golden import golden_images
-from transforms.backbones.spec import BackboneConfig
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
-SCORES = ("softmax", "sigmoid", "none")  # what --scores may say is still to be taken
 _PROBABILITIES = {"Softmax", "Sigmoid"}
 _LINEAR = {"MatMul", "BiasAdd", "Add", "AddV2"}
 _PASSING = {"Identity", "Reshape", "Squeeze", "ExpandDims", "Cast", "StopGradient"}  # their first input's numbers
@@ -50,7 +49,7 @@ def _last(nodes: dict[str, Any], tensor: str, library: dict[str, Any], given: di
 
 
 def still_due(asked: BackboneConfig, last: set[str], predict: Callable[[Any], Any], size: tuple[int, int]) -> str:
-    """One of ``SCORES``: what was asked for; else what the last operations and the golden outputs tell.
+    """One of ``choices.Scores``: what was asked for; else what the last operations and the golden outputs tell.
 
     Raises ``UserError`` where they do not tell.
     """

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transforms.choices import BackboneConfig
+
 if TYPE_CHECKING:
     from transforms.preprocess import ValueMode
 
@@ -58,23 +60,6 @@ class Backbone:
         keras/src/applications/efficientnet.py, and github.com/tensorflow/tensorflow/issues/49930.
         """
         return self.module == "efficientnet"
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneConfig:
-    """What the user chose; checked by ``resolve``."""
-
-    backbone: str = "efficientnet_lite0"  # a name of the table, or a path to .keras, .h5 or a SavedModel folder
-    weights: str = "imagenet"  # imagenet, random, or a path
-    labels: str | None = None  # path of a text file, one label a line
-    feature_layer: str | None = None
-    pooling: str = "avg"  # avg or max
-    input_size: int | None = None
-    preprocess: str | None = None  # of a custom model: one of VALUE_MODES
-    normalize: str = "none"  # l2 or none
-    top_k: int = 5
-    allow_code: bool = False  # load a custom model that carries code
-    scores: str | None = None  # of a custom model: softmax, sigmoid or none is still to be taken; None: it is found out
 
 
 @dataclass(frozen=True, slots=True)

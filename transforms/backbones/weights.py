@@ -18,17 +18,20 @@ from transforms.backbones.known_weights import (
     numbers_per_class,
 )
 from transforms.backbones.spec import Backbone, Weights, file_sha256
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
+from transforms.storage.settings import Stores
 
 IMAGENET_CLASSES = 1000
 
 
-def find_weights(spec: Backbone, word: str, size: int, labels: int | None) -> Weights:
+def find_weights(spec: Backbone, config: BackboneConfig, size: int, labels: int | None) -> Weights:
     """Resolve ``--weights`` imagenet, random or a path, for an input of ``size`` pixels.
 
     ``labels`` is the number of labels that were given: the number of classes of random weights.
     Raises ``UserError`` for a file that is missing, unreadable, another network's, or not what its name says.
     """
+    word = config.weights
     if word == "random":
         return Weights("random", "random-seed-0", None, labels or IMAGENET_CLASSES)
     if word == "imagenet" and spec.weights == "embedded":
@@ -36,7 +39,7 @@ def find_weights(spec: Backbone, word: str, size: int, labels: int | None) -> We
     if word == "imagenet":
         path = fetch(imagenet_file(spec, size))
         return Weights("imagenet", file_sha256(path), path, _classes(spec, path))
-    path = local_path(word)
+    path = local_path(word, config.stores)
     return Weights(path.name, file_sha256(path), path, _classes(spec, path))
 
 
@@ -52,12 +55,12 @@ def _embedded() -> Weights:
     return Weights("imagenet", sha256, path, IMAGENET_CLASSES)
 
 
-def local_path(word: str) -> Path:
+def local_path(word: str, stores: Stores = ()) -> Path:
     """``--weights`` as a file of this machine; one in a bucket is fetched into the user's cache first.
 
     Raises ``UserError`` for a file that is not there or a scheme that is not read, ``StorageError``.
     """
-    path = _fetched(word) if "://" in word else Path(word).expanduser()
+    path = _fetched(word, stores) if "://" in word else Path(word).expanduser()
     if path.is_dir():
         raise UserError(f"--weights {word}: is a folder; give a .weights.h5 or .h5 file, or a SavedModel by --backbone")
     if path.suffix == ".keras":
@@ -67,13 +70,13 @@ def local_path(word: str) -> Path:
     return path
 
 
-def _fetched(url: str) -> Path:
+def _fetched(url: str, stores: Stores) -> Path:
     """A URL's file in the cache, under its content's hash: another version is another file."""
-    from transforms.models import cache_folder
+    from transforms.engines.models import cache_folder
     from transforms.storage import open_storage
 
     folder, _, name = url.rpartition("/")
-    data = open_storage(folder).read(name)
+    data = open_storage(folder, stores).read(name)
     kept = open_storage(str(cache_folder().parent / "weights" / hashlib.sha256(data).hexdigest()))
     kept.write(name, data)
     return Path(kept.url) / name

@@ -7,30 +7,18 @@ import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from transforms.allocator import keep_freed_memory
-from transforms.engines.base import (
-    PRECISIONS,
-    Engine,
-    ExportedModel,
-    Outputs,
-    Precision,
-    available_cores,
-    has_gpu,
-    read_exported,
-)
+from transforms.choices import EngineName, Precision
+from transforms.engines.base import Engine, ExportedModel, Outputs, available_cores, has_gpu, read_exported
 from transforms.errors import UserError
 
-__all__ = ["PRECISIONS", "Engine", "EngineConfig", "EngineName", "ExportedModel", "Outputs", "Precision"]
+__all__ = ["Engine", "EngineConfig", "ExportedModel", "Outputs"]
 __all__ += ["LEAST_COSINE", "check_golden", "choose_engine", "load_engine", "read_exported", "unload_engines"]
 
 _LOG = logging.getLogger(__name__)
-
-EngineName = Literal["auto", "tensorflow", "openvino"]
-ENGINES: tuple[EngineName, ...] = ("auto", "tensorflow", "openvino")
 
 # The smallest cosine that two vectors of one image may have, by whichever engine and on whichever machine.
 LEAST_COSINE: dict[Precision, float] = {"float32": 0.99999, "bfloat16": 0.98, "float16": 0.999}

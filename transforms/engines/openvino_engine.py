@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms.engines.base import ExportedModel, Images, Outputs, Pixels, Precision, as_batch
+from transforms.choices import Precision
+from transforms.engines.base import ExportedModel, Images, Outputs, Pixels, as_batch
 
 _BATCH = 4  # activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the same
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms.engines.base import ExportedModel, Images, Outputs, Precision, as_batch, available_cores, has_gpu
+from transforms.choices import Precision
+from transforms.engines.base import ExportedModel, Images, Outputs, as_batch, available_cores, has_gpu
 
 _CPU_BATCH = 16  # EfficientNet-Lite0 on two cores 290 images/s, at 4 245, at 32 275; short runs pad less
 _GPU_BATCH = 128  # a T4 gives 98 % of its ResNet50 rate at 32; larger cards and lighter nets want more

@@ -10,7 +10,7 @@ from itertools import islice
 import pyarrow as pa
 
 from transforms.records import REFERENCE_SCHEMA
-from transforms.storage import local_etag
+from transforms.storage.local import local_etag
 from transforms.times import file_microseconds
 
 BATCH_ROWS = 10_000

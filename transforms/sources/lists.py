@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import pyarrow as pa
 
-from transforms.buckets import Bucket, NotFound, PermissionDenied, Unaddressable
 from transforms.errors import UserError
+from transforms.sources.base import Ignored
 from transforms.sources.batches import Row, local_row, to_batches, unknown_row
 from transforms.storage import local_path
-from transforms.urls import ALLOWED, parse_url, scheme_of
+from transforms.storage.base import NotFound, PermissionDenied, Unaddressable
+from transforms.storage.bucket import Bucket
+from transforms.storage.settings import Stores
+from transforms.storage.urls import ALLOWED, parse_url, scheme_of
 
 _PIECE = 10_000  # entries of one piece
 _REQUESTS = 64  # to buckets at once: they only ask for size and etag
@@ -28,9 +32,30 @@ class Entries:
 
     text: str  # as the user wrote it
     uris: tuple[str, ...]  # absolute paths and full URLs
+    stores: Stores = ()
+
+    def split(self) -> list[Entries]:
+        """Cut a long list into lists of 10,000."""
+        uris = self.uris
+        return [replace(self, uris=uris[start : start + _PIECE]) for start in range(0, len(uris), _PIECE)]
+
+    def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
+        """List the entries in their order, each once for every line, with etag and size where they can be had."""
+        threads = _REQUESTS if any(map(scheme_of, self.uris)) else _FILES
+        look = partial(_look, self.stores)
+        with ThreadPoolExecutor(threads) as pool:
+            for piece in self.split():
+                # A task for each local file would be its main cost.
+                size = min(64, 1 + len(piece.uris) // (4 * threads))
+                groups = [piece.uris[start : start + size] for start in range(0, len(piece.uris), size)]
+                rows = pool.map(lambda group: [look(uri) for uri in group], groups)
+                yield from to_batches(chain.from_iterable(rows))
+
+    def nothing_found(self) -> str:
+        return f"{self.text} names no image"
 
 
-def parse_list(text: str) -> Entries:
+def parse_list(text: str, stores: Stores = ()) -> Entries:
     """Read ``list:FILE`` or ``list:-`` (standard input): UTF-8, one path or URL a line.
 
     Empty lines are left out, and that is all: there are no comments and no wildcards, so a name may hold
@@ -41,7 +66,7 @@ def parse_list(text: str) -> Entries:
     name = text.removeprefix("list:")
     home = "" if name == "-" or scheme_of(name) in ("", "file") else Bucket(*parse_url(name)[:2]).url()
     try:
-        lines = _read(name).decode("utf-8-sig").split("\n")
+        lines = _read(name, stores).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{text}: a list has to be UTF-8 text, one path or URL a line") from error
     uris = []
@@ -53,30 +78,10 @@ def parse_list(text: str) -> Entries:
                 raise UserError(f"{text}, line {number}: {error}") from error
     if not uris:
         raise UserError(f"{text} names no image; give one path or URL a line")
-    return Entries(text, tuple(uris))
+    return Entries(text, tuple(uris), stores)
 
 
-def split_entries(entries: Entries) -> list[Entries]:
-    """Cut a long list into lists of 10,000."""
-    uris = entries.uris
-    return [replace(entries, uris=uris[start : start + _PIECE]) for start in range(0, len(uris), _PIECE)]
-
-
-def list_entries(entries: Entries) -> Iterator[pa.RecordBatch]:
-    """List the entries in their order, each once for every line, with etag and size where they can be had."""
-    threads = _REQUESTS if any(map(scheme_of, entries.uris)) else _FILES
-    with ThreadPoolExecutor(threads) as pool:
-        for piece in split_entries(entries):
-            size = min(64, 1 + len(piece.uris) // (4 * threads))  # a task for each local file would be its main cost
-            groups = [piece.uris[start : start + size] for start in range(0, len(piece.uris), size)]
-            yield from to_batches(chain.from_iterable(pool.map(_look_at_all, groups)))
-
-
-def _look_at_all(uris: Sequence[str]) -> list[Row]:
-    return [_look(uri) for uri in uris]
-
-
-def _look(uri: str) -> Row:
+def _look(stores: Stores, uri: str) -> Row:
     if not scheme_of(uri):
         try:
             return local_row(uri, os.stat(uri))  # noqa: PTH116  (a Path takes as long as the call)
@@ -84,7 +89,7 @@ def _look(uri: str) -> Row:
             return local_row(uri, None)
     scheme, name, key = parse_url(uri)
     try:
-        found = Bucket(scheme, name).head(key)
+        found = Bucket(scheme, name, stores).head(key)
     except (NotFound, PermissionDenied, Unaddressable):
         return unknown_row(uri)  # reading it will say why
     if found is None:
@@ -108,13 +113,13 @@ def _entry(entry: str, home: str) -> str:
     return entry
 
 
-def _read(name: str) -> bytes:
+def _read(name: str, stores: Stores) -> bytes:
     if name == "-":
         return sys.stdin.buffer.read()
     path = local_path(name)
     if path is None:
         scheme, bucket, key = parse_url(name)
-        return Bucket(scheme, bucket).get(key)
+        return Bucket(scheme, bucket, stores).get(key)
     try:
         return path.read_bytes()
     except OSError as error:

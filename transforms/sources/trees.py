@@ -13,13 +13,15 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.buckets import Bucket
 from transforms.errors import UserError
 from transforms.records import REFERENCE_SCHEMA
+from transforms.sources.base import Ignored
 from transforms.sources.batches import Row, local_row, to_batches
 from transforms.sources.globs import START, States, compile_pattern
+from transforms.storage.bucket import Bucket
+from transforms.storage.settings import Stores
+from transforms.storage.urls import parse_url, scheme_of
 from transforms.times import known_times
-from transforms.urls import parse_url, scheme_of
 
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
@@ -27,20 +29,6 @@ IMAGE_EXTENSIONS = (
 )
 _PIECES = 32  # parts that a tree is cut into at most
 _PAGE = 1000  # objects that a bucket lists with one request
-
-
-@dataclass
-class Ignored:
-    """What a listing has passed over."""
-
-    other: int = 0  # files without an image extension, and what is no file (sockets, pipes, devices)
-    hidden: int = 0  # files with a dot before their name; into such folders nobody looks
-    links: int = 0  # symbolic links to folders, and to files outside the tree, which are not followed
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.other + self.hidden + self.links
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +40,24 @@ class Tree:
     pattern: str = "**"  # relative to ``root``
     images_only: bool = True  # take image extensions only
     parts: tuple[tuple[str, bool], ...] = (("", True),)  # folders below ``root``; with all below them?
+    stores: Stores = ()
+
+    def split(self) -> list[Tree]:
+        return _split(self)
+
+    def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
+        """List in the order of the names, folder by folder."""
+        ignored = Ignored() if ignored is None else ignored
+        return _list_bucket(self, ignored) if scheme_of(self.root) else to_batches(_walk(self, ignored))
+
+    def nothing_found(self) -> str:
+        if not self.images_only:
+            return f"nothing matches {self.text}: looked for {self.pattern} in {self.root}"
+        extensions = " ".join(IMAGE_EXTENSIONS)
+        return (
+            f"no image in {self.text}: looked in {self.root} at any depth for {extensions} in any case; "
+            "give a glob such as 'folder/**' to take files of any name"
+        )
 
     def enter(self, states: States, name: str) -> States:
         """Go into the sub-folder ``name``; empty states if nothing below it can be taken."""
@@ -71,14 +77,7 @@ class Tree:
         return states
 
 
-def list_tree(tree: Tree, ignored: Ignored) -> Iterator[pa.RecordBatch]:
-    """List a tree's images in the order of their names, folder by folder."""
-    if scheme_of(tree.root):
-        return _list_bucket(tree, ignored)
-    return to_batches(_walk(tree, ignored))
-
-
-def split_tree(tree: Tree) -> list[Tree]:
+def _split(tree: Tree) -> list[Tree]:
     """Cut a tree into up to 32 trees that together list exactly the same."""
     units: deque[tuple[str, bool]] = deque(tree.parts)
     whole = deque(unit for unit in units if unit[1])
@@ -226,7 +225,7 @@ def _list_bucket(tree: Tree, ignored: Ignored) -> Iterator[pa.RecordBatch]:
 def _locate(tree: Tree, folder: str) -> tuple[Bucket, str]:
     """Return the bucket, and the key of a folder below the root."""
     scheme, name, root = parse_url(tree.root)
-    return Bucket(scheme, name), "/".join(part for part in (root, folder) if part)
+    return Bucket(scheme, name, tree.stores), "/".join(part for part in (root, folder) if part)
 
 
 def _select(page: pa.RecordBatch, keys: _Keys, bucket: Bucket) -> pa.RecordBatch:

@@ -1,0 +1,1 @@
+"""The commands of `image-features`, one file each: its options, its call, its printing."""

@@ -1,0 +1,1 @@
+"""Answers before and after a run: estimate, selfcheck, trace."""

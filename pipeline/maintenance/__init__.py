@@ -1,0 +1,1 @@
+"""Care for an output between runs: compact, rollback, vacuum, verify, repair."""

@@ -1,0 +1,1 @@
+"""What people and monitors read: progress, status, tables of text, metrics."""

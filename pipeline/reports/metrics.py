@@ -1,0 +1,127 @@
+"""``--metrics-json`` and ``--metrics-prometheus``: what each run came to, however it ended, for alarms and charts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.reports.prometheus import write_textfile
+from pipeline.signals import at_stop
+from pipeline.state.summary import Summary
+from transforms.errors import Refused, UserError
+from transforms.names import printable
+from transforms.stopwatch import Stopwatch
+from transforms.storage.urls import without_password
+
+_NOT_COUNTS = ("run_id", "state", "seconds")  # fields of ``Summary`` that the line has under other names
+
+
+class Metrics:
+    """What is known of a run so far, and its line at the end of the block, for those of the two files that are given.
+
+    Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed, invalid or stopped),
+    ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total), ``worker_seconds``
+    (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the last stage that was
+    reached.
+    """
+
+    def __init__(self, output: str, target: str | None, textfile: str | None = None) -> None:
+        self._output = output
+        self._target = target  # a file to which the line is added, or "-" for standard output
+        self._textfile = textfile  # of Prometheus, written anew
+        self._start = time.monotonic()
+        self._unwritten = True
+        self._stop = at_stop(lambda reason: self._write("stopped", reason))
+        self.watch = Stopwatch()
+        self.summary = Summary(run_id="")
+
+    def __enter__(self) -> Metrics:
+        for option, target in (("json", self._target), ("prometheus", self._textfile)):
+            if target not in (None, "-"):
+                try:
+                    with Path(str(target)).open("a"):  # find out now, not after the night's work
+                        pass
+                except OSError as error:
+                    raise UserError(f"--metrics-{option} {target}: cannot be written: {error.strerror}") from error
+        self._stop.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.__exit__(kind, error, trace)
+        self._write(self._state(error), "" if error is None else str(error) or type(error).__name__)
+
+    def _state(self, error: BaseException | None) -> str:
+        if error is None:
+            return self.summary.state
+        kinds = {UserError: "invalid", Refused: "refused", KeyboardInterrupt: "stopped"}
+        return next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
+
+    def _write(self, state: str, error: str) -> None:
+        if not self._unwritten:
+            return
+        self._unwritten = False
+        line = self._line(state, error)
+        if self._target:
+            with _named(self._target):
+                _add(self._target, json.dumps(line, ensure_ascii=False) + "\n")
+        if self._textfile:
+            with _named(self._textfile):
+                write_textfile(Path(self._textfile), line)
+
+    def _line(self, state: str, error: str) -> dict[str, Any]:
+        seconds = {**self.watch.seconds, "total": time.monotonic() - self._start}
+        program = None
+        with suppress(PackageNotFoundError):  # run from a folder that is not installed
+            program = version("beam-image-features")
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run_id": self.summary.run_id or None,
+            "state": state,
+            "error": without_password(error) or None,
+            "output": without_password(self._output),
+            **{name: value for name, value in asdict(self.summary).items() if name not in _NOT_COUNTS},
+            "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+            "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},
+            "program": program,
+        }
+
+
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """Say what cannot be written, and no more: the run itself has ended as it has ended."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        print(f"image-features: cannot write the metrics to {printable(target)}: {reason}", file=sys.stderr)
+
+
+def _add(target: str, line: str) -> None:
+    """Add a line, whole or not at all: the next night's comes behind it."""
+    if target == "-":
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        return
+    with Path(target).open("ab", buffering=0) as file:
+        start = file.tell() if file.seekable() else None
+        data = line.encode("utf-8", "backslashreplace")  # what is left of a name that is no text is JSON's escape
+        done = 0
+        try:
+            while done < len(data):
+                done += file.write(data[done:])
+        except OSError:
+            if start is not None and file.seek(0, os.SEEK_END) == start + done:
+                file.truncate(start)  # nobody else has added to it meanwhile
+            raise

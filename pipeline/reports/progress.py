@@ -1,0 +1,90 @@
+"""Live progress, counted from the receipts, so that it is the same for every runner."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TextIO
+
+from pipeline.reports.text import time_text
+from pipeline.state.run import Run, read_receipts
+from transforms.storage import Storage
+
+_LOG = logging.getLogger(__name__)
+_PIECE = 1_000  # receipts read between two looks at whether the block has ended
+
+
+class Progress:
+    """Shows images done, rate, failures and time left while its block runs.
+
+    On a terminal one line that renews itself each second; otherwise a log line each half minute.
+    """
+
+    def __init__(self, run: Run, output: Storage, stream: TextIO | None = None) -> None:
+        self._run = run
+        self._output = output
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._seen: set[str] = set()
+        self._done = self._failed = self._before = 0
+        self._start = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._count()
+        self._before = self._done
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._live:
+            self._stream.write("\n")
+
+    def line(self) -> str:
+        """``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
+        elapsed = time.monotonic() - self._start
+        rate = (self._done - self._before) / elapsed if elapsed else 0.0
+        return progress_text(self._done, self._run.references, self._failed, rate)
+
+    def _watch(self) -> None:
+        pause = 1.0 if self._live else 30.0
+        while not self._stop.wait(pause):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        try:
+            self._count()
+        except Exception as error:  # the run goes on without its progress line
+            _LOG.debug("progress cannot be read: %s", error)
+            return
+        if self._live:
+            self._stream.write(f"\r\033[K{self.line()}")
+            self._stream.flush()
+        else:
+            _LOG.info(self.line())
+
+    def _count(self) -> None:
+        """Read the new receipts; of many, only a piece once the block has ended: it would wait for the rest."""
+        new = [key for key in self._run.receipt_keys(self._output) if key not in self._seen]
+        for start in range(0, len(new), _PIECE):
+            keys = new[start : start + _PIECE]
+            for receipt in read_receipts(self._output, keys):
+                self._done += receipt.references
+                self._failed += len(receipt.failures)
+            self._seen.update(keys)
+            if self._stop.is_set():
+                return
+
+
+def progress_text(done: int, total: int, failed: int, rate: float) -> str:
+    """How far the images are; ``rate`` in images a second, 0 when it is not known."""
+    speed = f", {rate:,.0f} images/s" if rate else ""
+    left = f", {time_text((total - done) / rate)} left" if rate and done < total else ""
+    return f"{done:,} / {total:,} images{speed}, {failed:,} failed{left}"

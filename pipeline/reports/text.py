@@ -1,0 +1,30 @@
+"""Numbers, times and rows as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transforms.names import printable
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: ``6.6 GB``."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; names in them are made printable."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people: ``12 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""Where Beam runs the graph: one process, worker processes, a cluster."""

@@ -1,0 +1,1 @@
+"""What a run writes about itself: run.json and its summary."""

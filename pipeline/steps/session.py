@@ -1,0 +1,70 @@
+"""What a command works on: its options, with the output, the network and the tables that they name opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.config import Config
+from pipeline.reports.metrics import Metrics
+from pipeline.runners.cluster import check_cluster
+from pipeline.tables import Tables
+from transforms.backbones import Resolved, resolve
+from transforms.errors import Refused, UserError
+from transforms.recipe import Recipe, differences
+from transforms.storage import Storage, local_path, open_storage
+
+_PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8bit"}  # docs/decoding.md
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run's inputs, opened and resolved once, and what is known of it so far."""
+
+    config: Config
+    output: Storage
+    network: Resolved
+    recipe: Recipe
+    tables: Tables
+    metrics: Metrics
+
+
+def open_work(config: Config, metrics: Metrics) -> Work:
+    """Open what the options name. Raises ``UserError``, and ``Refused`` for a table of another recipe."""
+    check_cluster(config.beam_args, config.accelerator)
+    _check_folder(config.output)
+    network = resolve(config.network)
+    output = open_storage(config.output, config.stores)
+    work = Work(
+        config=config,
+        output=output,
+        network=network,
+        recipe=make_recipe(config, network),
+        tables=Tables.open(output),
+        metrics=metrics,
+    )
+    _check_recipe(work)
+    return work
+
+
+def _check_folder(output: str) -> None:
+    path = local_path(output)
+    if path and path.exists() and not path.is_dir():
+        raise UserError(f"--output {output} is a file; name a folder: it is made where there is none")
+
+
+def make_recipe(config: Config, network: Resolved) -> Recipe:
+    """Everything that determines a vector, flat."""
+    return {**network.recipe_fields, **_PIXELS, "resize": config.resize, "precision": config.precision}
+
+
+def _check_recipe(work: Work) -> None:
+    """Refuse to mix vectors of two recipes in one table."""
+    known = None if work.config.rebuild else work.tables.features.recipe()
+    if known is None:
+        return
+    changes = differences(known, work.recipe)
+    if changes:
+        raise Refused(
+            f"the table in {work.config.output} was made with another recipe: {'; '.join(changes)}. "
+            "Use the old options, another --output, or --rebuild to do all images again and replace the table."
+        )

@@ -1,0 +1,156 @@
+"""A Delta table as a command reads it: features or errors, in the version that was there when it was opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from pipeline.tables.delta import delta_url, one_line, read_delta
+from pipeline.tables.log import check_newest_entry
+from transforms.errors import Damaged
+from transforms.parts.write import read_part, read_recipe
+from transforms.plan import Range
+from transforms.recipe import Recipe
+from transforms.records import ERRORS_SCHEMA, features_schema
+from transforms.storage import Storage
+
+TableName = Literal["features", "errors"]
+
+
+class Snapshot:
+    """One table as it was when it was opened; ``version`` is None when there is none yet."""
+
+    def __init__(self, output: Storage, name: TableName) -> None:
+        self.name = name
+        self.storage = output.folder(name)
+        self.url = self.storage.url
+        self._output = output
+        self._options = self.storage.delta_options
+        self._delta_url = delta_url(self.url)
+        self._delta = self._open()
+
+    def _open(self) -> Any:
+        if not check_newest_entry(self.storage):  # our own look first: its errors are one line
+            return None
+        from deltalake import DeltaTable
+
+        return read_delta(self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options))
+
+    @property
+    def version(self) -> int | None:
+        """The version that readers see, or None."""
+        return self._delta.version() if self._delta else None
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """``path``, ``size_bytes``, ``num_records`` and statistics of the parts, as Delta's log has them."""
+        parts: list[dict[str, Any]] = self._add_actions().to_pylist()
+        return parts
+
+    def lost_parts(self) -> list[str]:
+        """The paths of the parts that are not there, or have another size than the log says."""
+        there = {(entry.key, entry.size) for entry in self.storage.list()}
+        return sorted(part["path"] for part in self.parts if (part["path"], part["size_bytes"]) not in there)
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether this run is committed already."""
+        return bool(self._delta) and holds_run(self._delta, self.url, run_id)
+
+    def key(self, path: str) -> str:
+        """Return the key of a part in the output."""
+        return f"{self.name}/{path}"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the table; Delta's own has lists without a length, so that any dimension will do."""
+        return ERRORS_SCHEMA if self.name == "errors" else features_schema(dimension=1)
+
+    def newest(self) -> Self:
+        """Open the same table again, in the version that readers see now."""
+        return type(self)(self._output, self.name)
+
+    def at(self, version: int) -> Self:
+        """The same table as an earlier version had it; for reading only."""
+        from deltalake import DeltaTable
+
+        table = self.newest()
+        table._delta = read_delta(
+            self.url, lambda: DeltaTable(self._delta_url, version=version, storage_options=self._options)
+        )
+        return table
+
+    def history(self) -> list[dict[str, Any]]:
+        """Delta's history, newest first."""
+        return read_delta(self.url, lambda: list(self._delta.history())) if self._delta else []
+
+    def recipe(self) -> Recipe | None:
+        """The recipe of the rows, from the metadata of a part; None for a table without parts.
+
+        Raises ``Damaged`` when that part is not sound.
+        """
+        parts = self.parts
+        return read_recipe(read_part(self.storage, parts[0]["path"])) if parts else None
+
+    def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
+        """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
+
+        ``__filename`` gives the path of each row's part. Raises ``Damaged`` when a part cannot be read.
+        """
+        if self._delta is None:
+            return no_rows(columns)
+
+        def read() -> pa.Table:
+            dataset = self._delta.to_pyarrow_dataset()
+            if most is not None and most < sum(rows for _, rows in self.spread()):
+                return dataset.head(most, columns=list(columns), filter=where)
+            return dataset.to_table(columns=list(columns), filter=where)
+
+        return self._rows(read)
+
+    def _rows(self, read: Callable[[], pa.Table]) -> pa.Table:
+        try:
+            return read_delta(self.url, read)
+        except (OSError, pa.ArrowException) as error:
+            raise Damaged(f"the table {self.url} cannot be read: {one_line(error)}") from error
+
+    def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
+        """Some columns of the rows whose uri lies in a range; looks only at parts that may hold such."""
+        if self._delta is None or within == Range():
+            return self.read(columns)
+        uri = pa.compute.field("uri")
+        where = uri >= within.low
+        bounds = [("uri", ">=", within.low)] if within.low else []  # to Delta "" is null, and nothing is more than that
+        if within.high is not None:
+            bounds, where = [*bounds, ("uri", "<", within.high)], where & (uri < within.high)
+
+        def read() -> pa.Table:
+            dataset = self._delta.to_pyarrow_dataset(file_pruning_predicate=bounds)
+            return dataset.to_table(columns=list(columns), filter=where)
+
+        return self._rows(read)
+
+    def spread(self) -> list[tuple[str, int]]:
+        """The least uri of each part, and the part's rows."""
+        parts = self._add_actions()
+        if not parts.num_rows:
+            return []
+        return list(zip(parts["min.uri"].to_pylist(), parts["num_records"].to_pylist(), strict=True))
+
+    def _add_actions(self) -> pa.Table:
+        """The parts of this version, as Delta's log has them."""
+        if self._delta is None:
+            return pa.table({})
+        return pa.table(read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True)))
+
+
+def holds_run(delta: Any, url: str, run_id: str) -> bool:
+    """Whether a run is committed in a version that Delta has opened."""
+    return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
+
+
+def no_rows(columns: Sequence[str]) -> pa.Table:
+    """Columns of a table without rows."""
+    kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
+    return pa.table({name: pa.array([], kinds[name]) for name in columns})

@@ -1,0 +1,1 @@
+"""Servers, files and checks that several tests share."""

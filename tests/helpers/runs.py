@@ -1,0 +1,45 @@
+"""Small collections of real photos, and what a run published of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+
+def make_folder(
+    folder: Path, photos: Path, names: str = "chelsea coffee camera astronaut rocket motorcycle_left"
+) -> Path:
+    """JPEGs of at most 300 pixels made of the named sample photos."""
+    folder.mkdir(parents=True)
+    for name in names.split():
+        source = next(photos.glob(f"{name}.*"))
+        with Image.open(source) as image:
+            small = image.convert("RGB")
+            small.thumbnail((300, 300))
+            small.save(folder / f"{name}.jpg", quality=92)
+    return folder
+
+
+def read_features(output: Path | str) -> pa.Table:
+    """The published features, sorted by uri, with the vectors' own type."""
+    import pyarrow.parquet as pq
+    from deltalake import DeltaTable
+
+    files = DeltaTable(f"{output}/features").file_uris()
+    return pa.concat_tables([pq.read_table(file) for file in files]).sort_by("uri")
+
+
+def read_errors(output: Path | str) -> list[dict[str, Any]]:
+    """The published failures, sorted by uri."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(f"{output}/errors").to_pyarrow_table().sort_by("uri").to_pylist()
+
+
+def vectors(table: pa.Table) -> Any:
+    """The embeddings as float32 [N, D]."""
+    column = table["embedding"].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)

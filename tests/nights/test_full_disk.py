@@ -1,0 +1,71 @@
+"""A real disk without room under the output: exit code 1, one line, nothing lost, and the same command goes on."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.maintenance.verify import verify
+from tests.helpers.runs import read_features
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 60 MB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here: that takes root, and a container with the right to it")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(disk, kilobytes):
+    """Leave so much room."""
+    file = disk / "fill"
+    file.touch()
+    room = os.statvfs(disk)
+    file.write_bytes(bytes(room.f_bavail * room.f_frsize - 1024 * kilobytes))
+    return file
+
+
+def lines(capsys):
+    """What was said, without the counts of listing and progress."""
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("image-features: ")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
+def test_a_full_disk_stops_the_night_with_one_line_and_the_same_command_goes_on(disk, folder, run, capsys, first):
+    """At the listing, the network, a part, a receipt and a commit: the first night, and one of changes."""
+    output = disk / "out"
+    if not first:
+        run(folder, output)
+        (folder / "coffee.jpg").write_bytes((folder / "camera.jpg").read_bytes() + b" ")
+        (folder / "broken.jpg").write_bytes(b"no image")
+    before = shutil.copytree(output, disk.parent / "before") if not first else None
+    command = ["extract", "--input", str(folder), "--output", str(output), "--shard-size", "3",
+               "--max-failure-rate", "1"]  # fmt: skip
+    for kilobytes in (0, 1000) if first else (4, 24, 32, 64):
+        shutil.rmtree(output, ignore_errors=True)
+        if before:
+            shutil.copytree(before, output)
+        full = fill(disk, kilobytes)
+        capsys.readouterr()
+        code, said = main(command), lines(capsys)
+        full.unlink()
+        assert code == 1, kilobytes
+        assert len(said) == 1
+        assert f" {output}/" in said[0]
+        assert "No space left on device" in said[0]
+        assert "; make room there" in said[0] or "cannot commit to" in said[0]
+        assert "un the same command again" in said[0]
+        assert not list(output.rglob(".tmp-*"))
+        if before:
+            assert read_features(output).equals(read_features(before))
+        assert main(command) == 0
+        assert verify(str(output)).clean
+        assert len(read_features(output)) == 6

@@ -1,0 +1,159 @@
+"""The command as a stranger uses it: what it prints, and its exit codes."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cli import main
+from tests.helpers.runs import read_features, vectors
+
+
+def command(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *map(str, words)], capture_output=True, text=True, timeout=200, **options
+    )
+
+
+@pytest.mark.parametrize("workers", [(), ("--direct_num_workers=2", "--direct_running_mode=multi_processing")])
+def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_path):
+    """Nor does it without Beam's ``gcp`` extra, whose absence Beam tells of in every process."""
+    (tmp_path / "apitools.py").write_text("raise ImportError")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    words = ["--input", folder, "--output", tmp_path / "out", "--shard-size", 3, *workers]
+    done = command("extract", *words, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert (
+        lines[0] == "listed 6 = new 6 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, failed 0"
+    )
+    assert re.fullmatch(r"time: (\w+ \d+ %, )+\w+ \d+ %: (model|decode|read|write)-bound", lines[1])
+    assert lines[2] == f"published version 0 of {tmp_path}/out/features"
+    for line in done.stderr.splitlines():
+        assert re.match(r"listed 6 images|run \S+: 6 images in 2 shards|6 / 6 images", line), line
+
+
+def test_the_second_run_says_that_nothing_is_new(folder, tmp_path, capsys):
+    words = ["extract", "--input", str(folder), "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "listed 6 = new 0 + changed 0 + unchanged 6 + retried 0; removed 0; embedded 0, reused 0, failed 0",
+        "nothing new: nothing was published",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["extract", "--input", "{tmp}/none", "--output", "{tmp}/out"], 2, "there is no file or folder {tmp}/none"),
+        (["extract", "--input", "{tmp}/*.jpg", "--output", "{tmp}/out"], 2, "nothing matches {tmp}/*.jpg"),
+        (["extract", "--input", "ftp://host/x", "--output", "{tmp}/out"], 2, "ftp:// is not supported"),
+        (["extract", "--input", "{images}", "--output", "{tmp}/out", "--backbone", "ResNet5"], 2,
+         "did you mean ResNet50"),
+        (["extract", "--input", "{images}", "--output", "{tmp}/out", "--max-pixels", "9"], 1,
+         "6 of 6 images failed (too_many_pixels 6)"),
+        (["extract", "--input", "{images}", "--output", "{images}/coffee.jpg"], 2,
+         "{images}/coffee.jpg is a file; name a folder"),
+        (["show", "{tmp}/none"], 2, "nothing in {tmp}/none"),
+        (["trace", "{tmp}/none.jpg"], 2, "read failed: not_found"),
+        (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_an_exit_code(words, code, message, folder, tmp_path, capsys):
+    places = {"tmp": tmp_path, "images": folder}
+    assert main([word.format(**places) for word in words]) == code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("image-features: ")
+    assert message.format(**places) in error
+
+
+def test_show_tells_what_is_in_an_output(folder, tmp_path, capsys):
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    main(["extract", "--input", str(folder), "--output", str(tmp_path / "out"), "--max-failure-rate", "0.5"])
+    capsys.readouterr()
+    assert main(["show", str(tmp_path / "out"), "--rows", "10"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"features  6 rows in 1 parts, [\d.]+ KB, version 0", out)
+    assert re.search(r"errors    1 images: \w+ 1", out)
+    assert re.search(r"backbone +efficientnet_lite0", out)
+    assert re.search(r"published  listed 7, embedded 6, reused 0, unchanged 0, failed 1, removed 0", out)
+    assert re.search(r"coffee.jpg +espresso +0\.\d\d +1280", out)
+    assert "broken.png: " in out
+    snippets = re.findall(r"^  (?:pyarrow|pandas|DuckDB) +(.*)$", out, re.MULTILINE)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        imports, _, expression = snippet.rpartition("; ")
+        names: dict[str, object] = {}
+        exec(imports, names)
+        assert len(eval(expression, names)) == 6
+
+
+def test_trace_shows_the_five_stages_of_what_extract_does(folder, tmp_path, capsys):
+    assert main(["trace", str(folder / "coffee.jpg"), "--save", str(tmp_path / "seen")]) == 0
+    out = capsys.readouterr().out
+    for row in (
+        r"loaded +200×300×3 +uint8", r"resized +224×224×3 +uint8", r"preprocessed +224×224×3 +float32 +-0\.99",
+        r"pooled vector +1280 +float32", r"top-k labels +5 +float32", r"label +espresso 0\.\d",
+    ):  # fmt: skip
+        assert re.search(row, out), row
+    from PIL import Image
+
+    assert Image.open(tmp_path / "seen/coffee-as-seen.png").size == (224, 224)
+    main(["extract", "--input", str(folder / "coffee.jpg"), "--output", str(tmp_path / "out")])
+    vector = vectors(read_features(tmp_path / "out"))[0]
+    traced = [float(word) for word in re.search(r"vector  (.*) …", out)[1].split()]
+    np.testing.assert_allclose(traced, vector[:8], atol=1e-4)
+
+
+def test_backbones_lists_what_there_is(capsys):
+    assert main(["backbones"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"efficientnet_lite0 +1280 +224×224 +4\.\d M +embedded", out)
+    assert re.search(r"VGG16 +512 +224×224 +138\.4 M +downloaded by Keras", out)
+    assert "must be given" in out
+    assert len(out.splitlines()) > 40
+
+
+def test_list_from_standard_input(folder, tmp_path):
+    names = f"{folder}/coffee.jpg\n{folder}/chelsea.jpg\n"
+    done = command("extract", "--input", "list:-", "--output", tmp_path / "out", input=names)
+    assert "listed 2 = new 2 " in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_thousand_images_balance_in_bounded_memory(tmp_path, photos):
+    """1000 different JPEGs of 500×375 on the machine's cores; memory of the whole process under 2 GiB."""
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    sources = [Image.open(photos / name).convert("RGB") for name in ("coffee.png", "astronaut.png", "rocket.jpg")]
+    random = np.random.default_rng(0)
+    for number in range(1000):
+        source = sources[number % 3]
+        left, top = (int(random.integers(0, side // 3)) for side in source.size)
+        box = (left, top, left + source.width // 2, top + source.height // 2)
+        source.resize((500, 375), box=box).save(folder / f"{number:04d}.jpg", quality=85)
+    code = (
+        "import pathlib, re, sys; from pipeline.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]); sys.exit(code)"
+    )
+    words = ["extract", "--input", str(folder), "--output", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=280)
+    assert "removed 0; embedded 1,000, reused 0, failed 0" in done.stdout, done.stderr
+    assert int(done.stdout.splitlines()[-1]) < 2 << 20  # KiB
+    assert len(list(Path(tmp_path / "out/features").glob("part-*.parquet"))) == 4
+
+
+def test_a_run_needs_no_standard_streams(folder, tmp_path):
+    words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", str(folder), "--output", str(tmp_path / "out")]
+    assert subprocess.run(["sh", "-c", f"{shlex.join(words)} <&- >&- 2>&-"], timeout=200).returncode == 0
+    assert (tmp_path / "out" / "features" / "_delta_log").is_dir()

@@ -1,0 +1,164 @@
+"""Engines: both give Keras' vectors, and one that does not stops the run."""
+
+import gc
+import shutil
+import weakref
+
+import numpy as np
+import pytest
+
+from benchmarks.images import PHOTOS, SIZES, crop, load_photo
+from transforms.backbones import BackboneConfig, export, resolve
+from transforms.decode.image import DecodePolicy, decode
+from transforms.engines import EngineConfig, choose_engine, cosine, load_engine, unload_engines
+from transforms.errors import UserError
+from transforms.preprocess import image_chain
+
+ENGINES = ("tensorflow", "openvino")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    export(resolve(BackboneConfig()), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (37, 224, 224, 3), np.uint8)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_golden_batch_is_keras_own_within_a_thousandth(model, engine):
+    loaded = load_engine(EngineConfig(str(model), engine))
+    with np.load(model / "golden.npz") as golden:
+        outputs = loaded.run(golden["images"])
+        expected = golden["vectors"]
+        assert (outputs.indices[:, 0] == golden["indices"][:, 0]).all()
+    np.testing.assert_allclose(outputs.features, expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_any_number_of_images_gives_the_same_vectors(model, engine, images):
+    loaded = load_engine(EngineConfig(str(model), engine))
+    whole = loaded.run(images)
+    assert whole.features.shape == (37, 1280)
+    assert whole.indices.shape == whole.scores.shape == (37, 5)
+    assert (np.diff(whole.scores, axis=1) <= 0).all()
+    for start, count in ((0, 1), (5, 3), (36, 1), (0, 32)):
+        piece = loaded.run(images[start : start + count])
+        np.testing.assert_allclose(piece.features, whole.features[start : start + count], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    sources = [load_photo(name) for name in PHOTOS]
+    encoded = [crop(sources, number, SIZES["small"]) for number in range(48)]
+    return np.stack([image_chain((224, 224), "squash")(decode(data, DecodePolicy()).pixels) for data in encoded])
+
+
+def test_engines_agree_within_a_thousandth(model, photos):
+    a, b = (load_engine(EngineConfig(str(model), engine)).run(photos) for engine in ENGINES)
+    apart = np.linalg.norm(a.features - b.features, axis=1) / np.linalg.norm(a.features, axis=1)
+    assert apart.max() < 1e-3
+    assert (a.indices[:, 0] == b.indices[:, 0]).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_stays_close(model, photos, engine):
+    full = load_engine(EngineConfig(str(model), engine)).run(photos)
+    low = load_engine(EngineConfig(str(model), engine, "bfloat16")).run(photos)
+    cosines = cosine(full.features, low.features)
+    assert cosines.min() >= 0.99
+    assert cosines.mean() >= 0.998
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_computes_other_vectors_stops_before_the_first_image(model, engine, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(model, wrong)
+    with np.load(model / "golden.npz") as golden:
+        arrays = dict(golden)
+    arrays["vectors"] = np.roll(arrays["vectors"], 1, axis=0)
+    np.savez(wrong / "golden.npz", **arrays)
+    with pytest.raises(RuntimeError, match=r"self-check failed: .* computes other vectors than Keras"):
+        load_engine(EngineConfig(str(wrong), engine))
+
+
+def test_an_engine_is_loaded_once_a_process(model):
+    config = EngineConfig(str(model), "openvino")
+    assert load_engine(config) is load_engine(EngineConfig(str(model), "openvino"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_let_go_leaves_memory(model, engine, images):
+    """OpenVINO's queue once held its engine by a callback, and both for ever: 210 MB a time."""
+    loaded = load_engine(EngineConfig(str(model), engine))
+    loaded.run(images[:1])
+    held = weakref.ref(loaded)
+    del loaded
+    unload_engines()
+    gc.collect()
+    assert held() is None
+
+
+def test_a_smaller_batch_gives_the_same_vectors(model, images):
+    from transforms.engines.base import read_exported
+    from transforms.engines.openvino_engine import OpenVinoEngine
+
+    engine = OpenVinoEngine(read_exported(model), "float32", 1)
+    before = engine.run(images[:10]).features
+    engine.batch_size = 2
+    np.testing.assert_allclose(engine.run(images[:10]).features, before, atol=1e-5)
+
+
+def test_openvino_is_chosen_without_a_gpu_and_missed_with_a_hint(monkeypatch):
+    import transforms.engines as engines
+
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+    assert choose_engine("auto") == "openvino"
+    monkeypatch.setattr(engines, "has_gpu", lambda: True)
+    assert choose_engine("auto") == "tensorflow"
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    assert choose_engine("auto") == "tensorflow"
+    with pytest.raises(UserError, match=r"pip install 'beam-image-features\[cpu\]'"):
+        choose_engine("openvino")
+
+
+@pytest.fixture(scope="module")
+def lgamma(tmp_path_factory):
+    """A network with an operation that OpenVINO does not have."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("lgamma")
+    module = tf.Module()
+    kernel = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="pixels")
+    module.serve = tf.function(
+        lambda pixels: {"y": tf.math.lgamma(tf.reduce_mean(pixels, [1, 2]) + 1) @ kernel}, [spec]
+    )
+    tf.saved_model.save(module, str(folder / "saved"), {"serving_default": module.serve})
+    export(resolve(BackboneConfig(backbone=str(folder / "saved"), preprocess="unit")), folder / "out")
+    return folder / "out"
+
+
+def test_auto_takes_tensorflow_where_openvino_cannot_load_and_says_so(lgamma, monkeypatch, caplog):
+    import transforms.engines as engines
+
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+    loaded = load_engine(EngineConfig(str(lgamma)))
+    assert loaded.name == "tensorflow"
+    (line,) = [record.getMessage() for record in caplog.records if record.name == engines.__name__]
+    assert "openvino cannot load this network" in line
+    assert "Lgamma" in line
+    assert "tensorflow computes it" in line
+    assert "\n" not in line
+    with pytest.raises(RuntimeError, match=r"^openvino cannot load .*Lgamma.*Try --engine tensorflow$"):
+        load_engine(EngineConfig(str(lgamma), "openvino"))
+    with np.load(lgamma / "golden.npz") as golden:
+        arrays = dict(golden)
+    np.savez(lgamma / "golden.npz", **arrays | {"vectors": -arrays["vectors"]})
+    unload_engines()
+    with pytest.raises(RuntimeError, match="self-check failed: tensorflow in float32"):
+        load_engine(EngineConfig(str(lgamma)))

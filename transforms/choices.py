@@ -1,0 +1,74 @@
+"""What a user can choose: the words of each option, the defaults, and their checks. Each is stated here only.
+
+Imports nothing heavy, so that the command line can show them in its help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from transforms.errors import UserError
+
+ResizeMode = Literal["squash", "crop"]
+EngineName = Literal["auto", "tensorflow", "openvino"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Pooling = Literal["avg", "max"]
+Normalize = Literal["none", "l2"]
+Scores = Literal["softmax", "sigmoid", "none"]
+
+MIB = 1 << 20
+# A worker holds the bytes of a file: a JPEG of 100 megapixels has 20 to 60 MB.
+MAX_IMAGE_BYTES = 100 * MIB
+# Above every full-frame camera, which has 61 megapixels.
+MAX_PIXELS = 100_000_000
+
+
+def words(kind: Any) -> tuple[str, ...]:
+    """Return the words of one of the types above."""
+    return get_args(kind)
+
+
+def check_word(option: str, value: str | None, kind: Any) -> None:
+    """Raise ``UserError`` when ``value`` is no word of ``kind``."""
+    if value not in words(kind):
+        raise UserError(f"--{option} {value}: must be {' or '.join(words(kind))}")
+
+
+def check_least(option: str, value: float | None, least: float) -> None:
+    """Raise ``UserError`` when a number that was given is too small."""
+    if value is not None and value < least:
+        raise UserError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneConfig:
+    """Which network makes the vectors, and how.
+
+    Raises:
+        UserError: A word that is not allowed, or a number that is too small. What needs a look at the network or its
+            files is checked by ``transforms.backbones.resolve``.
+    """
+
+    backbone: str = "efficientnet_lite0"  # a name of the table, or a path to .keras, .h5 or a SavedModel folder
+    weights: str = "imagenet"  # imagenet, random, or a path
+    labels: str | None = None  # path of a text file, one label a line
+    feature_layer: str | None = None
+    pooling: Pooling = "avg"
+    input_size: int | None = None  # height and width, pixels
+    preprocess: str | None = None  # of a custom model: one of VALUE_MODES
+    normalize: Normalize = "none"
+    top_k: int = 5
+    allow_code: bool = False  # load a custom model that carries code
+    # What to apply to the outputs of a custom model; None: find out from its graph.
+    scores: Scores | None = None
+    stores: tuple[str, ...] = ()  # where buckets are, for a weights file in one
+
+    def __post_init__(self) -> None:
+        check_word("pooling", self.pooling, Pooling)
+        check_word("normalize", self.normalize, Normalize)
+        if self.scores is not None:
+            check_word("scores", self.scores, Scores)
+        if self.top_k < 0:
+            raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
+        check_least("input_size", self.input_size, 1)

@@ -1,0 +1,1 @@
+"""Encoded bytes to RGB pixels, one file per format."""

@@ -1,0 +1,1 @@
+"""The Parquet files of the tables: write, check, rewrite, merge, reuse."""

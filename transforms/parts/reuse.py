@@ -1,0 +1,126 @@
+"""Reuse: bytes that have a vector already, under another name, are not computed again.
+
+The plan writes an *index* of the vectors that there are: 64 bits of each content's sha256, and the part that holds
+its row. A worker looks each image's hash up in it, and reads a part only on a hit, where the whole hash decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.errors import Damaged
+from transforms.parts.rows import Origin
+from transforms.parts.write import read_part
+from transforms.records import ImageReference
+from transforms.storage import Storage
+
+_LOG = logging.getLogger(__name__)
+INDEX_FILE = "index.parquet"  # in the run's folder
+_MOST_PARTS = 32  # read for one shard: beyond that, reading them costs more than computing a few images anew
+_HELD_PARTS = 3  # in memory, some 10 MB each: chunks of a moved folder go on in the part of the chunk before
+
+
+def encode_index(known: pa.Table) -> bytes:
+    """The index of rows (``content_sha256``, ``part``: its file's name) as Parquet, sorted, each content once."""
+    known = known.filter(pc.is_valid(known["content_sha256"])).combine_chunks()
+    prefixes, first = np.unique(_prefixes(known["content_sha256"]), return_index=True)
+    parts = known["part"].take(pa.array(first)).combine_chunks().dictionary_encode()
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"prefix": prefixes, "part": parts}), sink, compression="zstd")
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
+    """Hashes in hexadecimal → uint64 [N] of their first 16 digits."""
+    digits = "".join(pc.utf8_slice_codeunits(hashes, 0, 16).to_pylist())
+    return np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
+
+
+@lru_cache(maxsize=1)
+def _load_index(output: Storage, key: str) -> pa.Table:
+    """One a process: all shards of a run share it."""
+    return pq.read_table(pa.BufferReader(output.read(key))).combine_chunks()
+
+
+class Reuse:
+    """The vectors that one shard need not compute: those of the table, and its own of earlier chunks."""
+
+    def __init__(self, output: Storage, index_key: str | None) -> None:
+        self._output = output
+        self._index = _load_index(output, index_key) if index_key else None
+        self._held: OrderedDict[str, pa.Table | None] = OrderedDict()
+        self._reads_left = _MOST_PARTS
+        self._own: dict[str, tuple[pa.Table, int]] = {}
+
+    def remember(self, rows: pa.Table) -> None:
+        """Rows (features schema) that the shard has computed."""
+        for position, content in enumerate(rows["content_sha256"].to_pylist()):
+            self._own[content] = (rows, position)
+
+    def find(self, contents: Sequence[str]) -> list[pa.Table]:
+        """Rows (features schema) of some of the distinct ``contents``, at most one for each; no order."""
+        found = [self._own[content] for content in contents if content in self._own]
+        tables = [rows.slice(position, 1) for rows, position in found]
+        by_part = self._by_part([content for content in contents if content not in self._own])
+        for part, wanted in sorted(by_part.items(), key=lambda item: (-len(item[1]), item[0])):
+            rows = self._read(part)
+            if rows is not None:
+                tables.append(rows.filter(pc.is_in(rows["content_sha256"], value_set=pa.array(wanted))))
+        return [table for table in tables if table.num_rows]
+
+    def _by_part(self, contents: Sequence[str]) -> dict[str, list[str]]:
+        """The parts that may hold rows of ``contents``."""
+        parts: dict[str, list[str]] = {}
+        if self._index is None or not contents:
+            return parts
+        known = self._index["prefix"].to_numpy()
+        wanted = _prefixes(pa.chunked_array([pa.array(contents)]))
+        places = np.searchsorted(known, wanted)
+        hits = np.flatnonzero(known[np.minimum(places, len(known) - 1)] == wanted)
+        names = self._index["part"].take(pa.array(places[hits])).to_pylist()
+        for hit, name in zip(hits.tolist(), names, strict=True):
+            parts.setdefault(name, []).append(contents[hit])
+        return parts
+
+    def _read(self, part: str) -> pa.Table | None:
+        """A part's rows; None beyond the bound of parts, and for one that is gone or damaged."""
+        if part in self._held:
+            self._held.move_to_end(part)
+            return self._held[part]
+        if not self._reads_left:
+            return None
+        self._reads_left -= 1
+        try:
+            encoded = read_part(self._output, f"features/{part}")
+            rows = pq.read_table(pa.BufferReader(encoded)).replace_schema_metadata(None)
+        except Damaged as error:  # vacuumed since the plan, perhaps
+            _LOG.warning("%s; its vectors are computed anew", error.what)
+            rows = None
+        self._held[part] = rows
+        if len(self._held) > _HELD_PARTS:
+            self._held.popitem(last=False)
+        return rows
+
+
+def copy_rows(rows: pa.Table, copies: Sequence[tuple[ImageReference, str]], origin: Origin) -> pa.Table:
+    """Rows (features schema) for images, each given with its content's sha256, taken from ``rows`` of that content."""
+    contents = pa.array([content for _, content in copies], pa.string())
+    copied = rows.take(pc.index_in(contents, value_set=rows["content_sha256"].combine_chunks()))
+    references = [reference for reference, _ in copies]
+    values: dict[str, list[object]] = {
+        name: [getattr(reference, name) for reference in references] for name in ("uri", "etag", "size", "modified")
+    }
+    values |= {"run_id": [origin.run_id] * len(copies), "extracted_at": [origin.started_at] * len(copies)}
+    for name, column in values.items():
+        field = copied.schema.field(name)
+        copied = copied.set_column(copied.schema.get_field_index(name), field, pa.array(column, field.type))
+    return copied

@@ -1,0 +1,83 @@
+"""Rows: what is known of an image after the network → an Arrow table of the features schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.decode.image import DecodedImage
+from transforms.engines.base import ExportedModel, Outputs
+from transforms.records import ImageReference, features_schema
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An image on its way: its reference, its pixels at the network's input size, its content's hash."""
+
+    reference: ImageReference
+    image: DecodedImage
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What all rows of a run have in common."""
+
+    recipe_id: str
+    run_id: str
+    started_at: datetime  # UTC
+
+
+def features_table(images: Sequence[Decoded], outputs: Outputs, model: ExportedModel, origin: Origin) -> pa.Table:
+    """N images and their outputs, row by row → N rows; nothing is joined by name or order later on."""
+    schema = features_schema(model.dimension)
+    count = len(images)
+    references = [item.reference for item in images]
+    columns: dict[str, object] = {
+        "uri": [reference.uri for reference in references],
+        "etag": [reference.etag for reference in references],
+        "size": [reference.size for reference in references],
+        "modified": [reference.modified for reference in references],
+        "content_sha256": [item.sha256 for item in images],
+        "format": [item.image.format for item in images],
+        "width": [item.image.width for item in images],
+        "height": [item.image.height for item in images],
+        "recipe": [origin.recipe_id] * count,
+        "run_id": [origin.run_id] * count,
+        "extracted_at": [origin.started_at] * count,
+        "embedding": _vectors(outputs.features, schema.field("embedding").type),
+        **_labels(outputs, model),
+    }
+    return pa.table([_column(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _column(values: object, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _vectors(features: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Float32 [N, D] → a fixed-size list a row, without a copy per value."""
+    flat = pa.array(np.ascontiguousarray(features, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+
+
+def _labels(outputs: Outputs, model: ExportedModel) -> dict[str, object]:
+    """The columns ``label``, ``score`` and ``labels``; null for a backbone without labels."""
+    count, size = outputs.indices.shape
+    if not size:
+        return {name: [None] * count for name in ("label", "score", "labels")}
+    names = np.array(model.labels, dtype=object)[outputs.indices]
+    kind = features_schema(model.dimension).field("labels").type
+    columns = [
+        pa.array(outputs.indices.reshape(-1), pa.int32()),
+        pa.array(names.reshape(-1), pa.string()),
+        pa.array(outputs.scores.reshape(-1), pa.float32()),
+    ]
+    ranked = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    offsets = pa.array(np.arange(0, count * size + 1, size, dtype=np.int32))
+    lists = pa.ListArray.from_arrays(offsets, ranked, type=kind)
+    return {"label": names[:, 0], "score": outputs.scores[:, 0], "labels": lists}

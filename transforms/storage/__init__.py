@@ -1,0 +1,56 @@
+"""Storage: a folder, local or in a bucket, that is read and written whole objects at a time.
+
+Keys are relative, separated by "/" and raw: never percent-encoded, whatever characters they hold.
+"""
+
+from __future__ import annotations
+
+from transforms.storage.base import (
+    NotFound,
+    PermissionDenied,
+    Storage,
+    StorageError,
+    StoredObject,
+    Unaddressable,
+)
+from transforms.storage.settings import Stores
+from transforms.storage.urls import local_path, parse_url
+
+__all__ = [
+    "NotFound",
+    "PermissionDenied",
+    "Storage",
+    "StorageError",
+    "StoredObject",
+    "Unaddressable",
+    "local_path",
+    "open_storage",
+    "storage_options",
+]
+
+
+def open_storage(url: str, stores: Stores = ()) -> Storage:
+    """Return the storage at a path, ``file://``, ``s3://``, ``gs://`` or ``az://``; nothing is requested yet.
+
+    Args:
+        url: Of a folder.
+        stores: The texts of ``--store``: where buckets are.
+
+    Raises:
+        UserError: Another scheme, or a URL without bucket.
+    """
+    folder = local_path(url)
+    if folder is not None:
+        from transforms.storage.local import LocalStorage
+
+        return LocalStorage(str(folder))
+    # Arrow loads with the client, and the command line must answer --help without it.
+    from transforms.storage.bucket import Bucket, BucketStorage
+
+    scheme, bucket, prefix = parse_url(url)
+    return BucketStorage(Bucket(scheme, bucket, stores), prefix.strip("/"))
+
+
+def storage_options(url: str, stores: Stores = ()) -> dict[str, str]:
+    """Return what deltalake does not read from the environment itself: endpoint, plain http, region."""
+    return open_storage(url, stores).delta_options
