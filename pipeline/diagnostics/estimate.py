@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.diagnostics import prices
 from pipeline.runners.cluster import beam_options, parse_accelerator, runs_on_dataflow
 from pipeline.runners.pipeline import worker_count
-from pipeline.steps.plan import Plan
+from pipeline.steps.changes import Plan
 from transforms.engines.base import available_cores, has_gpu
 from transforms.read import ReadPolicy
 

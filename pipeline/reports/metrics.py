@@ -6,15 +6,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from pipeline.config import Config
 from pipeline.reports.prometheus import write_textfile
 from pipeline.signals import at_stop
 from pipeline.state.summary import Summary
@@ -24,6 +25,17 @@ from transforms.stopwatch import Stopwatch
 from transforms.storage.urls import without_password
 
 _NOT_COUNTS = ("run_id", "state", "seconds")  # fields of ``Summary`` that the line has under other names
+
+
+class Counted(Protocol):
+    """What a step of a run returns."""
+
+    @property
+    def counts(self) -> Summary:
+        """The counts so far."""
+
+
+C = TypeVar("C", bound=Counted)
 
 
 class Metrics:
@@ -42,8 +54,28 @@ class Metrics:
         self._start = time.monotonic()
         self._unwritten = True
         self._stop = at_stop(lambda reason: self._write("stopped", reason))
-        self.watch = Stopwatch()
-        self.summary = Summary(run_id="")
+        self._watch = Stopwatch()
+        self._summary = Summary(run_id="")
+
+    @classmethod
+    def of(cls, config: Config) -> Metrics:
+        """The metrics of a run, for the files that its options name."""
+        return cls(config.output, config.metrics_json, config.metrics_prometheus)
+
+    def reached(self, stage: C) -> C:
+        """Note the counts of a stage, for a line that has to be written before the end; return the stage."""
+        self._summary = stage.counts
+        return stage
+
+    def step(self, name: str, work: Callable[[], C]) -> C:
+        """Do one step of the run: add its seconds to ``name``, and note its counts; return its result."""
+        with self._watch.time(name):
+            return self.reached(work())
+
+    def end(self, summary: Summary) -> Summary:
+        """Note the summary of a run that ended well; return it."""
+        self._summary = summary
+        return summary
 
     def __enter__(self) -> Metrics:
         for option, target in (("json", self._target), ("prometheus", self._textfile)):
@@ -64,7 +96,7 @@ class Metrics:
 
     def _state(self, error: BaseException | None) -> str:
         if error is None:
-            return self.summary.state
+            return self._summary.state
         kinds = {UserError: "invalid", Refused: "refused", KeyboardInterrupt: "stopped"}
         return next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
 
@@ -81,19 +113,19 @@ class Metrics:
                 write_textfile(Path(self._textfile), line)
 
     def _line(self, state: str, error: str) -> dict[str, Any]:
-        seconds = {**self.watch.seconds, "total": time.monotonic() - self._start}
+        seconds = {**self._watch.seconds, "total": time.monotonic() - self._start}
         program = None
         with suppress(PackageNotFoundError):  # run from a folder that is not installed
             program = version("beam-image-features")
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "run_id": self.summary.run_id or None,
+            "run_id": self._summary.run_id or None,
             "state": state,
             "error": without_password(error) or None,
             "output": without_password(self._output),
-            **{name: value for name, value in asdict(self.summary).items() if name not in _NOT_COUNTS},
+            **{name: value for name, value in asdict(self._summary).items() if name not in _NOT_COUNTS},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-            "worker_seconds": {stage: round(value, 3) for stage, value in self.summary.seconds.items()},
+            "worker_seconds": {stage: round(value, 3) for stage, value in self._summary.seconds.items()},
             "program": program,
         }
 

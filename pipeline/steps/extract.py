@@ -1,30 +1,96 @@
-"""Extraction: shards through the workers. THE graph of the run.
-
-Named so, and not ``extract.py``, because ``pipeline.extract`` is the function that runs everything.
-"""
+"""Extract: the shards of a run through the workers. THE graph of the run."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.maintenance.announce import bringing
+from pipeline.reports.progress import Progress
 from pipeline.runners.cluster import extract_args
-from pipeline.runners.jobs import Submission
-from pipeline.runners.pipeline import cores_per_worker, new_pipeline
+from pipeline.runners.jobs import Job, Submission, find_running
+from pipeline.runners.pipeline import cores_per_worker, new_pipeline, run_failed
+from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run
-from pipeline.steps.session import Work
+from pipeline.state.summary import Summary
+from pipeline.steps.receipts import missing_shards
+from pipeline.steps.session import Session
 from transforms.backbones import export, model_id
 from transforms.engines.models import cached_model, save_model
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.parts.reuse import INDEX_FILE
+from transforms.storage import Storage
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
     from transforms.extract import ExtractJob
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A run whose shards are done, or whose job is at work without us (``submitted``)."""
+
+    run: Run
+    submitted: bool
+
+    @property
+    def counts(self) -> Summary:
+        """What the plan counted."""
+        return self.run.counts
+
+
+def extract_missing(run: Run, session: Session) -> Extracted:
+    """Do the shards that have no receipt; with ``--no-wait`` only submit them.
+
+    Waits for a job that an earlier start submitted. If that job has ended, is unknown, or leaves
+    shards undone, submits another one for what is missing.
+
+    Raises:
+        RunFailed: The workers, the runner or the storage failed, or the job stalled.
+    """
+    config, output = session.config, session.output
+    missing = missing_shards(run, output)
+    submission = Submission(
+        config.beam_args,
+        partial(_note_job, run, output),
+        not config.no_wait,
+        config.accelerator,
+        run.job,
+        watch=StallWatch(output, f"{run.folder}/receipts", config.stall_timeout),
+    )
+    if missing and run.job:
+        with Progress(run, output), run_failed(f"run {run.run_id}"):
+            running = find_running(run.job, config.beam_args)
+            if running and config.no_wait:
+                return Extracted(run, submitted=True)
+            if running:
+                submission.wait_for(running)
+        missing = missing_shards(run, output)
+    if missing:
+        _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
+        job = prepare_job(run, session)
+        with Progress(run, output), run_failed(f"run {run.run_id}"):
+            extract_shards(missing, job, submission)
+        run = replace(run, job=submission.job or run.job)
+    run = replace(run, max_failure_rate=config.max_failure_rate)
+    return Extracted(run, submitted=bool(missing) and config.no_wait)
+
+
+def _note_job(run: Run, output: Storage, job: Job) -> None:
+    """Note a job in the run, for the next start to find.
+
+    A driver that is killed before leaves a job that nobody finds. A second job then does the same
+    shards: twice the work and no harm, since the first receipt of each shard counts.
+    """
+    replace(run, job=job).save(output)
 
 
 def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
@@ -52,28 +118,28 @@ def extraction(shards: Sequence[str], job: ExtractJob, accelerator: str | None =
     return graph.with_resource_hints(accelerator=accelerator) if accelerator else graph
 
 
-def prepare_job(run: Run, work: Work) -> ExtractJob:
+def prepare_job(run: Run, session: Session) -> ExtractJob:
     """What the workers need, the exported network included."""
     from transforms.decode.image import DecodePolicy
     from transforms.extract import ExtractJob
     from transforms.read import ReadPolicy
 
-    config = work.config
+    config = session.config
     cores = config.cores_per_worker or cores_per_worker(config.beam_args)
-    network_id = model_id(work.network)
+    network_id = model_id(session.network)
 
     def fill(scratch: Path) -> None:
         import_tensorflow(cores)  # its threads are set once, and this process may be the worker too
-        export(work.network, scratch)
+        export(session.network, scratch)
 
     folder = cached_model(network_id, fill)
-    with bringing(work.output, save_model(work.output, network_id, folder)):
+    with bringing(session.output, save_model(session.output, network_id, folder)):
         pass  # it is there, and a vacuum that comes from now on sees this run's note
     return ExtractJob(
-        output=work.output.url,
+        output=session.output.url,
         run_id=run.run_id,
         started_at=datetime.fromisoformat(run.started_at),
-        recipe=work.recipe,
+        recipe=session.recipe,
         model_id=network_id,
         resize=config.resize,
         engine=config.engine,

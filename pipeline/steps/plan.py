@@ -1,146 +1,125 @@
-"""Plan: the listing against the tables, range by range of uris → shards, and what they add up to."""
+"""Plan a run: list the sources, compare them with the tables, and write what is to do as shards."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import shlex
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.state.run import Run
+from pipeline.diagnostics.estimate import estimate_plan
+from pipeline.runners.jobs import Submission
+from pipeline.runners.pipeline import worker_count
+from pipeline.runners.stall import StallWatch
+from pipeline.state.run import Run, last_good_run, new_run_id
 from pipeline.state.summary import Summary
-from pipeline.steps.listing import Listing
-from pipeline.tables.snapshot import no_rows
-from pipeline.tables.table import Table
-from transforms.errors import Damaged, Refused
+from pipeline.steps.changes import RANGE_ROWS, Plan, find_changes, summarise
+from pipeline.steps.listing import Listing, list_here, list_sources, nothing_listed
+from pipeline.steps.session import Session
+from pipeline.tables import Table
+from transforms.errors import Refused
 from transforms.parts.reuse import INDEX_FILE, encode_index
-from transforms.plan import Changes, Counts, PlanPolicy, Range, ShardPolicy, compare, ranges, shard_bounds
-from transforms.sources import meaning_of
+from transforms.plan import Counts, PlanPolicy, ShardPolicy
+from transforms.sources import meaning_of, parse_input
 from transforms.storage import Storage
-from transforms.storage.urls import scheme_of
 
-RANGE_ROWS = 2_000_000  # of the listing and the tables, compared at once: 1 to 2 GB
-_REQUESTS = 32  # to the storage at once: a bucket takes some 40 ms for each shard
 _LOG = logging.getLogger(__name__)
 
 
-def find_changes(listing: Listing, features: Table, errors: Table, policy: PlanPolicy) -> Iterator[Changes]:
-    """Compare the listing with what the tables know, range by range of uris, so that memory stays that of one."""
-    columns = ["uri", "etag", "size"]
-    spread = itertools.chain(listing.spread(), features.spread(), errors.spread())
-    for within in ranges(spread, RANGE_ROWS):
-        known = _rows(features, columns, within, policy)
-        failed = _rows(errors, [*columns, "kind"], within, policy)
-        yield compare(listing.read(within), known, failed, policy)
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A listing compared with the tables: a run that is not decided yet."""
 
-
-def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -> pa.Table:
-    """A table's rows in a range; none where it is damaged and replaced anyway."""
-    try:
-        return table.read_range(columns, within)
-    except Damaged as error:
-        if not policy.rebuild:
-            raise
-        _LOG.warning("%s; --rebuild replaces it, and counts no image as removed from there", error.what)
-        return no_rows(columns)
-
-
-class Plan:
-    """A plan under way: adds its ranges up, and writes the images to do as shards, Parquet files of references.
-
-    Without an output, for a dry run, it only counts. A run that replaces whole tables need not name stale rows.
-    """
-
-    def __init__(self, output: Storage | None, run_folder: str, policy: ShardPolicy, replace_all: bool = False) -> None:
-        self.counts = Counts()
-        self.todo = 0  # images
-        self.todo_bytes = 0  # of those whose size is known
-        self.remote = False  # whether they lie in a bucket
-        self.shards: list[str] = []
-        self.stale: Counter[str] = Counter()  # by table: rows that leave it
-        self.kept: Counter[str] = Counter()  # by table: rows that stay though nothing lists them
-        self.sizes = pa.array([], pa.int64())  # distinct sizes of the images to do
-        self._stale_uris: dict[str, list[pa.Array]] = {"features": [], "errors": []}
-        self._output, self._folder, self._policy, self._replace_all = output, run_folder, policy, replace_all
-        self._pending: list[pa.Table] = []
+    run: Run
+    plan: Plan
+    before: Run | None  # the last run that published, or found nothing to change
 
     @property
-    def nothing_to_do(self) -> bool:
-        """Whether the tables are already what the run would make of them."""
-        return not (self.todo or self.stale.total())
-
-    def add(self, changes: Changes) -> None:
-        """Take the changes of the next range."""
-        self.counts += changes.counts
-        for name, stale in (("features", changes.features), ("errors", changes.errors)):
-            self.stale[name] += len(stale.uris)
-            self.kept[name] += stale.kept
-            if self._output and not self._replace_all:
-                self._stale_uris[name].append(stale.uris)
-        sizes = changes.todo["size"].combine_chunks()
-        if len(sizes) and not self.todo:
-            self.remote = scheme_of(changes.todo["uri"][0].as_py()) not in ("", "file")
-        self.todo += len(sizes)
-        self.todo_bytes += pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0
-        self.sizes = pc.unique(pa.concat_arrays([self.sizes, sizes]))
-        self._pending.append(changes.todo)
-        if sum(table.num_rows for table in self._pending) >= RANGE_ROWS // 2:
-            self._cut()
-
-    def finish(self) -> None:
-        """Write what is left: the last shards, and the uris whose rows the run takes out of each table."""
-        self._cut()
-        for name, uris in self._stale_uris.items():
-            if self._output and sum(map(len, uris)):
-                _write(self._output, f"{self._folder}/stale/{name}.parquet", pa.table({"uri": pa.chunked_array(uris)}))
-
-    def _cut(self) -> None:
-        """Write the pending images as shards. The first ones are enough for all workers, the others are full."""
-        if not self._pending:
-            return
-        todo = pa.concat_tables(self._pending)
-        self._pending = []
-        policy = replace(self._policy, workers=0) if self.shards else self._policy
-        bounds = shard_bounds(todo["size"].to_numpy(), policy)
-        names = [f"shard-{number:05d}" for number in range(len(self.shards), len(self.shards) + len(bounds))]
-        self.shards += names
-        if self._output:
-            keys = [f"{self._folder}/plan/{name}.parquet" for name in names]
-            pieces = [todo.slice(start, length) for start, length in bounds]
-            with ThreadPoolExecutor(_REQUESTS) as pool:
-                list(pool.map(_write, itertools.repeat(self._output), keys, pieces))
+    def counts(self) -> Summary:
+        """What the plan counted."""
+        return self.run.counts
 
 
-def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summary:
-    """What the plan comes to, also said in the log."""
-    counts = plan.counts
-    summary = Summary(
-        run_id=run_id,
-        listed=counts.listed,
-        new=counts.new,
-        changed=counts.changed,
-        unchanged=counts.unchanged,
-        retried=counts.retried,
-        still_failed=counts.still_failed,
-        removed=0 if config.keep_removed else counts.gone,
-        kept=counts.gone if config.keep_removed else 0,
-        ignored=listing.ignored,
-        todo=plan.todo,
+def compare(session: Session) -> Compared:
+    """List the sources, compare them with the tables, and write the shards. A dry run writes nothing.
+
+    Raises:
+        UserError: An input does not exist, or none holds an image.
+        RunFailed: The listing ended before its end.
+        Damaged: A table cannot be read.
+    """
+    config = session.config
+    before = last_good_run(session.output)
+    run = Run(
+        run_id=new_run_id(session.output),
+        started_at=datetime.now(UTC).isoformat(),
+        inputs=config.inputs,
+        recipe=session.recipe,
+        policy=config.plan_options,
+        covers=_covers(config, before),
+        versions=session.tables.versions,
+        max_failure_rate=config.max_failure_rate,
     )
-    said = (summary.listed, summary.ignored, summary.new, summary.changed, summary.retried, summary.unchanged)
-    _LOG.info(
-        "listed %s images (%s other files ignored): %s new, %s changed, %s to retry, %s unchanged, %s to remove",
-        *(f"{count:,}" for count in (*said, summary.removed)),
-    )
-    return summary
+    sources = [parse_input(text, config.stores) for text in config.inputs]
+    watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
+    submission = Submission(config.beam_args, watch=watch)
+    listed = list_here(sources) if config.dry_run else list_sources(sources, session.output, submission, config.stores)
+    with listed as listing:
+        if not listing.rows:
+            rows = sum(rows for _, rows in session.tables.features.spread())
+            raise nothing_listed(sources, listing.ignored, rows)
+        plan = _compare_listing(listing, run, session)
+        counts = summarise(run.run_id, plan, listing, config)
+    return Compared(replace(run, plan=counts, stale=dict(plan.stale), kept=dict(plan.kept)), plan, before)
+
+
+def settle(compared: Compared, session: Session) -> Run:
+    """Write the run's note, so that it can be resumed; its state is ``unchanged`` when nothing is to do.
+
+    A dry run only logs its estimate.
+
+    Raises:
+        Refused: Too many images would be removed.
+    """
+    config, run, plan = session.config, compared.run, compared.plan
+    try:
+        check_removed(plan.counts, config, compared.before)
+    except Refused:
+        if not config.dry_run:
+            run.end(session.output, "refused", run.counts)
+        raise
+    if config.dry_run:
+        if expected := estimate_plan(plan, config):
+            _LOG.info("%s", expected)
+        return run
+    if plan.nothing_to_do:
+        return run.end(session.output, "unchanged", run.counts)
+    features = session.tables.features
+    reuse = plan.todo > 0 and not config.rebuild and write_index(plan.sizes, features, session.output, run.folder)
+    return replace(run, shards=tuple(plan.shards), reuse=reuse).save(session.output)
+
+
+def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
+    """Compare range by range, and write shards on the way; a dry run only counts."""
+    config = session.config
+    output = None if config.dry_run else session.output
+    shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
+    plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
+    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
+    for changes in find_changes(listing, session.tables, policy):
+        plan.add(changes)
+    plan.finish()
+    return plan
+
+
+def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
+    """The inputs that the tables' rows come from after the run."""
+    earlier = before.covers if before and config.keep_removed else ()
+    return tuple(dict.fromkeys([*config.inputs, *earlier]))
 
 
 def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
@@ -165,12 +144,6 @@ def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     )
 
 
-def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
-    """The uris that ``write_stale`` wrote for a table."""
-    data = output.read(f"{run_folder}/stale/{table}.parquet")
-    return pq.read_table(pa.BufferReader(data))["uri"].combine_chunks()
-
-
 def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: str) -> bool:
     """Write the index of the vectors that the images to do may share; False when there can be none.
 
@@ -189,9 +162,3 @@ def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: s
     index = encode_index(pa.table({"content_sha256": rows["content_sha256"], "part": part}))
     output.write(f"{run_folder}/{INDEX_FILE}", index)
     return True
-
-
-def _write(output: Storage, key: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    output.write(key, sink.getvalue().to_pybytes())

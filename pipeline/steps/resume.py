@@ -6,7 +6,7 @@ import logging
 import shlex
 
 from pipeline.state.run import Run, load_runs
-from pipeline.steps.session import Work
+from pipeline.steps.session import Session
 from pipeline.tables import Tables
 from transforms.errors import Damaged, Refused, UserError
 from transforms.recipe import differences
@@ -16,40 +16,40 @@ from transforms.storage import Storage
 _LOG = logging.getLogger(__name__)
 
 
-def take_up(work: Work) -> Run | None:
+def resume(session: Session) -> Run | None:
     """The newest run, if it was broken off after its plan and still fits; otherwise it is given up.
 
     Raises ``Damaged`` when parts of the tables that it adds to are lost.
     """
-    latest = next(iter(load_runs(work.output, most=1)), None)
+    latest = next(iter(load_runs(session.output, most=1)), None)
     if latest is None or latest.state != "planned":
         return None
-    if _other_options(latest, work) or _moved_on(latest, work.tables) or _plan_is_lost(latest, work.output):
+    if _other_options(latest, session) or _moved_on(latest, session.tables) or _plan_is_lost(latest, session.output):
         # Killed after its last commit, a run lacks only this note.
-        latest.end(work.output, "published" if work.tables.features.has_run(latest.run_id) else "superseded")
+        latest.end(session.output, "published" if session.tables.features.has_run(latest.run_id) else "superseded")
         if latest.job:
             _LOG.warning("run %s is given up; is its job %s still at work, for nothing?", latest.run_id, latest.job)
         return None
-    for table in () if latest.rebuild else work.tables:  # a plan reads them, and sees for itself
+    for table in () if latest.rebuild else session.tables:  # a plan reads them, and sees for itself
         if lost := table.lost_parts():
             raise Damaged(f"part {lost[0]} of {table.url} is not there any more, or cut off")
-    _LOG.info("taking up run %s of %s", latest.run_id, latest.started_at)
+    _LOG.info("resuming run %s of %s", latest.run_id, latest.started_at)
     return latest
 
 
-def planned_run(work: Work) -> Run:
+def planned_run(session: Session) -> Run:
     """The newest run, for an ``extract`` that does not plan: planned with these options, or ended well.
 
     Raises what ``newest_run`` raises, and ``Refused`` when the run was planned otherwise.
     """
-    run = newest_run(work.output)
+    run = newest_run(session.output)
     if run.state == "planned":
-        if others := _other_options(run, work):
+        if others := _other_options(run, session):
             raise Refused(
                 f"run {run.run_id} was planned with other options: {'; '.join(others)}. Nothing was done. Give the "
                 "options that it was planned with, or plan again with these."
             )
-        check_fits(run, work.tables)
+        check_fits(run, session.tables)
     return run
 
 
@@ -90,14 +90,14 @@ def _plan_is_lost(run: Run, output: Storage) -> bool:
     return bool(lost)
 
 
-def _other_options(run: Run, work: Work) -> list[str]:
+def _other_options(run: Run, session: Session) -> list[str]:
     """In which options that a plan depends on the run and this start differ: ``--rebuild: False → True``."""
-    inputs = [shlex.join(run.inputs), shlex.join(work.config.inputs)]
-    meanings = [[*map(meaning_of, texts)] for texts in (run.inputs, work.config.inputs)]
-    policies = run.policy, work.config.plan_options
+    inputs = [shlex.join(run.inputs), shlex.join(session.config.inputs)]
+    meanings = [[*map(meaning_of, texts)] for texts in (run.inputs, session.config.inputs)]
+    policies = run.policy, session.config.plan_options
     names = [f"--{line.split(':')[0].replace('_', '-')}:{line.split(':', 1)[1]}" for line in differences(*policies)]
     return [
         *([f"--input: {' → '.join(inputs)}"] if meanings[0] != meanings[1] else []),
-        *differences(run.recipe, work.recipe),
+        *differences(run.recipe, session.recipe),
         *names,
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config import Config
-from pipeline.reports.metrics import Metrics
 from pipeline.runners.cluster import check_cluster
 from pipeline.tables import Tables
 from transforms.backbones import Resolved, resolve
@@ -17,33 +16,31 @@ _PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A run's inputs, opened and resolved once, and what is known of it so far."""
+class Session:
+    """One start of a command: its options, and what they name, opened and resolved once."""
 
     config: Config
     output: Storage
     network: Resolved
     recipe: Recipe
     tables: Tables
-    metrics: Metrics
 
 
-def open_work(config: Config, metrics: Metrics) -> Work:
+def open_session(config: Config) -> Session:
     """Open what the options name. Raises ``UserError``, and ``Refused`` for a table of another recipe."""
     check_cluster(config.beam_args, config.accelerator)
     _check_folder(config.output)
     network = resolve(config.network)
     output = open_storage(config.output, config.stores)
-    work = Work(
+    session = Session(
         config=config,
         output=output,
         network=network,
         recipe=make_recipe(config, network),
         tables=Tables.open(output),
-        metrics=metrics,
     )
-    _check_recipe(work)
-    return work
+    _check_recipe(session)
+    return session
 
 
 def _check_folder(output: str) -> None:
@@ -57,14 +54,14 @@ def make_recipe(config: Config, network: Resolved) -> Recipe:
     return {**network.recipe_fields, **_PIXELS, "resize": config.resize, "precision": config.precision}
 
 
-def _check_recipe(work: Work) -> None:
+def _check_recipe(session: Session) -> None:
     """Refuse to mix vectors of two recipes in one table."""
-    known = None if work.config.rebuild else work.tables.features.recipe()
+    known = None if session.config.rebuild else session.tables.features.recipe()
     if known is None:
         return
-    changes = differences(known, work.recipe)
+    changes = differences(known, session.recipe)
     if changes:
         raise Refused(
-            f"the table in {work.config.output} was made with another recipe: {'; '.join(changes)}. "
+            f"the table in {session.config.output} was made with another recipe: {'; '.join(changes)}. "
             "Use the old options, another --output, or --rebuild to do all images again and replace the table."
         )

@@ -64,6 +64,7 @@ def test_the_files_in_the_bucket_keep_the_fixed_size_vector(bucket, run):
 def test_two_runs_at_once_do_not_mix(bucket, run, monkeypatch):
     """The second run publishes while the first one is still at work: the first refuses, and heals afterwards."""
     import pipeline.run
+    import pipeline.steps.extract
 
     real = pipeline.run.publish
 
@@ -94,10 +95,13 @@ SECRET = "hunter2-secret"
 def test_secrets_are_written_nowhere(bucket, run, monkeypatch, tmp_path, capfd, caplog):
     """Not in the output, the logs, the metrics or the workers' job; not by a run that is published or fails."""
     import pipeline.run
+    import pipeline.steps.extract
 
     jobs = []
-    real = pipeline.run.extract_shards
-    monkeypatch.setattr(pipeline.run, "extract_shards", lambda *args: (jobs.append(pickle.dumps(args)), real(*args)))
+    real = pipeline.steps.extract.extract_shards
+    monkeypatch.setattr(
+        pipeline.steps.extract, "extract_shards", lambda *args: (jobs.append(pickle.dumps(args)), real(*args))
+    )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
     caplog.set_level(logging.DEBUG)

@@ -7,7 +7,7 @@ import signal
 import distributed
 import pytest
 
-import pipeline.run
+import pipeline.steps.extract
 from pipeline import Config
 from tests.helpers.clusters import SHARDS, extract, finish, receipts, same_table, until
 
@@ -51,12 +51,12 @@ def test_a_driver_that_is_killed_goes_on_at_its_next_start(dask_cluster, two_hun
 
 
 def test_shards_that_two_workers_do_at_once_count_once(dask_cluster, two_hundred, expected, tmp_path, monkeypatch):
-    real = pipeline.run.extract_shards
+    real = pipeline.steps.extract.extract_shards
 
     def each_twice(shards, *rest):
         real([shard for shard in shards for _ in range(2)], *rest)
 
-    monkeypatch.setattr(pipeline.run, "extract_shards", each_twice)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", each_twice)
     runner = "--runner=apache_beam.runners.dask.dask_runner.DaskRunner"
     beam = (runner, "--dask_partition_size=1", f"--dask_client_address={dask_cluster.address}")
     config = Config((str(two_hundred),), str(tmp_path), shard_size=200 // SHARDS, cores_per_worker=1, beam_args=beam)

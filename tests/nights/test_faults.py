@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-import pipeline.run
+import pipeline.steps.extract
 from pipeline.tables.table import Table
 from tests.helpers.runs import make_folder, read_errors, read_features
 from transforms.errors import Refused, RunFailed
@@ -107,14 +107,14 @@ def test_a_commit_that_cannot_be_written_is_one_clear_line(second_night, tmp_pat
 
 def after_the_plan(monkeypatch, action):
     """Let something happen once when the plan is made and no image has been read."""
-    real = pipeline.run.extract_shards
+    real = pipeline.steps.extract.extract_shards
 
     def extract_shards(*arguments):
-        monkeypatch.setattr(pipeline.run, "extract_shards", real)
+        monkeypatch.setattr(pipeline.steps.extract, "extract_shards", real)
         action()
         real(*arguments)
 
-    monkeypatch.setattr(pipeline.run, "extract_shards", extract_shards)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", extract_shards)
 
 
 def test_images_that_change_or_vanish_after_the_plan_are_rows_and_the_next_night_heals(

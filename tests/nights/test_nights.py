@@ -21,7 +21,9 @@ def no_workers(monkeypatch):
     """From its call on, a run that starts the extract stage fails."""
 
     def forbid():
-        monkeypatch.setattr("pipeline.run.extract_shards", lambda *_: pytest.fail("the extract stage was started"))
+        monkeypatch.setattr(
+            "pipeline.steps.extract.extract_shards", lambda *_: pytest.fail("the extract stage was started")
+        )
 
     return forbid
 
@@ -225,15 +227,16 @@ def receipts(output):
 
 def test_a_run_whose_receipts_do_not_add_up_is_not_published(folder, run, tmp_path, monkeypatch):
     import pipeline.run
+    import pipeline.steps.extract
 
-    real = pipeline.run.extract_shards
+    real = pipeline.steps.extract.extract_shards
 
     def forge(*arguments):
         real(*arguments)
         [path] = receipts(tmp_path / "out")
         path.write_text(json.dumps({**json.loads(path.read_text()), "reused": 2, "references": 7}))
 
-    monkeypatch.setattr(pipeline.run, "extract_shards", forge)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", forge)
     with pytest.raises(Refused, match=r"the counts do not balance: listed 6 .*shard-00000 does not add up"):
         run(folder)
     assert not (tmp_path / "out/features/_delta_log").exists()
@@ -258,6 +261,7 @@ def test_a_run_that_would_leave_other_rows_than_it_counted_is_not_published(fold
 
 def test_a_part_that_was_lost_before_the_commit_is_made_again(folder, run, tmp_path, monkeypatch):
     import pipeline.run
+    import pipeline.steps.extract
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.run, "publish", lambda *_: pytest.fail("stop here"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-import pipeline.run
+import pipeline.steps.extract
 import pipeline.tables.table
 import transforms.extract
 from pipeline.cli import main
@@ -49,7 +49,7 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
         assert receipts[0] == receipts[1]  # the seconds too: the second one gives back the receipt of the first
 
     monkeypatch.setattr(transforms.extract, "write_part", write_together)
-    monkeypatch.setattr(pipeline.run, "extract_shards", twice)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", twice)
     summary = run(folder)
     assert (summary.listed, summary.embedded) == (6, 6)
     assert by_itself(read_features(tmp_path / "out")).equals(by_itself(read_features(tmp_path / "alone")))
@@ -70,7 +70,7 @@ def test_a_shard_done_twice_with_different_results_counts_once(folder, run, tmp_
         transforms.extract.extract_shard(shard, job)
         output.write(key, first)  # it was first after all: the second must not have touched its part
 
-    monkeypatch.setattr(pipeline.run, "extract_shards", differently)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", differently)
     summary = run(folder, max_failure_rate=0.5)
     assert (summary.embedded, summary.failures_by_kind) == (5, {"not_found": 1})
     assert "chelsea" not in stems(tmp_path / "out")
@@ -89,7 +89,7 @@ def test_shards_done_twice_at_once_by_processes_change_nothing(folder, run, tmp_
             tasks = [(shard, job) for shard in shards]
             pool.starmap(transforms.extract.extract_shard, [*tasks, *reversed(tasks)], chunksize=len(tasks))
 
-    monkeypatch.setattr(pipeline.run, "extract_shards", twice)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", twice)
     assert run(folder, shard_size=3).embedded == 6
     assert by_itself(read_features(tmp_path / "out")).equals(by_itself(read_features(tmp_path / "alone")))
 

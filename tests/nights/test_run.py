@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
-from pipeline.steps.publish import check_failure_rate
+from pipeline.steps.reconcile import check_failure_rate
 from tests.helpers.runs import make_folder, read_errors, read_features, vectors
 from transforms.errors import Refused, UserError
 from transforms.records import features_schema

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.steps.plan import Plan
+from pipeline.steps.changes import Plan
 from transforms.plan import PlanPolicy, ShardPolicy, compare, distinct, shard_bounds
 from transforms.records import REFERENCE_SCHEMA
 

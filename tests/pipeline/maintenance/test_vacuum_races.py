@@ -169,7 +169,8 @@ def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(ni
         path.write_bytes(path.read_bytes() + bytes([number + 1]))
     real = pipeline.run.publish
 
-    def late(run, *arguments):
+    def late(reconciled, *arguments):
+        run = reconciled.run
         run.end(open_storage(str(output)), "superseded")
         old = time.time() - 7200
         files = [*(output / "features").glob(f"part-{run.run_id}-*"), *(output / run.folder).rglob("*.*")]
@@ -177,7 +178,7 @@ def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(ni
             if path != max((output / run.folder / "receipts").iterdir()):
                 os.utime(path, (old, old))
         vacuum(str(output), timedelta(hours=1))
-        return real(run, *arguments)
+        return real(reconciled, *arguments)
 
     monkeypatch.setattr(pipeline.run, "publish", late)
     assert night(shard_size=1).published

@@ -98,7 +98,7 @@ def test_every_end_has_a_state(error, state, tmp_path, monkeypatch):
     def end(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.run, "open_work", end)
+    monkeypatch.setattr(pipeline.run, "open_session", end)
     file = tmp_path / "metrics.jsonl"
     with pytest.raises(type(error)):
         pipeline.run.extract(Config(inputs=("a",), output="b", metrics_json=str(file)))
@@ -124,7 +124,7 @@ def test_metrics_that_cannot_be_written_at_the_end_do_not_undo_the_run(tmp_path,
     place = tmp_path / "metrics"
     place.mkdir()
     with Metrics("b", str(place / "m.jsonl")) as metrics:
-        metrics.summary = Summary("run", state="published")
+        metrics.end(Summary("run", state="published"))
         (place / "m.jsonl").unlink()
         place.rmdir()
     assert "cannot write the metrics" in capsys.readouterr().err
@@ -170,7 +170,7 @@ def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):
     file = tmp_path / "m.prom"
     file.write_bytes(b"{ not \xff metrics")
     with Metrics(str(tmp_path / "out"), None, str(file)) as metrics:
-        metrics.summary = Summary("run", state="published")
+        metrics.end(Summary("run", state="published"))
     assert samples(file)["run_state", "published"] == 1
     with pytest.raises(UserError, match=r"--metrics-prometheus .*none/m\.prom: cannot be written: No such file"):
         Metrics("out", None, str(tmp_path / "none/m.prom")).__enter__()

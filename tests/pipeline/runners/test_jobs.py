@@ -108,7 +108,7 @@ def test_the_next_start_waits_for_the_job_that_is_at_work(start, service, gate, 
         gate.set()
         return found
 
-    monkeypatch.setattr("pipeline.run.find_running", open_when_found)
+    monkeypatch.setattr("pipeline.steps.extract.find_running", open_when_found)
     summary = start(service.port)
     assert (summary.state, summary.embedded) == ("published", 6)
     assert len(extracts(service)) == 1
@@ -240,7 +240,7 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
         cloud.end("2026-11-25_3")
         return found
 
-    monkeypatch.setattr("pipeline.run.find_running", end_when_found)
+    monkeypatch.setattr("pipeline.steps.extract.find_running", end_when_found)
     assert extract(replace(config, no_wait=False)).state == "published"
     assert read_features(tmp_path / "out").num_rows == 6
     assert len(cloud.jobs) == 4

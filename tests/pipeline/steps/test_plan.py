@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import plan_million
-from pipeline.steps import plan as planning
+from pipeline.steps import changes as planning
 from pipeline.steps.listing import Listing
 from pipeline.tables import Tables
 from transforms.plan import PlanPolicy, Range, ShardPolicy, in_range, ranges
@@ -39,7 +39,7 @@ def make_plan(output, name, rows, monkeypatch, workers=1):
     storage = open_storage(str(output))
     plan = planning.Plan(storage, name, ShardPolicy(20, 1 << 30, workers))
     tables = Tables.open(storage)
-    found = list(planning.find_changes(Listing(storage, "listing"), *tables, PlanPolicy()))
+    found = list(planning.find_changes(Listing(storage, "listing"), tables, PlanPolicy()))
     for changes in found:
         plan.add(changes)
     plan.finish()

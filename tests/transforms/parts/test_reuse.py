@@ -133,10 +133,10 @@ def test_beyond_the_bound_of_parts_images_are_computed(folder, run, tmp_path, co
 
 
 def test_a_part_that_was_vacuumed_since_the_plan_costs_only_work(folder, run, tmp_path, monkeypatch):
-    import pipeline.run
+    import pipeline.steps.extract
 
     run(folder)
-    real = pipeline.run.extract_shards
+    real = pipeline.steps.extract.extract_shards
 
     def vacuum_first(*arguments):
         for part in (tmp_path / "out/features").glob("part-*"):
@@ -146,7 +146,7 @@ def test_a_part_that_was_vacuumed_since_the_plan_costs_only_work(folder, run, tm
             part.rename(tmp_path / "out/features" / part.name)
 
     (folder / "zz-cat.jpg").write_bytes((folder / "chelsea.jpg").read_bytes())
-    monkeypatch.setattr(pipeline.run, "extract_shards", vacuum_first)
+    monkeypatch.setattr(pipeline.steps.extract, "extract_shards", vacuum_first)
     assert run(folder).embedded == 1
 
 

@@ -1,0 +1,152 @@
+"""The listing against the tables, range by range of uris: what changed, as shards and counts."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config import Config
+from pipeline.state.summary import Summary
+from pipeline.steps.listing import Listing
+from pipeline.tables import Table, Tables
+from pipeline.tables.snapshot import no_rows
+from transforms.errors import Damaged
+from transforms.plan import Changes, Counts, PlanPolicy, Range, ShardPolicy, compare, ranges, shard_bounds
+from transforms.storage import Storage
+from transforms.storage.urls import scheme_of
+
+RANGE_ROWS = 2_000_000  # of the listing and the tables, compared at once: 1 to 2 GB
+_REQUESTS = 32  # to the storage at once: a bucket takes some 40 ms for each shard
+_LOG = logging.getLogger(__name__)
+
+
+def find_changes(listing: Listing, tables: Tables, policy: PlanPolicy) -> Iterator[Changes]:
+    """Compare the listing with what the tables know, range by range of uris, so that memory stays that of one."""
+    columns = ["uri", "etag", "size"]
+    features, errors = tables.features, tables.errors
+    spread = itertools.chain(listing.spread(), features.spread(), errors.spread())
+    for within in ranges(spread, RANGE_ROWS):
+        known = _rows(features, columns, within, policy)
+        failed = _rows(errors, [*columns, "kind"], within, policy)
+        yield compare(listing.read(within), known, failed, policy)
+
+
+def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -> pa.Table:
+    """A table's rows in a range; none where it is damaged and replaced anyway."""
+    try:
+        return table.read_range(columns, within)
+    except Damaged as error:
+        if not policy.rebuild:
+            raise
+        _LOG.warning("%s; --rebuild replaces it, and counts no image as removed from there", error.what)
+        return no_rows(columns)
+
+
+class Plan:
+    """A plan under way: adds its ranges up, and writes the images to do as shards, Parquet files of references.
+
+    Without an output, for a dry run, it only counts. A run that replaces whole tables need not name stale rows.
+    """
+
+    def __init__(self, output: Storage | None, run_folder: str, policy: ShardPolicy, replace_all: bool = False) -> None:
+        self.counts = Counts()
+        self.todo = 0  # images
+        self.todo_bytes = 0  # of those whose size is known
+        self.remote = False  # whether they lie in a bucket
+        self.shards: list[str] = []
+        self.stale: Counter[str] = Counter()  # by table: rows that leave it
+        self.kept: Counter[str] = Counter()  # by table: rows that stay though nothing lists them
+        self.sizes = pa.array([], pa.int64())  # distinct sizes of the images to do
+        self._stale_uris: dict[str, list[pa.Array]] = {"features": [], "errors": []}
+        self._output, self._folder, self._policy, self._replace_all = output, run_folder, policy, replace_all
+        self._pending: list[pa.Table] = []
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the tables are already what the run would make of them."""
+        return not (self.todo or self.stale.total())
+
+    def add(self, changes: Changes) -> None:
+        """Take the changes of the next range."""
+        self.counts += changes.counts
+        for name, stale in (("features", changes.features), ("errors", changes.errors)):
+            self.stale[name] += len(stale.uris)
+            self.kept[name] += stale.kept
+            if self._output and not self._replace_all:
+                self._stale_uris[name].append(stale.uris)
+        sizes = changes.todo["size"].combine_chunks()
+        if len(sizes) and not self.todo:
+            self.remote = scheme_of(changes.todo["uri"][0].as_py()) not in ("", "file")
+        self.todo += len(sizes)
+        self.todo_bytes += pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0
+        self.sizes = pc.unique(pa.concat_arrays([self.sizes, sizes]))
+        self._pending.append(changes.todo)
+        if sum(table.num_rows for table in self._pending) >= RANGE_ROWS // 2:
+            self._cut()
+
+    def finish(self) -> None:
+        """Write what is left: the last shards, and the uris whose rows the run takes out of each table."""
+        self._cut()
+        for name, uris in self._stale_uris.items():
+            if self._output and sum(map(len, uris)):
+                _write(self._output, f"{self._folder}/stale/{name}.parquet", pa.table({"uri": pa.chunked_array(uris)}))
+
+    def _cut(self) -> None:
+        """Write the pending images as shards. The first ones are enough for all workers, the others are full."""
+        if not self._pending:
+            return
+        todo = pa.concat_tables(self._pending)
+        self._pending = []
+        policy = replace(self._policy, workers=0) if self.shards else self._policy
+        bounds = shard_bounds(todo["size"].to_numpy(), policy)
+        names = [f"shard-{number:05d}" for number in range(len(self.shards), len(self.shards) + len(bounds))]
+        self.shards += names
+        if self._output:
+            keys = [f"{self._folder}/plan/{name}.parquet" for name in names]
+            pieces = [todo.slice(start, length) for start, length in bounds]
+            with ThreadPoolExecutor(_REQUESTS) as pool:
+                list(pool.map(_write, itertools.repeat(self._output), keys, pieces))
+
+
+def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summary:
+    """What the plan comes to, also said in the log."""
+    counts = plan.counts
+    summary = Summary(
+        run_id=run_id,
+        listed=counts.listed,
+        new=counts.new,
+        changed=counts.changed,
+        unchanged=counts.unchanged,
+        retried=counts.retried,
+        still_failed=counts.still_failed,
+        removed=0 if config.keep_removed else counts.gone,
+        kept=counts.gone if config.keep_removed else 0,
+        ignored=listing.ignored,
+        todo=plan.todo,
+    )
+    said = (summary.listed, summary.ignored, summary.new, summary.changed, summary.retried, summary.unchanged)
+    _LOG.info(
+        "listed %s images (%s other files ignored): %s new, %s changed, %s to retry, %s unchanged, %s to remove",
+        *(f"{count:,}" for count in (*said, summary.removed)),
+    )
+    return summary
+
+
+def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
+    """The uris that ``write_stale`` wrote for a table."""
+    data = output.read(f"{run_folder}/stale/{table}.parquet")
+    return pq.read_table(pa.BufferReader(data))["uri"].combine_chunks()
+
+
+def _write(output: Storage, key: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    output.write(key, sink.getvalue().to_pybytes())

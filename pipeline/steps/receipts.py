@@ -1,0 +1,38 @@
+"""Receipts and the parts that they name: which shards are done, and which are done again."""
+
+from __future__ import annotations
+
+import logging
+
+from pipeline.state.run import Run
+from transforms.parts.write import Part, Receipt
+from transforms.storage import Storage
+
+_LOG = logging.getLogger(__name__)
+
+
+def missing_shards(run: Run, output: Storage) -> list[str]:
+    """Return the shards without a receipt, or with one whose part is gone."""
+    done = {receipt.shard for receipt in forget_lost_parts(run, output)}
+    return [shard for shard in run.shards if shard not in done]
+
+
+def forget_lost_parts(run: Run, output: Storage) -> list[Receipt]:
+    """Return the receipts of a run; delete those whose part is gone, so that their shards are done again."""
+    receipts = run.receipts(output)
+    sizes = sizes_of_parts(output) if receipts else {}
+    for receipt in receipts:
+        if is_lost(receipt.part, sizes):
+            _LOG.warning("the part of %s is not there any more; it is done again", receipt.shard)
+            run.forget(receipt, output)
+    return [receipt for receipt in receipts if not is_lost(receipt.part, sizes)]
+
+
+def sizes_of_parts(output: Storage) -> dict[str, int]:
+    """Return the size in bytes of each part of the features table that the output has, by its path."""
+    return {entry.key.rsplit("/", 1)[-1]: entry.size for entry in output.list("features/")}
+
+
+def is_lost(part: Part | None, sizes: dict[str, int]) -> bool:
+    """Tell whether a part is gone, or has another size than its receipt says."""
+    return part is not None and sizes.get(part.path) != part.size
