@@ -127,6 +127,11 @@ def load_runs(output: Storage, most: int) -> list[Run]:
     return list(islice(_newest_first(output), most))
 
 
+def latest_run(output: Storage) -> Run | None:
+    """Return the newest run that got as far as a plan; None when there is none."""
+    return next(_newest_first(output), None)
+
+
 def last_good_run(output: Storage) -> Run | None:
     """The newest run whose listing the tables stand for: it published, or found nothing to change."""
     return next((run for run in _newest_first(output) if run.state in ("published", "unchanged")), None)
@@ -149,7 +154,7 @@ def _decode(data: bytes) -> Run:
 
 def unfinished_run(output: Storage) -> Run | None:
     """The newest run if it is without an end: at work at this moment, or broken off and to be taken up."""
-    latest = next(iter(load_runs(output, most=1)), None)
+    latest = latest_run(output)
     return latest if latest and latest.state == "planned" else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 
-from pipeline.state.run import Run, load_runs
+from pipeline.state.run import Run, latest_run
 from pipeline.steps.session import Session
 from pipeline.tables import Tables
 from transforms.errors import Damaged, Refused, UserError
@@ -21,7 +21,7 @@ def resume(session: Session) -> Run | None:
 
     Raises ``Damaged`` when parts of the tables that it adds to are lost.
     """
-    latest = next(iter(load_runs(session.output, most=1)), None)
+    latest = latest_run(session.output)
     if latest is None or latest.state != "planned":
         return None
     if _other_options(latest, session) or _moved_on(latest, session.tables) or _plan_is_lost(latest, session.output):
@@ -58,7 +58,7 @@ def newest_run(output: Storage) -> Run:
 
     Raises ``UserError`` when there is none, and ``Refused`` when it was refused or given up.
     """
-    run = next(iter(load_runs(output, most=1)), None)
+    run = latest_run(output)
     if run is None:
         raise UserError(f"nothing in {output.url}: 'image-features plan' or 'extract' comes first")
     if run.state in ("refused", "superseded"):
