@@ -1,4 +1,4 @@
-"""One run: options → config → plan, extract, publish.
+"""One run: options → config → plan, extract, publish; and what people do with its tables.
 
 From Python: ``pipeline.extract(pipeline.Config(inputs=("photos",), output="features"))``.
 """
@@ -7,25 +7,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runners.quiet import hush
-
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.run import extract
+    from pipeline.diagnostics.trace import trace
+    from pipeline.maintenance.compact import compact
+    from pipeline.maintenance.history import history
+    from pipeline.maintenance.repair import repair
+    from pipeline.maintenance.rollback import rollback
+    from pipeline.maintenance.vacuum import vacuum
+    from pipeline.maintenance.verify import verify
+    from pipeline.reports.show import show
+    from pipeline.reports.status import status
+    from pipeline.run import extract, plan_run, publish_run
     from pipeline.state.summary import Summary
 
-__all__ = ["Config", "Summary", "extract"]
+__all__ = [
+    "Config",
+    "Summary",
+    "compact",
+    "extract",
+    "history",
+    "plan_run",
+    "publish_run",
+    "repair",
+    "rollback",
+    "show",
+    "status",
+    "trace",
+    "vacuum",
+    "verify",
+]
 
-_HOMES = {"Config": "pipeline.config", "Summary": "pipeline.state.summary", "extract": "pipeline.run"}
-
-
-hush()
+_HOMES = {
+    "Config": "pipeline.config",
+    "Summary": "pipeline.state.summary",
+    "compact": "pipeline.maintenance.compact",
+    "extract": "pipeline.run",
+    "history": "pipeline.maintenance.history",
+    "plan_run": "pipeline.run",
+    "publish_run": "pipeline.run",
+    "repair": "pipeline.maintenance.repair",
+    "rollback": "pipeline.maintenance.rollback",
+    "show": "pipeline.reports.show",
+    "status": "pipeline.reports.status",
+    "trace": "pipeline.diagnostics.trace",
+    "vacuum": "pipeline.maintenance.vacuum",
+    "verify": "pipeline.maintenance.verify",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: ``image-features --help`` must not wait for Arrow, Beam or TensorFlow."""
+    """Import on first use, so that ``image-features --help`` does not wait for Arrow or Beam.
+
+    Beam and gRPC read their settings when they are imported, so ``hush`` comes before that.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     from importlib import import_module
 
+    from pipeline.runners.quiet import hush
+
+    hush()
     return getattr(import_module(_HOMES[name]), name)

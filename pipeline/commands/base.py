@@ -1,14 +1,19 @@
-"""Argparse as this command line wants it: files of options, errors in one way, times and counts as types."""
+"""What every command shares: description, parser, types of options, exit codes, printing."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from transforms.errors import UserError
+from transforms.names import printable_lines
+
+EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +41,39 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=112)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of ``image-features``.
+
+    Each call of ``image-features`` imports its file, so that file imports neither Arrow nor Beam at
+    the top. ``run`` imports them.
+    """
+
+    name: str
+    help: str  # a line in the list of commands
+    add_options: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], int]  # returns the exit code
+    description: str | None = None  # None: the help as a sentence
+    epilog: str | None = None
+    takes_beam_options: bool = False
+
+    def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
+        """Add the command's parser to those of ``image-features``."""
+        parser = commands.add_parser(
+            self.name,
+            help=self.help,
+            description=self.description or f"{self.help[0].upper()}{self.help[1:]}.",
+            epilog=self.epilog,
+            formatter_class=Formatter,
+        )
+        self.add_options(parser)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print text to ``stream`` (default: standard output), its control characters escaped."""
+    print(printable_lines(text), file=stream, flush=True)
 
 
 def duration(text: str) -> timedelta:

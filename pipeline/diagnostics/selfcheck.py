@@ -7,24 +7,58 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.runners.version import versions
 from transforms.backbones import export, resolve
-from transforms.choices import EngineName
+from transforms.choices import EngineName, Precision
 from transforms.engines import EngineConfig, load_engine
 from transforms.engines.base import available_cores, has_gpu
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import RunFailed
 
 
-def selfcheck(config: Config) -> Iterator[str]:
-    """Compute the golden batch with each engine that is installed, or with the one that is named; a line each.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where the check runs."""
 
-    Raises ``RunFailed`` at the first one whose vectors are off.
+    versions: str
+    cores: int  # that this process may use
+    gpu: bool
+
+    def __str__(self) -> str:
+        return f"{self.versions}, {self.cores} cores, {'a GPU' if self.gpu else 'no GPU'}"
+
+
+@dataclass(frozen=True, slots=True)
+class RightEngine:
+    """An engine that computes the right vectors."""
+
+    backbone: str
+    engine: EngineName
+    precision: Precision
+    seconds: float  # to load it and compute the golden batch
+
+    def __str__(self) -> str:
+        what = f"{self.backbone} on {self.engine} in {self.precision}"
+        return f"{what}: right, after {self.seconds:.1f} s"
+
+
+def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
+    """Compute the golden batch with each engine that is installed, or with the one that is named.
+
+    Args:
+        config: Its network, engine and precision count.
+
+    Yields:
+        The machine first, and then each engine when it is done.
+
+    Raises:
+        RunFailed: An engine that cannot compute, or whose vectors are off: the first one.
     """
-    yield f"{versions()}, {available_cores()} cores, {'a GPU' if has_gpu() else 'no GPU'}"
+    yield Machine(versions(), available_cores(), has_gpu())
     with tempfile.TemporaryDirectory() as folder:
         import_tensorflow()
         export(resolve(config.network), Path(folder))
@@ -33,7 +67,7 @@ def selfcheck(config: Config) -> Iterator[str]:
             with _told(engine):
                 load_engine(EngineConfig(folder, engine, config.precision))
             took = time.monotonic() - start
-            yield f"{config.network.backbone} on {engine} in {config.precision}: right, after {took:.1f} s"
+            yield RightEngine(config.network.backbone, engine, config.precision, took)
 
 
 def _engines(asked: EngineName) -> tuple[EngineName, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,66 @@ from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.records import ImageReference
 from transforms.storage import local_path
 
+_HEADER = ("stage", "shape", "dtype", "from", "to", "seconds", "what")
+_VECTOR_START = 8
 
-def trace(photo: str, options: Mapping[str, Any], save: str | None) -> str:
-    """Shape, dtype, value range and seconds at each stage; with ``save`` the picture that the network sees."""
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a photo is after one stage."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    low: float | None  # the smallest value; None where there are no values
+    high: float | None
+    seconds: float
+    what: str  # format, method or network
+
+    @classmethod
+    def of(cls, name: str, values: np.ndarray, seconds: float, what: str) -> Stage:
+        """Describe the values that a stage made."""
+        low, high = (float(np.min(values)), float(np.max(values))) if values.size else (None, None)
+        return cls(name, values.shape, str(values.dtype), low, high, seconds, what)
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The stage as a line of a table."""
+        low, high = ("-" if value is None else f"{value:.4g}" for value in (self.low, self.high))
+        shape = "×".join(map(str, self.shape))
+        return self.name, shape, self.dtype, low, high, f"{self.seconds:.4f}", self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One photo's way through the stages."""
+
+    stages: tuple[Stage, ...]
+    vector_start: tuple[float, ...]  # the first values of the vector
+    labels: tuple[tuple[str, float], ...]  # name and score, best first
+    saved: Path | None = None  # the picture that the network sees
+
+    def __str__(self) -> str:
+        rows = [_HEADER, *(stage.row for stage in self.stages)]
+        first = " ".join(f"{value:.4f}" for value in self.vector_start)
+        lines = [format_table(rows), "", f"vector  {first} …"]
+        lines += [f"label   {name} {score:.3f}" for name, score in self.labels]
+        if self.saved:
+            lines.append(f"saved   {self.saved}")
+        return "\n".join(lines)
+
+
+def trace(photo: str, save: str | None = None, **options: Any) -> Trace:
+    """Follow one photo through the stages.
+
+    Args:
+        photo: Path or URL of an image.
+        save: A folder for the picture that the network sees, as PNG; None for none.
+        **options: Of ``Config.of``, besides inputs and output.
+
+    Raises:
+        UserError: An invalid option, or an image that cannot be read or decoded.
+    """
     config = Config.of(inputs=(photo,), output="-", **options)
     network = resolve(config.network)
     try:
@@ -33,7 +90,7 @@ def trace(photo: str, options: Mapping[str, Any], save: str | None) -> str:
         raise UserError(f"{photo}: {error.stage} failed: {error.kind.word}: {error.message}") from error
 
 
-def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> str:
+def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> Trace:
     data, read_seconds = _timed(lambda: _read(photo, config))
     policy = DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels)
     chain = image_chain(network.input_size, config.resize)
@@ -46,21 +103,22 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> s
     (outputs, failures), embed_seconds = _timed(lambda: embed(engine, pixels[None]))
     if failures:
         raise failures[0]
-    rows = [
-        ("stage", "shape", "dtype", "from", "to", "seconds", "what"),
-        _row("loaded", image.pixels, read_seconds + decode_seconds,
-             f"{image.format} {image.width}×{image.height}, {len(data):,} bytes"),
-        _row("resized", pixels, resize_seconds, str(chain)),
-        _row("preprocessed", values, range_seconds, f"{value_range} (shown here; the network does it itself)"),
-        _row("pooled vector", outputs.features[0], embed_seconds,
-             f"{config.network.backbone}, {type(engine).__name__}"),
-        _row("top-k labels", outputs.scores[0], 0.0, "from the same forward pass"),
-    ]  # fmt: skip
-    first = " ".join(f"{value:.4f}" for value in outputs.features[0][:8])
-    lines = [format_table(rows), "", f"vector  {first} …", *_labels(outputs, engine.model.labels)]
-    if save:
-        lines.append(f"saved   {_save(pixels, photo, save)}")
-    return "\n".join(lines)
+    loaded = f"{image.format} {image.width}×{image.height}, {len(data):,} bytes"
+    shown = f"{value_range} (shown here; the network does it itself)"
+    by = f"{config.network.backbone}, {type(engine).__name__}"
+    vector, scores = outputs.features[0], outputs.scores[0]
+    return Trace(
+        stages=(
+            Stage.of("loaded", image.pixels, read_seconds + decode_seconds, loaded),
+            Stage.of("resized", pixels, resize_seconds, str(chain)),
+            Stage.of("preprocessed", values, range_seconds, shown),
+            Stage.of("pooled vector", vector, embed_seconds, by),
+            Stage.of("top-k labels", scores, 0.0, "from the same forward pass"),
+        ),
+        vector_start=tuple(map(float, vector[:_VECTOR_START])),
+        labels=_labels(outputs, engine.model.labels),
+        saved=_save(pixels, photo, save) if save else None,
+    )
 
 
 def _read(photo: str, config: Config) -> bytes:
@@ -80,15 +138,9 @@ def _timed(function: Any) -> tuple[Any, float]:
     return function(), time.perf_counter() - start
 
 
-def _row(stage: str, values: np.ndarray, seconds: float, what: str) -> tuple[str, ...]:
-    shape = "×".join(map(str, values.shape))
-    low, high = (f"{f(values):.4g}" if values.size else "-" for f in (np.min, np.max))
-    return stage, shape, str(values.dtype), low, high, f"{seconds:.4f}", what
-
-
-def _labels(outputs: Outputs, names: tuple[str, ...]) -> list[str]:
+def _labels(outputs: Outputs, names: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
     pairs = zip(outputs.indices[0].tolist(), outputs.scores[0].tolist(), strict=True)
-    return [f"label   {names[index]} {score:.3f}" for index, score in pairs]
+    return tuple((names[index], score) for index, score in pairs)
 
 
 def _save(pixels: np.ndarray, photo: str, folder: str) -> Path:

@@ -1,4 +1,4 @@
-"""What keeps an output in shape between runs: merge small parts, look at versions, go back to one."""
+"""Compact: merge the small parts of the tables."""
 
 from __future__ import annotations
 

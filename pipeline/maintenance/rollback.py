@@ -1,11 +1,12 @@
-"""Earlier versions of an output: list them, and go back to one."""
+"""Rollback: make both tables what they were at an earlier version."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from pipeline.maintenance.announce import bringing
-from pipeline.reports.text import format_table
 from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
 from pipeline.tables.history import Version, versions_of
@@ -15,25 +16,27 @@ from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
 
-def history(output: str, stores: Stores = ()) -> str:
-    """The versions of the features table, newest first: when, what, by which run, and what it did to the rows."""
-    features = Tables.published(open_storage(output, stores)).features
-    rows = [("version", "time (UTC)", "operation", "run", "rows", "added", "removed")]
-    return format_table(rows + [_history_row(version) for version in versions_of(features.history())])
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """What a rollback did."""
+
+    output: str  # as it was given
+    restored: int  # the version of features that was gone back to
+    time: datetime  # UTC, of that version
+    features_rows: int
+    errors_rows: int
+    version: int | None  # of features, which readers see now
+
+    def __str__(self) -> str:
+        return (
+            f"rolled back {self.output} to version {self.restored} of "
+            f"{self.time:%Y-%m-%d %H:%M:%S} UTC: features {self.features_rows:,} rows, "
+            f"errors {self.errors_rows:,} rows; readers see it as version {self.version}"
+        )
 
 
-def _history_row(version: Version) -> tuple[str, ...]:
-    change = version.change
-    if change is None:
-        what, counts = f"{version.delta_operation} (another writer)", ["?", "?", "?"]
-    else:
-        what = change.operation if change.restored is None else f"rollback to {change.restored}"
-        counts = [f"{count:,}" for count in (change.rows, change.added, change.removed)]
-    return str(version.number), f"{version.time:%Y-%m-%d %H:%M:%S}", what, version.run_id, *counts
-
-
-def rollback(output: str, number: int, stores: Stores = ()) -> str:
-    """Make both tables what they were at version ``number`` of features; returns one line that says so.
+def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
+    """Make both tables what they were at version ``number`` of features.
 
     It is a commit on top: nothing is deleted, and it can be undone in the same way. A run that was broken off is
     given up. Called again after a crash between its two commits, it does the second. Raises ``UserError`` for a
@@ -61,10 +64,7 @@ def rollback(output: str, number: int, stores: Stores = ()) -> str:
         for table, version in goals:
             table.restore(version, run_id)
     rows = [sum(part["num_records"] for part in table.parts) for table in tables]
-    return (
-        f"rolled back {output} to version {number} of {target.time:%Y-%m-%d %H:%M:%S} UTC: features {rows[0]:,} rows, "
-        f"errors {rows[1]:,} rows; readers see it as version {features.version}"
-    )
+    return Rollback(output, number, target.time, rows[0], rows[1], features.version)
 
 
 def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> int:

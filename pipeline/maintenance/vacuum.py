@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,8 +15,8 @@ from pathlib import Path
 from time import monotonic
 
 from pipeline.maintenance.announce import deleting, storage_time
+from pipeline.maintenance.garbage import Freed, Garbage
 from pipeline.maintenance.ours import FOLDERS, is_ours, is_temporary, run_of_part
-from pipeline.reports.text import size_text
 from pipeline.state.run import Run, load_runs
 from pipeline.tables import Tables
 from pipeline.tables.history import current_since, last_run, versions_of
@@ -35,17 +35,6 @@ _FRUITLESS = ("planned", "refused", "superseded")
 # What makes a folder whole, and goes first: of a deletion that is broken off nothing is left that looks whole.
 _MARKERS = ("/run.json", "/model.json")
 _BATCH = 1000  # files announced and deleted at once
-_NAMED = 5  # of the files that are not ours
-
-
-@dataclass(frozen=True, slots=True)
-class Garbage:
-    """One thing to delete: a part, a run's or a model's folder, or what a killed process was writing."""
-
-    kind: str  # part, run, model, temporary file
-    key: str  # of the file or folder, in the output
-    size: int  # bytes
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +49,8 @@ class Kept:
 
 def vacuum(
     output: str, older_than: timedelta, dry_run: bool = False, now: datetime | None = None, stores: Stores = ()
-) -> str:
-    """Delete what is older than ``older_than`` and not needed; returns what was freed, as text.
+) -> Freed:
+    """Delete what is older than ``older_than`` and not needed; with ``dry_run`` only find it.
 
     Needed are the parts of each version that readers saw within that time, and of the newest one; everything of a
     run that the next start may take up; the notes of the runs that wrote those versions, and of the last ones; and
@@ -81,7 +70,7 @@ def vacuum(
         _delete(storage, found, partial(_check_same, storage, tables, noted))
     others = [entry.key for entry in entries if not is_ours(entry.key)]
     others += [entry.key for entry in hidden if not _is_ours_unlisted(entry)]
-    return "\n".join([*_left_alone(sorted(others)), _report(found, dry_run, cutoff)])
+    return Freed(tuple(found), tuple(sorted(others)), cutoff, dry_run)
 
 
 def _now(storage: Storage, dry_run: bool) -> datetime:
@@ -213,21 +202,3 @@ def _remove_empty(folder: Path) -> None:
     for parent, _, _ in os.walk(folder, topdown=False):
         with suppress(OSError):  # it holds a file that is not ours
             Path(parent).rmdir()
-
-
-def _left_alone(others: Sequence[str]) -> list[str]:
-    """A line that names files that are not ours; none if there is no such file."""
-    if not others:
-        return []
-    more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
-    return [f"left alone, not written by this program: {', '.join(others[:_NAMED])}{more}"]
-
-
-def _report(found: Sequence[Garbage], dry_run: bool, cutoff: datetime) -> str:
-    lines = [f"{garbage.key}  {size_text(garbage.size)}" for garbage in found] if dry_run else []
-    kinds = Counter(garbage.kind for garbage in found)
-    counts = [f"{number:,} {kind}{'s' if number != 1 else ''}" for kind, number in kinds.items()]
-    freed = f"{size_text(sum(garbage.size for garbage in found))} in {', '.join(counts)}" if found else "nothing"
-    verb = "would free" if dry_run else "freed"
-    since = f"{cutoff:%Y-%m-%d %H:%M:%S} UTC"
-    return "\n".join([*lines, f"{verb} {freed}; every version that readers saw since {since} stays"])

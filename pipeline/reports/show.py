@@ -1,80 +1,160 @@
-"""What is in an output, and which backbones there are: text for a terminal."""
+"""What is in an output."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pipeline.reports.text import format_table, size_text
 from pipeline.state.run import Run, load_runs
 from pipeline.tables import Table, Tables
 from transforms.errors import UserError
 from transforms.names import printable
+from transforms.recipe import Recipe
 from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
 _RUNS_SHOWN = 5
-_WEIGHTS = {"embedded": "embedded", "keras": "downloaded by Keras, or --weights PATH"}
 
 
-def show(output: str, most_rows: int = 0, stores: Stores = ()) -> str:
-    """Rows, recipe, last runs with their counts, failures by kind, size; with ``most_rows`` images one by one."""
+@dataclass(frozen=True, slots=True)
+class ShownImage:
+    """An image that has a vector."""
+
+    uri: str
+    label: str | None  # the best one
+    score: float | None  # of that label
+    vector_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFailure:
+    """An image that has none."""
+
+    uri: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The first images of both tables, by URI."""
+
+    images: tuple[ShownImage, ...]
+    failures: tuple[ShownFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in an output."""
+
+    output: str  # as it was given
+    features_url: str
+    rows: int
+    parts: int
+    size: int  # bytes of the parts
+    version: int | None  # of features; None before the first commit
+    failures: Mapping[str, int]  # rows of the errors table by kind, most frequent first
+    recipe: Recipe | None
+    runs: tuple[Run, ...]  # the last few, newest first
+    samples: Samples | None = None  # where images were asked for
+
+    def __str__(self) -> str:
+        version = "none" if self.version is None else str(self.version)
+        rows = f"{self.rows:,} rows in {self.parts:,} parts"
+        lines = [
+            f"features  {rows}, {size_text(self.size)}, version {version}",
+            f"errors    {_failures_text(self.failures)}",
+        ]
+        if self.recipe:
+            fields = sorted(self.recipe.items())
+            lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in fields)]
+        if self.runs:
+            lines += ["runs, newest first", *(printable(f"  {_run_line(run)}") for run in self.runs)]
+        if self.samples:
+            lines += ["", *_sample_lines(self.samples)]
+            lines += ["", *_how_to_read(self.features_url, self.output)]
+        return "\n".join(lines)
+
+
+def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
+    """Look at the tables and the last runs.
+
+    Args:
+        output: Folder or URL of the tables.
+        max_rows: With more than 0, look at so many images of each table too.
+        stores: Where buckets are.
+
+    Raises:
+        UserError: No run has written there.
+    """
     storage = open_storage(output, stores)
     tables = Tables.open(storage)
     features, errors = tables.features, tables.errors
     runs = load_runs(storage, most=_RUNS_SHOWN)
     if features.version is None and not runs:
         raise UserError(f"nothing in {output}: no run has written there")
-    parts = features.parts
-    rows = sum(part["num_records"] for part in parts)
-    size = sum(part["size_bytes"] for part in parts)
-    lines = [
-        f"features  {rows:,} rows in {len(parts):,} parts, {size_text(size)}, version {_version(features.version)}",
-        f"errors    {_failures(errors)}",
-    ]
-    recipe = features.recipe()
-    if recipe:
-        lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in sorted(recipe.items()))]
-    if runs:
-        lines += ["runs, newest first", *(printable(f"  {_run_line(run)}") for run in runs)]
-    if most_rows:
-        lines += ["", *_images(features, errors, most_rows), "", *_how_to_read(features, output)]
-    return "\n".join(lines)
+    kinds = Counter(errors.read(["kind"])["kind"].to_pylist())
+    return Contents(
+        output=output,
+        features_url=features.url,
+        rows=sum(part["num_records"] for part in features.parts),
+        parts=len(features.parts),
+        size=sum(part["size_bytes"] for part in features.parts),
+        version=features.version,
+        failures=dict(kinds.most_common()),
+        recipe=features.recipe(),
+        runs=tuple(runs),
+        samples=_samples(features, errors, max_rows) if max_rows else None,
+    )
 
 
-def _images(features: Table, errors: Table, most: int) -> list[str]:
-    """The first images with their best label, and those that failed with the reason."""
-    table = features.read(["uri", "label", "score", "embedding"]).sort_by("uri").slice(0, most)
-    rows = [("file", "label", "score", "vector length")]
+def _samples(features: Table, errors: Table, max_rows: int) -> Samples:
+    table = features.read(["uri", "label", "score", "embedding"]).sort_by("uri").slice(0, max_rows)
+    failed = errors.read(["uri", "kind", "message"]).sort_by("uri").slice(0, max_rows)
+    images = []
     for row in table.to_pylist():
-        score = "" if row["score"] is None else f"{row['score']:.2f}"
-        rows.append((_name(row["uri"]), row["label"] or "", score, str(len(row["embedding"]))))
+        length = len(row["embedding"])
+        images.append(ShownImage(row["uri"], row["label"], row["score"], length))
+    return Samples(tuple(images), tuple(ShownFailure(**row) for row in failed.to_pylist()))
+
+
+def _sample_lines(samples: Samples) -> list[str]:
+    """The images with their best label, and those that failed with the reason."""
+    rows = [("file", "label", "score", "vector length")]
+    for image in samples.images:
+        score = "" if image.score is None else f"{image.score:.2f}"
+        rows.append((_name(image.uri), image.label or "", score, str(image.vector_length)))
     lines = format_table(rows).split("\n")
-    failed = errors.read(["uri", "kind", "message"]).sort_by("uri").slice(0, most).to_pylist()
-    if failed:
+    if samples.failures:
         lines += ["", "failed"]
-    return lines + [printable(f"  {_name(row['uri'])}: {row['kind']}: {row['message']}") for row in failed]
+    for failed in samples.failures:
+        lines.append(printable(f"  {_name(failed.uri)}: {failed.kind}: {failed.message}"))
+    return lines
 
 
 def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
 
 
-def _how_to_read(features: Table, output: str) -> list[str]:
-    place = f"{output.rstrip('/')}/{features.name}"
+def _how_to_read(features_url: str, output: str) -> list[str]:
+    place = f"{output.rstrip('/')}/features"
     files = f"deltalake.DeltaTable({place!r}).file_uris()"
+    not_a_glob = "(a glob would also take parts that are not published)"
     return [
-        f"the table lies in {features.url}; read it with (a glob would also take parts that are not published)",
+        f"the table lies in {features_url}; read it with {not_a_glob}",
         f"  pyarrow  import deltalake, pyarrow.dataset as ds; ds.dataset({files}).to_table()",
         f"  pandas   import deltalake; deltalake.DeltaTable({place!r}).to_pandas()",
         f"  DuckDB   import deltalake, duckdb; duckdb.read_parquet({files}).select('uri, label, score')",
     ]
 
 
-def _failures(errors: Table) -> str:
-    kinds = Counter(errors.read(["kind"])["kind"].to_pylist())
+def _failures_text(kinds: Mapping[str, int]) -> str:
     if not kinds:
         return "none"
-    return f"{kinds.total():,} images: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+    return f"{sum(kinds.values()):,} images: {counts}"
 
 
 def _run_line(run: Run) -> str:
@@ -83,34 +163,3 @@ def _run_line(run: Run) -> str:
         names = ("listed", "embedded", "reused", "unchanged", "failed", "removed")
         counts = ", ".join(f"{name} {run.summary[name]:,}" for name in names)
     return f"{run.run_id}  {run.state:<10} {counts}"
-
-
-def _version(version: int | None) -> str:
-    return "none" if version is None else str(version)
-
-
-def backbones_table() -> str:
-    """Name, vector length, input size, parameters and where the weights come from, a line each."""
-    from transforms.backbones import BACKBONES
-
-    rows = [("name", "vector", "input", "parameters", "weights")]
-    for backbone in BACKBONES.values():
-        rows.append(
-            (
-                backbone.name,
-                str(backbone.dimension),
-                f"{backbone.size}×{backbone.size}",
-                f"{backbone.parameters:.1f} M",
-                _WEIGHTS[backbone.weights],
-            )
-        )
-    rows.append(
-        (
-            "PATH of a .keras, .h5 or SavedModel",
-            "its own",
-            "its own",
-            "its own",
-            "must be given: they are in the file",
-        )
-    )
-    return format_table(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -27,19 +27,85 @@ class Done:
     at: datetime  # UTC, by the storage's clock
 
 
-def status(output: str, stores: Stores = ()) -> str:
-    """State of the newest run; of one that is not finished also shards, images, rate, failures and the time left.
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is."""
 
-    Raises ``UserError`` when there is no run.
+    output: str  # as it was given
+    run: Run
+    done: tuple[Done, ...]  # by time; empty for a run that is not at work
+    at: datetime  # UTC; when this was looked at
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the run has yet to be published."""
+        return self.run.state == "planned"
+
+    @property
+    def images(self) -> int:
+        """Images of the shards that are done."""
+        return sum(shard.receipt.references for shard in self.done)
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Images that failed, by kind, most frequent first."""
+        kinds = Counter(failure.kind for shard in self.done for failure in shard.receipt.failures)
+        return dict(kinds.most_common())
+
+    @property
+    def rate(self) -> float:
+        """Images a second, of late."""
+        return rate(self.done, self._started, self.at)
+
+    @property
+    def _started(self) -> datetime:
+        return datetime.fromisoformat(self.run.started_at)
+
+    def __str__(self) -> str:
+        run = self.run
+        if not self.at_work:
+            counts = Summary.of(run.summary) if run.summary else run.counts
+            return f"run {run.run_id}: {run.state}\n{counts}"
+        failures = self.failures
+        failed = sum(failures.values())
+        progress = progress_text(self.images, run.references, failed, self.rate)
+        lines = [
+            f"run {run.run_id}: planned {_when(self._started, self.at)}",
+            str(run.counts),
+            f"{len(self.done):,} / {len(run.shards):,} shards, {progress}",
+        ]
+        if run.job:
+            lines.append(f"job {run.job}")
+        if failures:
+            counted = (f"{kind} {count:,}" for kind, count in failures.items())
+            lines.append("failed: " + ", ".join(counted))
+        return "\n".join([*lines, self._last_line()])
+
+    def _last_line(self) -> str:
+        if len(self.done) == len(self.run.shards):
+            command = f"'image-features publish {self.output}'"
+            return f"all shards are done: {command}, or the same command again, publishes"
+        if not self.done:
+            return "no receipt yet"
+        return f"last receipt {_when(self.done[-1].at, self.at)}"
+
+
+def status(output: str, stores: Stores = ()) -> Status:
+    """Look at the newest run; at the receipts too if it is not finished.
+
+    Args:
+        output: Folder or URL of the tables.
+        stores: Where buckets are.
+
+    Raises:
+        UserError: There is no run.
     """
     storage = open_storage(output, stores)
     run = next(iter(load_runs(storage, most=1)), None)
     if run is None:
         raise UserError(f"nothing in {output}: no run has got as far as a plan there")
-    if run.state != "planned":
-        counts = Summary.of(run.summary) if run.summary else run.counts
-        return f"run {run.run_id}: {run.state}\n{counts}"
-    return "\n".join(_progress(run, done_shards(run, storage), datetime.now(UTC), output))
+    done = tuple(done_shards(run, storage)) if run.state == "planned" else ()
+    return Status(output, run, done, datetime.now(UTC))
 
 
 def done_shards(run: Run, output: Storage) -> list[Done]:
@@ -54,27 +120,6 @@ def rate(done: Sequence[Done], started: datetime, now: datetime) -> float:
     since = max(started, now - WINDOW)
     images = sum(shard.receipt.references for shard in done if shard.at > since)
     return images / max((now - since).total_seconds(), 1.0)
-
-
-def _progress(run: Run, done: Sequence[Done], now: datetime, output: str) -> list[str]:
-    started = datetime.fromisoformat(run.started_at)
-    images = sum(shard.receipt.references for shard in done)
-    kinds = Counter(failure.kind for shard in done for failure in shard.receipt.failures)
-    lines = [
-        f"run {run.run_id}: planned {_when(started, now)}",
-        str(run.counts),
-        f"{len(done):,} / {len(run.shards):,} shards, "
-        f"{progress_text(images, run.references, kinds.total(), rate(done, started, now))}",
-    ]
-    if run.job:
-        lines.append(f"job {run.job}")
-    if kinds:
-        lines.append("failed: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
-    if len(done) == len(run.shards):
-        lines.append(f"all shards are done: 'image-features publish {output}', or the same command again, publishes")
-    else:
-        lines.append(f"last receipt {_when(done[-1].at, now)}" if done else "no receipt yet")
-    return lines
 
 
 def _when(moment: datetime, now: datetime) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.options import config_of, parse
+from pipeline.commands.options import config_of
+from pipeline.commands.parser import parse
 from pipeline.runners.version import versions
 from transforms.extract import ExtractJob
 

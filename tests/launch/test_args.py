@@ -13,7 +13,8 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 from apache_beam.runners.runner import create_runner
 
 from pipeline.cli import main
-from pipeline.commands.options import config_of, parse
+from pipeline.commands.options import config_of
+from pipeline.commands.parser import parse
 from pipeline.config import Config
 from pipeline.runners.options import subclasses
 from transforms.errors import UserError

@@ -12,8 +12,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipeline.cli import EXIT_FAILED, EXIT_USAGE, main
-from pipeline.commands.options import config_of, parse
+from pipeline.cli import main
+from pipeline.commands.base import EXIT_FAILED, EXIT_USAGE
+from pipeline.commands.options import config_of
+from pipeline.commands.parser import parse
 from tests.helpers.runs import make_folder
 
 ROOT = Path(__file__).parents[2]

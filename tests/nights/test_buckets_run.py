@@ -11,7 +11,8 @@ from deltalake import DeltaTable
 
 from pipeline.cli import main
 from pipeline.maintenance.compact import compact
-from pipeline.maintenance.rollback import history, rollback
+from pipeline.maintenance.history import history
+from pipeline.maintenance.rollback import rollback
 from pipeline.maintenance.vacuum import vacuum
 from pipeline.maintenance.verify import verify
 from pipeline.tables import Tables
@@ -134,7 +135,7 @@ def test_a_second_night_and_the_upkeep_in_a_bucket(bucket, run, folder):
     assert [str(done.table) for done in compact(f"{bucket.url}/out")] == ["features"]
     assert table(bucket).equals(before)
     assert verify(f"{bucket.url}/out", sample=3).clean
-    freed = vacuum(f"{bucket.url}/out", timedelta(hours=1), now=datetime.now(UTC) + timedelta(days=1))
+    freed = str(vacuum(f"{bucket.url}/out", timedelta(hours=1), now=datetime.now(UTC) + timedelta(days=1)))
     assert freed.startswith("freed ")
     assert verify(f"{bucket.url}/out").clean
     assert table(bucket).equals(before)
@@ -144,7 +145,7 @@ def test_a_second_night_and_the_upkeep_in_a_bucket(bucket, run, folder):
     assert run(**night).embedded == 1
     rollback(f"{bucket.url}/out", 2)
     assert table(bucket).equals(before)
-    assert "rollback to 2" in history(f"{bucket.url}/out")
+    assert "rollback to 2" in str(history(f"{bucket.url}/out"))
 
 
 def test_where_the_buckets_are_reaches_worker_processes(bucket, run, monkeypatch, s3_endpoint):

@@ -10,8 +10,9 @@ from pathlib import Path
 import kubernetes_validate
 import yaml
 
-from pipeline.cli import EXIT_USAGE
-from pipeline.commands.options import config_of, parse
+from pipeline.commands.base import EXIT_USAGE
+from pipeline.commands.options import config_of
+from pipeline.commands.parser import parse
 from tests.helpers.launched import LAUNCH
 
 

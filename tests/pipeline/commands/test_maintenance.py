@@ -8,7 +8,8 @@ from deltalake import DeltaTable
 
 from pipeline.cli import main
 from pipeline.maintenance.compact import compact
-from pipeline.maintenance.rollback import history, rollback
+from pipeline.maintenance.history import history
+from pipeline.maintenance.rollback import rollback
 from pipeline.maintenance.vacuum import vacuum
 from pipeline.maintenance.verify import verify
 from pipeline.tables import Tables
@@ -25,7 +26,7 @@ def test_history_tells_what_each_version_did(night, own_images, tmp_path):
     compact(str(tmp_path / "out"))
     rollback(str(tmp_path / "out"), 0)
     night(resize="crop", rebuild=True)
-    header, *lines = history(str(tmp_path / "out")).splitlines()
+    header, *lines = str(history(str(tmp_path / "out"))).splitlines()
     assert header.split() == ["version", "time", "(UTC)", "operation", "run", "rows", "added", "removed"]
     told = [re.fullmatch(r"(\d) +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(.*?) +\d{8}T\S+ +(\d+) +(\d+) +(\d+)", line).groups()
             for line in lines]  # fmt: skip
@@ -40,7 +41,7 @@ def test_history_tells_what_each_version_did(night, own_images, tmp_path):
 
 def test_history_names_the_versions_of_another_writer(output):
     DeltaTable(output / "features").delete("uri like '%coffee%'")
-    line = history(str(output)).splitlines()[1]
+    line = str(history(str(output))).splitlines()[1]
     assert re.search(r"^2 .*DELETE \(another writer\) +\? +\? +\?$", line)
     assert "receipts" not in [problem.kind for problem in verify(str(output)).problems]
 
@@ -94,8 +95,8 @@ def test_all_of_it_in_a_bucket(s3, images, run, tmp_path):
     make_folder(copies / "more", images, "coffee")
     run(copies, output, max_failure_rate=1)
     assert str(compact(output)[0]) == "merged 4 small parts of features into 1: version 2"
-    assert "features 7 rows, errors 1 rows; readers see it as version 3" in rollback(output, 0)
-    assert [line.split()[3] for line in history(output).splitlines()[1:]] == [
+    assert "features 7 rows, errors 1 rows; readers see it as version 3" in str(rollback(output, 0))
+    assert [line.split()[3] for line in str(history(output)).splitlines()[1:]] == [
         "rollback",
         "compact",
         "extract",
@@ -103,7 +104,7 @@ def test_all_of_it_in_a_bucket(s3, images, run, tmp_path):
     ]
     run(copies, output, max_failure_rate=1)
     before = s3.keys()
-    text = vacuum(output, FORTNIGHT, now=later())
+    text = str(vacuum(output, FORTNIGHT, now=later()))
     assert re.match(r"freed [\d.]+ KB in 2 parts, \d runs?;", text), text
     gone = sorted(set(before) - set(s3.keys()))
     assert len([key for key in gone if key.startswith("deep er/out/features/part-")]) == 2

@@ -6,7 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from pipeline.commands.options import config_of, parse
+from pipeline.commands.options import config_of
+from pipeline.commands.parser import parse
 from pipeline.config import Config
 from transforms.errors import UserError
 

@@ -29,14 +29,14 @@ def test_vacuum_deletes_what_no_young_version_needs_and_the_table_goes_on(night,
     seen = state(output)
     old = set(parts(output)) - set(live(output))
     assert len(old) > 4
-    text = vacuum(str(output), FORTNIGHT, now=later())
+    text = str(vacuum(str(output), FORTNIGHT, now=later()))
     assert set(parts(output)) == set(live(output))
     assert re.fullmatch(r"freed [\d.]+ KB in 5 parts, 1 run; every version that readers saw since .* UTC stays", text)
     assert state(output) == seen
     assert verify(str(output), sample=3).clean
     with pytest.raises(Refused, match="not there any more"):
         rollback(str(output), 0)
-    assert vacuum(str(output), FORTNIGHT, now=later()).startswith("freed nothing;")
+    assert str(vacuum(str(output), FORTNIGHT, now=later())).startswith("freed nothing;")
     make_folder(own_images / "more", own_images, "chelsea")
     assert night().embedded == 1
 
@@ -44,8 +44,8 @@ def test_vacuum_deletes_what_no_young_version_needs_and_the_table_goes_on(night,
 def test_vacuum_leaves_everything_that_is_young(output):
     compact(str(output))
     before = sorted(path for path in output.rglob("*") if path.is_file())
-    assert vacuum(str(output), FORTNIGHT).startswith("freed nothing;")
-    assert vacuum(str(output), FORTNIGHT, now=later(13)).startswith("freed nothing;")
+    assert str(vacuum(str(output), FORTNIGHT)).startswith("freed nothing;")
+    assert str(vacuum(str(output), FORTNIGHT, now=later(13))).startswith("freed nothing;")
     assert sorted(path for path in output.rglob("*") if path.is_file()) == before
     rollback(str(output), 0)
 
@@ -85,7 +85,7 @@ def test_a_clock_that_is_months_ahead_makes_nothing_old(output, monkeypatch, cap
     compact(str(output))
     before = sorted(path for path in output.rglob("*") if path.is_file())
     monkeypatch.setattr("pipeline.maintenance.vacuum.datetime", Ahead)
-    assert vacuum(str(output), FORTNIGHT).startswith("freed nothing;")
+    assert str(vacuum(str(output), FORTNIGHT)).startswith("freed nothing;")
     assert "the latter counts" in caplog.text
     assert sorted(path for path in output.rglob("*") if path.is_file()) == before
 
@@ -93,12 +93,12 @@ def test_a_clock_that_is_months_ahead_makes_nothing_old(output, monkeypatch, cap
 def test_vacuum_tells_before_it_deletes(output):
     compact(str(output))
     before = sorted(output.rglob("*"))
-    text = vacuum(str(output), FORTNIGHT, dry_run=True, now=later())
+    text = str(vacuum(str(output), FORTNIGHT, dry_run=True, now=later()))
     assert sorted(output.rglob("*")) == before
     lines = text.splitlines()
     assert len([line for line in lines if re.match(r"features/part-\S+\.parquet  \d", line)]) == 4
     assert lines[-1].startswith("would free ")
-    freed = vacuum(str(output), FORTNIGHT, now=later()).splitlines()[-1]
+    freed = str(vacuum(str(output), FORTNIGHT, now=later())).splitlines()[-1]
     assert freed.split(";")[0] == lines[-1].replace("would free", "freed").split(";")[0]
 
 
@@ -149,7 +149,7 @@ def test_vacuum_deletes_networks_that_no_version_uses(night, tmp_path):
     night()
     [old] = (output / "models").iterdir()
     night(top_k=2, rebuild=True)
-    assert vacuum(str(output), FORTNIGHT, dry_run=True).startswith("would free nothing")
+    assert str(vacuum(str(output), FORTNIGHT, dry_run=True)).startswith("would free nothing")
     vacuum(str(output), FORTNIGHT, now=later())
     [new] = (output / "models").iterdir()
     assert new != old
@@ -166,7 +166,7 @@ def test_vacuum_deletes_what_killed_processes_left_and_nothing_of_others(output)
     listed_only = output / "runs/20200101T000000Z-aaaa/listing/0.parquet"  # a run that got no plan
     listed_only.parent.mkdir(parents=True)
     listed_only.write_bytes(b"listing")
-    text = vacuum(str(output), FORTNIGHT, now=later())
+    text = str(vacuum(str(output), FORTNIGHT, now=later()))
     assert "1 temporary file" in text
     assert not left.exists()
     assert not listed_only.parent.parent.exists()
@@ -232,7 +232,7 @@ def test_vacuum_leaves_what_is_not_ours_and_names_it(output):
     for path in [*foreign, old / "plan/shard-00000.parquet"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"not ours")
-    lines = vacuum(str(output), FORTNIGHT, now=later()).splitlines()
+    lines = str(vacuum(str(output), FORTNIGHT, now=later())).splitlines()
     assert all(path.exists() for path in foreign)
     assert not (old / "plan").exists()
     assert lines[0] == (
@@ -240,5 +240,5 @@ def test_vacuum_leaves_what_is_not_ours_and_names_it(output):
         "features/part-mine.parquet, models/X/model.json, runs/20200101T000000Z-aaaa/notes.txt and 1 more"
     )
     assert "in 2 runs;" in lines[1]
-    assert vacuum(str(output), FORTNIGHT, now=later()).splitlines()[1].startswith("freed nothing;")
+    assert str(vacuum(str(output), FORTNIGHT, now=later())).splitlines()[1].startswith("freed nothing;")
     assert verify(str(output)).clean

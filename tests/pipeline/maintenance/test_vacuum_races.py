@@ -30,13 +30,13 @@ import os, sys, datetime
 import pipeline.maintenance.vacuum
 pipeline.maintenance.vacuum._delete_file = lambda *_: os._exit(9)
 now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=30)
-pipeline.vacuum.vacuum(sys.argv[1], datetime.timedelta(days=14), now=now)
+pipeline.maintenance.vacuum.vacuum(sys.argv[1], datetime.timedelta(days=14), now=now)
 """
 ROLLBACK = """
 import os, sys
-import pipeline.maintenance.compact
-pipeline.maintenance.compact.Table.restore = lambda *_: os._exit(9)
-pipeline.maintenance.compact.rollback(sys.argv[1], 1)
+import pipeline.maintenance.rollback
+pipeline.maintenance.rollback.Table.restore = lambda *_: os._exit(9)
+pipeline.maintenance.rollback.rollback(sys.argv[1], 1)
 """
 
 

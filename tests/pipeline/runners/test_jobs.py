@@ -99,7 +99,7 @@ def test_the_next_start_waits_for_the_job_that_is_at_work(start, service, gate, 
     assert start(service.port, no_wait=True).state == "submitted"
     job = Job(**note(tmp_path)["job"])
     assert job == Job(f"localhost:{service.port}", list(service._jobs)[-1])
-    assert f"job {job}" in status(str(tmp_path / "out"))
+    assert f"job {job}" in str(status(str(tmp_path / "out")))
     assert start(service.port, no_wait=True).state == "submitted"
     assert f"job {job}: running" in caplog.text
 

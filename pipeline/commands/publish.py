@@ -1,0 +1,32 @@
+"""``image-features publish``: the last of three steps."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, share
+from pipeline.commands.options import metrics_options, output_argument
+from pipeline.commands.report import report
+
+
+def _add_options(parser: Parser) -> None:
+    output_argument(parser)
+    parser.add_argument(
+        "--max-failure-rate",
+        type=share,
+        metavar="SHARE",
+        help="instead of the one that the run was planned with",
+    )
+    metrics_options(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipeline.run import publish_run
+
+    files = (arguments.metrics_json, arguments.metrics_prometheus)
+    summary = publish_run(arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores)
+    report(summary, arguments.output, arguments.metrics_json)
+    return EXIT_PUBLISHED
+
+
+COMMAND = Command("publish", "the last of three steps: commit a run whose shards are done", _add_options, _run)

@@ -1,0 +1,28 @@
+"""``image-features rollback``: back to an earlier version."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
+from pipeline.commands.options import output_argument
+
+
+def _add_options(parser: Parser) -> None:
+    output_argument(parser)
+    parser.add_argument("version", type=int, metavar="VERSION", help="a number of 'history'")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipeline.maintenance.rollback import rollback
+
+    say(str(rollback(arguments.output, arguments.version, stores=arguments.stores)))
+    return EXIT_PUBLISHED
+
+
+COMMAND = Command(
+    "rollback",
+    "make both tables what they were at a version, in a commit on top",
+    _add_options,
+    _run,
+)

@@ -1,0 +1,39 @@
+"""``image-features trace``: one photo's way through all stages."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
+from pipeline.commands.options import (
+    backbone_options,
+    compute_options,
+    limit_options,
+    store_option,
+)
+
+
+def _add_options(parser: Parser) -> None:
+    parser.add_argument("photo", metavar="PHOTO", help="path or URL of an image")
+    parser.add_argument("--save", metavar="DIR", help="save there the picture that the network sees")
+    store_option(parser)
+    backbone_options(parser)
+    compute_options(parser)
+    limit_options(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipeline.diagnostics.trace import trace
+
+    options = {name: value for name, value in vars(arguments).items() if name != "command"}
+    say(str(trace(**options)))
+    return EXIT_PUBLISHED
+
+
+COMMAND = Command(
+    "trace",
+    "show one photo's way through all stages",
+    _add_options,
+    _run,
+    description="Show one photo's way: loaded → resized → preprocessed → pooled vector → top-k labels.",
+)

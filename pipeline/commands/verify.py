@@ -1,0 +1,36 @@
+"""``image-features verify``: read every part again and check it."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.commands.base import EXIT_FAILED, EXIT_PUBLISHED, Command, Parser, count, say
+from pipeline.commands.options import output_argument
+
+
+def _add_options(parser: Parser) -> None:
+    output_argument(parser)
+    parser.add_argument(
+        "--sample",
+        type=count,
+        default=0,
+        metavar="N",
+        help="compute the vectors of N images again too, from the images themselves",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipeline.maintenance.verify import verify
+
+    verification = verify(arguments.output, arguments.sample, stores=arguments.stores)
+    say(str(verification))
+    return EXIT_PUBLISHED if verification.clean else EXIT_FAILED
+
+
+COMMAND = Command(
+    "verify",
+    "read every part again and check it",
+    _add_options,
+    _run,
+    epilog="exit codes: 0 clean; 1 problems, a line each",
+)
