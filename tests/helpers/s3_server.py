@@ -17,6 +17,28 @@ from typing import Any
 
 import pytest
 
+# Keys that clients and servers have got wrong.
+SPECIAL = [
+    "a b.jpg",
+    "ünï/日本😀.jpg",
+    "100%.jpg",
+    "a%2Fb.jpg",
+    "a%20b.jpg",
+    "c#d.jpg",
+    "q?x=1&y.jpg",
+    "+~'\"<>|^`{}.jpg",
+]
+SPECIAL += [
+    "*.jpg",
+    "[1].jpg",
+    "back\\slash.jpg",
+    " edge .jpg",
+    "nfd-u\u0308.jpg",
+    "Case.jpg",
+    "case.jpg",
+    "x" * 1000 + ".jpg",
+]
+
 
 @dataclass
 class S3:

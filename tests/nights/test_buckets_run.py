@@ -17,6 +17,7 @@ from pipeline.maintenance.vacuum import vacuum
 from pipeline.maintenance.verify import verify
 from pipeline.tables import Tables
 from tests.helpers.runs import vectors
+from tests.helpers.s3_server import SPECIAL
 from transforms.errors import Refused, UserError
 from transforms.storage import PermissionDenied, open_storage, storage_options
 
@@ -162,8 +163,6 @@ def test_where_the_buckets_are_reaches_worker_processes(bucket, run, monkeypatch
 @pytest.mark.slow
 def test_any_name_goes_through_the_whole_job(s3, run, folder):
     """Special characters, the longest key, case, thousands under one prefix, and empty "directory" objects."""
-    from sources.test_buckets import SPECIAL
-
     photos = [path.read_bytes() for path in sorted(folder.iterdir())]
     keys = [f"in #1/{key}" for key in SPECIAL if len(key) < 900]
     keys += ["in #1/" + "x" * 1014 + ".jpg"]  # 1024 bytes, the most that S3 allows

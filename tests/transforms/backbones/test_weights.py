@@ -67,7 +67,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_top_is_found_in_every_kind_of_file(kind: str, files: dict[str, Any]) -> None:
     path = files["folder"] / kind
-    weights = find_weights(BACKBONES[NAME], str(path), SIZE, None)
+    weights = find_weights(BACKBONES[NAME], BackboneConfig(weights=str(path)), SIZE, None)
     assert weights.classes == KINDS[kind]
     assert (weights.word, weights.sha256) == (kind, hashlib.sha256(path.read_bytes()).hexdigest())
 

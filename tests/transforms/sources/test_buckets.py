@@ -6,31 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
+from tests.helpers.s3_server import SPECIAL
 from transforms.read import read_images
 from transforms.records import REFERENCE_SCHEMA, ImageReference
 from transforms.sources import Ignored, parse_input
 from transforms.storage import NotFound, Unaddressable, open_storage
-
-SPECIAL = [
-    "a b.jpg",
-    "ünï/日本😀.jpg",
-    "100%.jpg",
-    "a%2Fb.jpg",
-    "a%20b.jpg",
-    "c#d.jpg",
-    "q?x=1&y.jpg",
-    "+~'\"<>|^`{}.jpg",
-]
-SPECIAL += [
-    "*.jpg",
-    "[1].jpg",
-    "back\\slash.jpg",
-    " edge .jpg",
-    "nfd-u\u0308.jpg",
-    "Case.jpg",
-    "case.jpg",
-    "x" * 1000 + ".jpg",
-]
 
 
 def listed(text, ignored=None):
