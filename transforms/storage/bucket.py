@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -44,6 +45,10 @@ _HOW_TO_SIGN = {
 _SINGLE_PUT = 64 << 20  # in more bytes, several at once; less leaves no unfinished upload behind when killed
 
 
+class _OutOfRange(StorageError):
+    """The object ends before the range that was asked for begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """One bucket or container. Methods raise ``StorageError``; the client is opened once a process."""
@@ -63,7 +68,7 @@ class Bucket:
         """
         seen: set[str] = set()
         for attempt in count():
-            etag, data = self._tried(key, partial(self._get, key, check))
+            etag, data = self._tried(key, partial(self._get, key, check, None))
             if not plain_http(self.scheme, self.name, self.stores) or arrived_whole(etag, data, seen):
                 return data
             del data  # before other bytes take their place
@@ -74,11 +79,46 @@ class Bucket:
             "over https, or see what lies between this machine and the store"
         )
 
-    def _get(self, key: str, check: Callable[[StoredObject], None] | None) -> tuple[str, bytes]:
-        """Return an object's etag and bytes, read once."""
+    def get_range(
+        self,
+        key: str,
+        start: int,
+        length: int,
+        check: Callable[[StoredObject], None] | None = None,
+    ) -> bytes:
+        """Return some bytes of an object; fewer, or none, where it ends before.
+
+        Over plain http nothing notices bytes that changed on the way: the etag is that of the
+        whole object.
+
+        Args:
+            key: Of the object.
+            start: Where to begin, bytes from its start; not negative.
+            length: How many bytes.
+            check: Sees size and etag of the whole object before any byte; it may raise.
+        """
+        if length:
+            with suppress(_OutOfRange):
+                request = partial(self._get, key, check, (start, start + length))
+                return self._tried(key, request)[1]
+        stored = self.head(key)
+        if stored is None:
+            raise NotFound(f"{self.url(key)} is not there")
+        if check:
+            check(stored)
+        return b""
+
+    def _get(
+        self,
+        key: str,
+        check: Callable[[StoredObject], None] | None,
+        part: tuple[int, int] | None,
+    ) -> tuple[str, bytes]:
+        """Return an object's etag and bytes, read once; ``part`` is the first and the end."""
         import obstore
 
-        result = obstore.get(self._client(), _addressable(key))
+        options: Any = {"range": part} if part else None
+        result = obstore.get(self._client(), _addressable(key), options=options)
         stored = _stored(result.meta)
         if check:
             check(stored)
@@ -230,7 +270,8 @@ def _explain(error: Exception, bucket: Bucket, key: str) -> StorageError:
         return PermissionDenied(f"permission denied for {bucket.url(key)}: {_one_line(text)}")
     if "kind: Connect" in text:
         return StorageError(f"{bucket.url(key)}: {_no_connection(text)}")
-    return StorageError(f"{bucket.url(key)}: {_one_line(text)}")
+    kind = _OutOfRange if "status code: 416" in text else StorageError
+    return kind(f"{bucket.url(key)}: {_one_line(text)}")
 
 
 def _no_connection(text: str) -> str:
