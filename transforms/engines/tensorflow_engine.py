@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from transforms.choices import Precision
-from transforms.engines.base import ExportedModel, Images, Outputs, as_batch, available_cores, has_gpu
+from transforms.engines.base import (
+    GRAPHDEF,
+    ExportedModel,
+    Images,
+    Outputs,
+    as_batch,
+    available_cores,
+    has_gpu,
+)
 
 _CPU_BATCH = 16  # EfficientNet-Lite0 on two cores 290 images/s, at 4 245, at 32 275; short runs pad less
 _GPU_BATCH = 128  # a T4 gives 98 % of its ResNet50 rate at 32; larger cards and lighter nets want more
@@ -28,6 +36,7 @@ class TensorFlowEngine:
     """Runs the frozen graph as one function of a fixed batch shape."""
 
     name = "tensorflow"
+    formats: tuple[str, ...] = (GRAPHDEF.format,)
 
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
         tf = import_tensorflow(cores)
@@ -46,7 +55,7 @@ class TensorFlowEngine:
     def _load(self) -> Any:
         tf = self._tf
         graph_def = tf.compat.v1.GraphDef()
-        graph_def.ParseFromString(self.model.graph.read_bytes())
+        graph_def.ParseFromString(self.model.path.read_bytes())
         wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
         names = ["features:0"] + (["scores:0", "indices:0"] if self.model.top_k else [])
         pruned = wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(name) for name in names])
