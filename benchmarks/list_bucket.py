@@ -114,6 +114,7 @@ def fetch_all(port: int) -> int:
 def list_all(port: int) -> int:
     """What a night does: ``list_sources``."""
     from pipeline.runners.jobs import Submission
+    from pipeline.runners.options import RunnerOptions
     from pipeline.runners.stall import StallWatch
     from pipeline.steps.listing import list_sources
     from transforms.sources import parse_input
@@ -122,7 +123,7 @@ def list_all(port: int) -> int:
     stores = (f"s3://bucket,endpoint=http://127.0.0.1:{port},region=us-east-1,anonymous=true",)
     with tempfile.TemporaryDirectory() as output:
         storage = open_storage(output)
-        submission = Submission((), watch=StallWatch(storage, "runs/1/listing", 3600))
+        submission = Submission(RunnerOptions(), watch=StallWatch(storage, "runs/1/listing", 3600))
         with list_sources([parse_input("s3://bucket/photos", stores)], storage, submission, stores) as listing:
             return listing.rows
 

@@ -73,6 +73,7 @@ def textbook_beam(case: Case) -> float:
     from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
     from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerTensor
 
+    from pipeline.runners.options import RunnerOptions
     from pipeline.runners.pipeline import new_pipeline
     from transforms.backbones import find_backbone
     from transforms.preprocess import ValueRange
@@ -99,7 +100,7 @@ def textbook_beam(case: Case) -> float:
 
     def run(count: int) -> None:
         handler = KeyedModelHandler(TFModelHandlerTensor(str(folder / "model.keras")))
-        with new_pipeline([]) as pipeline:
+        with new_pipeline(RunnerOptions()) as pipeline:
             _ = (
                 pipeline
                 | beam.Create([str(path) for path in case.files(count)])

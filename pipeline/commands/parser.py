@@ -9,7 +9,7 @@ import argparse
 
 from pipeline.commands import COMMANDS
 from pipeline.commands.base import Formatter, Parser
-from pipeline.runners.options import check_beam, refuse
+from pipeline.runners.flags import check_beam, refuse
 from pipeline.runners.version import versions
 from transforms.storage.settings import parse_store
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.diagnostics import prices
-from pipeline.runners.cluster import beam_options, parse_accelerator, runs_on_dataflow
-from pipeline.runners.pipeline import worker_count
+from pipeline.runners.cluster import parse_accelerator
+from pipeline.runners.options import RunnerOptions
 from pipeline.steps.changes import Plan
 from transforms.engines.base import available_cores, has_gpu
 from transforms.read import ReadPolicy
@@ -89,19 +89,18 @@ class Estimate:
         )
 
 
-def estimate_plan(plan: Plan, config: Config) -> Estimate | None:
+def estimate_plan(plan: Plan, config: Config, runner: RunnerOptions) -> Estimate | None:
     """What a planned run would come to; None when there is nothing to do."""
     if not plan.todo:
         return None
-    return estimate(Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote), config)
+    return estimate(Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote), config, runner)
 
 
-def estimate(work: Work, config: Config) -> Estimate:
+def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
     """Hours, dollars, and what binds."""
-    options = beam_options(config.beam_args)
-    on_dataflow = runs_on_dataflow(options)
-    worker = _dataflow_worker(config, options) if on_dataflow else _worker_like_this(config)
-    workers = min(work.shards, worker_count(config.beam_args))
+    on_dataflow = runner.on_dataflow
+    worker = _dataflow_worker(config, runner.values) if on_dataflow else _worker_like_this(config, runner)
+    workers = min(work.shards, runner.workers)
     rates = _rates(work, worker, config)
     decode_and_model = [rates["decode"], *([rates["model"]] if "model" in rates else [])]
     # A GPU leaves the cores to decoding; on a CPU the two take turns.
@@ -153,16 +152,12 @@ def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:
     )
 
 
-def _worker_like_this(config: Config) -> Worker:
+def _worker_like_this(config: Config, runner: RunnerOptions) -> Worker:
     """A process here; elsewhere (Dask, Flink) one like it, since nothing tells about the machines."""
-    cores = config.cores_per_worker or available_cores() // max(1, _processes(config.beam_args))
+    processes = runner.workers if runner.values.get("direct_num_workers") else 1
+    cores = config.cores_per_worker or available_cores() // processes
     name = f"a worker of {cores} cores like this machine's" + (" and a GPU" if has_gpu() else "")
     return Worker(name, cores, cores, None, 1, None, None, known=not has_gpu())
-
-
-def _processes(beam_args: Sequence[str]) -> int:
-    options = beam_options(beam_args)
-    return worker_count(beam_args) if options.get("direct_num_workers") else 1
 
 
 def _seconds(images: int, rate: float, bucket: float | None) -> float:

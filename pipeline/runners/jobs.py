@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runners.local import is_local
+from pipeline.runners.options import DATAFLOW, RunnerOptions
 from pipeline.runners.stall import Stalled, StallWatch
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
 
 _LOG = logging.getLogger(__name__)
-_DATAFLOW = "Dataflow "
 _ANSWER_SECONDS = 30  # a job service answers at once, or is not there
 
 
@@ -37,9 +36,9 @@ class Job:
     @property
     def cancel(self) -> str:
         """How to end it."""
-        if not self.place.startswith(_DATAFLOW):
+        if not self.place.startswith(DATAFLOW):
             return "as its runner has it, for Flink 'flink cancel' or the web page"
-        project, _, region = self.place.removeprefix(_DATAFLOW).partition("/")
+        project, _, region = self.place.removeprefix(DATAFLOW).partition("/")
         return f"gcloud dataflow jobs cancel {self.id} --project {project} --region {region}"
 
 
@@ -47,7 +46,7 @@ class Job:
 class Submission:
     """How a graph is handed to the runner. ``noted`` is told the job, as soon as there is one to find again."""
 
-    beam_args: Sequence[str]
+    runner: RunnerOptions
     noted: Callable[[Job], None] = lambda _: None
     wait: bool = True
     accelerator: str | None = None  # of the workers
@@ -58,8 +57,8 @@ class Submission:
         """Submit, and wait for the end if that is wanted. Raises as ``wait_for``."""
         from apache_beam.utils.subprocess_server import SubprocessServer
 
-        place = job_place(self.beam_args)
-        if place and not place.startswith(_DATAFLOW):
+        place = self.runner.job_place
+        if place and not place.startswith(DATAFLOW):
             _check_answers(place)
         with SubprocessServer.cache_subprocesses():  # as `with pipeline` does: ends a server that Beam itself started
             result = pipeline.run()
@@ -80,31 +79,16 @@ class Submission:
             raise Stalled(f"{stall}; job {self.job} is still there: cancel it ({self.job.cancel})") from stall
 
 
-def job_place(beam_args: Sequence[str]) -> str | None:
-    """Where the options' runner keeps its jobs; None when they end with their driver."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, PortableOptions, StandardOptions
-
-    options = _options(beam_args)
-    if is_local(options):
-        return None
-    if "dataflow" in options.view_as(StandardOptions).runner.lower():
-        cloud = options.view_as(GoogleCloudOptions)
-        return f"{_DATAFLOW}{cloud.project}/{cloud.region}"
-    portable = options.view_as(PortableOptions)
-    ends_with_us = portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
-    return None if ends_with_us else portable.job_endpoint
-
-
-def find_running(job: Job, beam_args: Sequence[str]) -> PipelineResult | None:
+def find_running(job: Job, runner: RunnerOptions) -> PipelineResult | None:
     """The job that an earlier start noted, to be waited for; None when it has ended, or is not known any more.
 
     Raises ``ConnectionError`` when the job service does not answer: the job may be at work all the same.
     """
-    if job.place != job_place(beam_args):
+    if job.place != runner.job_place:
         _LOG.warning("job %s may still be at work; with these options it cannot be found, and is not waited for", job)
         return None
-    find = _find_on_dataflow if job.place.startswith(_DATAFLOW) else _find_at_job_service
-    result = find(job, _options(beam_args))
+    find = _find_on_dataflow if job.place.startswith(DATAFLOW) else _find_at_job_service
+    result = find(job, runner.for_beam())
     state = result.state if result else "not known there any more"
     _LOG.info("job %s: %s", job, state.lower())
     return None if result is None or _has_ended(state) else result
@@ -114,12 +98,6 @@ def _has_ended(state: str) -> bool:
     from apache_beam.runners.runner import PipelineState
 
     return bool(PipelineState.is_terminal(state))
-
-
-def _options(beam_args: Sequence[str]) -> PipelineOptions:
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    return PipelineOptions(list(beam_args))
 
 
 def _id_of(result: Any) -> str:

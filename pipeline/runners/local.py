@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
 
-def is_local(options: PipelineOptions) -> bool:
-    """Whether the run's own process is the runner."""
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    return options.view_as(StandardOptions).runner in (None, "DirectRunner")
-
-
 def local_runner(options: PipelineOptions) -> PipelineRunner:
     """Return Beam's local runner with its worker processes watched."""
     """Return Beam's local runner with its worker processes watched."""

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from pipeline.runners.cluster import at_most
 from pipeline.runners.jobs import Submission
-from pipeline.runners.pipeline import new_pipeline, run_failed, worker_count
+from pipeline.runners.pipeline import new_pipeline, run_failed
 from transforms.errors import UserError
 from transforms.plan import Range, in_range
 from transforms.records import REFERENCE_SCHEMA
@@ -80,9 +79,9 @@ def list_sources(
 
     folder = submission.watch.folder
     pieces = [piece for source in sources for piece in source.split()]
-    groups = group_pieces(pieces, worker_count(submission.beam_args))
+    groups = group_pieces(pieces, submission.runner.workers)
     with run_failed("the listing"):
-        pipeline = new_pipeline(at_most(len(groups), submission.beam_args))
+        pipeline = new_pipeline(submission.runner, submission.runner.limit_workers(len(groups)))
         _ = (
             pipeline
             | "Sources" >> beam.Create(groups)

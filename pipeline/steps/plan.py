@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from pipeline.config import Config
 from pipeline.diagnostics.estimate import estimate_plan
 from pipeline.runners.jobs import Submission
-from pipeline.runners.pipeline import worker_count
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run, last_good_run, new_run_id
 from pipeline.state.summary import Summary
@@ -66,7 +65,7 @@ def compare(session: Session) -> Compared:
     )
     sources = [parse_input(text, config.stores) for text in config.inputs]
     watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
-    submission = Submission(config.beam_args, watch=watch)
+    submission = Submission(session.runner, watch=watch)
     listed = list_here(sources) if config.dry_run else list_sources(sources, session.output, submission, config.stores)
     with listed as listing:
         if not listing.rows:
@@ -93,7 +92,7 @@ def settle(compared: Compared, session: Session) -> Run:
             run.end(session.output, "refused", run.counts)
         raise
     if config.dry_run:
-        if expected := estimate_plan(plan, config):
+        if expected := estimate_plan(plan, config, session.runner):
             _LOG.info("%s", expected)
         return run
     if plan.nothing_to_do:
@@ -107,7 +106,7 @@ def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
     """Compare range by range, and write shards on the way; a dry run only counts."""
     config = session.config
     output = None if config.dry_run else session.output
-    shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
+    shards = ShardPolicy(config.shard_size, config.shard_bytes, session.runner.workers)
     plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
     policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
     for changes in find_changes(listing, session.tables, policy):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
+from pipeline.runners.options import RunnerOptions
 from pipeline.tables import Tables
 from transforms.backbones import Resolved, resolve
 from transforms.errors import Refused, UserError
@@ -23,12 +24,13 @@ class Session:
     output: Storage
     network: Resolved
     recipe: Recipe
+    runner: RunnerOptions
     tables: Tables
 
 
-def open_session(config: Config) -> Session:
+def open_session(config: Config, runner: RunnerOptions) -> Session:
     """Open what the options name. Raises ``UserError``, and ``Refused`` for a table of another recipe."""
-    check_cluster(config.beam_args, config.accelerator)
+    check_cluster(runner, config.accelerator)
     _check_folder(config.output)
     network = resolve(config.network)
     output = open_storage(config.output, config.stores)
@@ -37,6 +39,7 @@ def open_session(config: Config) -> Session:
         output=output,
         network=network,
         recipe=make_recipe(config, network),
+        runner=runner,
         tables=Tables.open(output),
     )
     _check_recipe(session)

@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.commands.options import config_of
 from pipeline.commands.parser import parse
 from pipeline.config import Config
-from pipeline.runners.options import subclasses
+from pipeline.runners.flags import subclasses
 from transforms.errors import UserError
 
 ROOT = Path(__file__).parents[2]

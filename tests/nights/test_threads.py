@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.runners.pipeline import cores_per_worker
+from pipeline.runners.options import RunnerOptions
 from transforms.engines.base import available_cores
 
 _COUNT_BUSY_THREADS = """
@@ -63,10 +63,15 @@ def test_work_is_done_by_as_many_threads_as_cores(what, cores):
 
 def test_local_processes_share_the_cores():
     two = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    assert cores_per_worker(two) == max(1, available_cores() // 2)
-    assert cores_per_worker(("--direct_num_workers=0", "--direct_running_mode=multi_processing")) == 1
-    assert cores_per_worker(("--direct_num_workers=2", "--direct_running_mode=multi_threading")) is None
-    assert cores_per_worker(()) is None
+    assert RunnerOptions.parse(two).cores_per_worker == max(1, available_cores() // 2)
+    assert (
+        RunnerOptions.parse(("--direct_num_workers=0", "--direct_running_mode=multi_processing")).cores_per_worker == 1
+    )
+    assert (
+        RunnerOptions.parse(("--direct_num_workers=2", "--direct_running_mode=multi_threading")).cores_per_worker
+        is None
+    )
+    assert RunnerOptions.parse(()).cores_per_worker is None
 
 
 _COUNT_HEAPS = """

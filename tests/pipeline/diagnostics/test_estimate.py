@@ -7,12 +7,18 @@ from apache_beam.testing.load_tests import dataflow_cost_consts as beams
 
 from pipeline.cli import main
 from pipeline.config import Config
+from pipeline.diagnostics import estimate as estimates
 from pipeline.diagnostics import prices
-from pipeline.diagnostics.estimate import Work, _seconds, estimate
+from pipeline.diagnostics.estimate import Work, _seconds
+from pipeline.runners.options import RunnerOptions
 from tests.helpers.launched import arguments
 from tests.helpers.runs import make_folder
 
 NIGHT = Work(images=100_000, shards=49, bytes=13_000_000_000, listed=1_200_300, remote=True)
+
+
+def estimate(work, config):
+    return estimates.estimate(work, config, RunnerOptions.parse(config.beam_args))
 
 
 def test_the_prices_are_those_of_beams_own_table():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.runners.cluster import at_most, check_cluster, extract_args, parse_accelerator
+from pipeline.runners.cluster import check_cluster, extract_args, parse_accelerator
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.version import versions
 from pipeline.steps.extract import extraction
 from tests.helpers.launched import IMAGE, L4, LAUNCH, SHARDS, arguments
@@ -76,12 +77,15 @@ def asked_workers(beam_args):
     ],
 )
 def test_there_are_never_more_workers_than_shards(given, shards, asked):
-    assert asked_workers(at_most(shards, given)) == asked
-    assert asked_workers(extract_args(given, L4, shards)) == (*asked[:2], "g2-standard-8")
+    assert asked_workers((*given, *RunnerOptions.parse(given).limit_workers(shards))) == asked
+    assert asked_workers((*given, *extract_args(RunnerOptions.parse(given), L4, shards))) == (
+        *asked[:2],
+        "g2-standard-8",
+    )
 
 
 def test_no_options_stay_no_options():
-    assert extract_args((), L4, 3) == ()
+    assert extract_args(RunnerOptions(), L4, 3) == ()
 
 
 @pytest.mark.parametrize("tag", ["latest", "0.1.0", versions().replace("py3", "py2"), f"{versions()}1", ""])
@@ -94,7 +98,7 @@ def test_an_image_of_other_versions_is_refused_before_anything_starts(tag, tmp_p
 
 @pytest.mark.parametrize("image", [IMAGE, f"{IMAGE}-build7", f"host:5000/gpu:{versions()}@sha256:{'0' * 64}"])
 def test_an_image_of_the_same_versions_is_taken(image):
-    check_cluster([f"--sdk_container_image={image}"])
+    check_cluster(RunnerOptions.parse([f"--sdk_container_image={image}"]))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_an_image_of_the_same_versions_is_taken(image):
 )
 def test_what_cannot_work_is_refused(words, said):
     with pytest.raises(UserError, match=said):
-        check_cluster(words)
+        check_cluster(RunnerOptions.parse(words))
 
 
 def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monkeypatch):
@@ -131,7 +135,7 @@ def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monke
 @pytest.mark.parametrize("name", ["dataflow_cpu", "dataflow_gpu"])
 def test_an_arguments_file_passes_all_checks(name):
     config = arguments(name)
-    check_cluster(config.beam_args, config.accelerator)
+    check_cluster(RunnerOptions.parse(config.beam_args), config.accelerator)
     assert config.accelerator == (L4 if name == "dataflow_gpu" else None)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.runners.jobs import Submission
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.stall import StallWatch
 from pipeline.runners.version import versions
 from pipeline.steps.extract import extract_shards
@@ -76,7 +77,7 @@ class DrySubmission(Submission):
 
 def submission(config):
     watch = StallWatch(open_storage("unused"), "runs/1/listing", 0)
-    return DrySubmission(config.beam_args, accelerator=config.accelerator, watch=watch)
+    return DrySubmission(RunnerOptions.parse(config.beam_args), accelerator=config.accelerator, watch=watch)
 
 
 def dry(config):

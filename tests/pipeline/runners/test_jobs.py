@@ -22,7 +22,8 @@ from google.cloud import dataflow
 import transforms.extract
 from pipeline import Config, extract
 from pipeline.reports.status import status
-from pipeline.runners.jobs import Job, find_running, job_place
+from pipeline.runners.jobs import Job, find_running
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.version import versions
 from tests.helpers.runs import read_features
 from transforms.errors import RunFailed
@@ -263,4 +264,4 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
     ],
 )
 def test_jobs_outlive_their_driver_where_something_keeps_them(words, place):
-    assert job_place(words.split()) == place
+    assert RunnerOptions.parse(words.split()).job_place == place

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from pipeline.runners.jobs import Job, Submission
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.pipeline import run_failed
 from pipeline.runners.stall import Stalled, StallWatch
 from transforms.errors import RunFailed
@@ -37,7 +38,7 @@ def result():
 )
 def test_a_job_that_goes_on_without_its_driver_is_named_with_the_way_to_cancel_it(tmp_path, result, place, how):
     watch = StallWatch(open_storage(str(tmp_path)), "runs/1/receipts", 0.2)
-    submission = Submission((), job=Job(place, "7"), watch=watch)
+    submission = Submission(RunnerOptions(), job=Job(place, "7"), watch=watch)
     with pytest.raises(RunFailed) as failed, run_failed("run 1"):
         submission.wait_for(result)
     line = str(failed.value)
