@@ -80,7 +80,9 @@ def plan_run(config: Config) -> Summary:
     """
     runner = RunnerOptions.parse(config.beam_args)
     with Metrics.of(config) as metrics:
-        return metrics.end(healed(config, lambda: _planned(_plan(open_session(config, runner), metrics), config)))
+        return metrics.end(
+            healed(config, lambda: _planned(_plan(open_session(config, runner), metrics), config))
+        )
 
 
 def publish_run(
@@ -134,7 +136,9 @@ def _planned(run: Run, config: Config) -> Summary:
     return replace(run.counts, state="dry_run" if config.dry_run else run.state)
 
 
-def _publish(run: Run, output: Storage, tables: Tables, metrics: Metrics, stores: Stores) -> Summary:
+def _publish(
+    run: Run, output: Storage, tables: Tables, metrics: Metrics, stores: Stores
+) -> Summary:
     """Check the counts of a run whose shards are done, commit it, and merge small parts."""
     reconciled = metrics.step("publish", lambda: reconcile_run(run, output))
     published = metrics.step("publish", lambda: publish(reconciled, output, tables))

@@ -25,9 +25,13 @@ from transforms.storage.settings import Stores
 from transforms.storage.urls import parse_url, scheme_of
 from transforms.times import file_time
 
-_GROUP_FILES = 32  # local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
+_GROUP_FILES = (
+    # Local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
+    32
+)
 _GROUP_BYTES = 4 << 20
-_PATIENCE = 0.1  # seconds that a consumer waits for local files, in all, before all threads may read; warm: 0.01
+# Seconds that a consumer waits for local files, in all, before all threads may read; warm: 0.01
+_PATIENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,12 @@ class EncodedImage:
 class ReadPolicy:
     """Bounds of reading."""
 
-    max_bytes: int = MAX_IMAGE_BYTES  # of one image; a larger one fails and is not read
-    concurrency: int = 64  # reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
-    max_bytes_in_flight: int = 256 << 20  # read or being read, and not yet taken by the consumer
+    # Of one image; a larger one fails and is not read
+    max_bytes: int = MAX_IMAGE_BYTES
+    # Reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
+    concurrency: int = 64
+    # Read or being read, and not yet taken by the consumer
+    max_bytes_in_flight: int = 256 << 20
     stores: Stores = ()  # where buckets are
 
 
@@ -64,8 +71,9 @@ class _Group:
 class _Gate:
     """Lets one thread read local files, and all of them as soon as that turns out to be too slow.
 
-    One reads and hashes some 30,000 small files a second from a warm disk. Several fight with each other and with
-    the decoders for Python's lock: a file took 64 of them 45 µs of a core, two 12; with one a job was 2 % faster still.
+    One reads and hashes some 30,000 small files a second from a warm disk. Several fight with each
+    other and with the decoders for Python's lock: a file took 64 of them 45 µs of a core, two 12;
+    with one a job was 2 % faster still.
     """
 
     def __init__(self, concurrency: int, stores: Stores) -> None:
@@ -73,7 +81,8 @@ class _Gate:
         self._open = threading.Semaphore(1)
         self._closed = concurrency - 1
         self._patience = _PATIENCE
-        self.given_up = False  # by the consumer: who waits to read need not any more
+        # By the consumer: who waits to read need not any more
+        self.given_up = False
 
     def read(self, group: _Group, max_bytes: int) -> list[Result]:
         remote = scheme_of(group.references[0].uri)
@@ -81,7 +90,9 @@ class _Gate:
             return (
                 []
                 if self.given_up
-                else [_read_one(reference, max_bytes, self._stores) for reference in group.references]
+                else [
+                    _read_one(reference, max_bytes, self._stores) for reference in group.references
+                ]
             )
 
     def wait(self, reading: Future[list[Result]]) -> list[Result]:
@@ -102,15 +113,18 @@ def read_images(
 ) -> Iterator[EncodedImage | tuple[ImageReference, ImageError]]:
     """Read images concurrently and yield them, or why they could not be read, in the order of ``references``.
 
-    Bytes read ahead never exceed ``max_bytes_in_flight``, save for one image that alone is larger. An image
-    whose etag or size is not the reference's fails as changed; what a reference does not know (etag "", size
-    -1) is filled in. Transient troubles of a bucket are retried before they fail. Closing the iterator early
-    starts no further read and waits for those under way.
+    Bytes read ahead never exceed ``max_bytes_in_flight``, save for one image that alone is larger.
+    An image whose etag or size is not the reference's fails as changed; what a reference does not
+    know (etag "", size -1) is filled in. Transient troubles of a bucket are retried before they
+    fail. Closing the iterator early starts no further read and waits for those under way.
     """
     policy = policy or ReadPolicy()
     groups = deque(_group(references, policy))
     reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
-    most = 8 * policy.concurrency  # images ahead: a store 50 ms away fills the next chunk while this one is computed
+    most = (
+        8 * policy.concurrency
+        # Images ahead: a store 50 ms away fills the next chunk while this one is computed
+    )
     ahead = in_flight = 0
     gate = _Gate(policy.concurrency, policy.stores)
     pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix="read")
@@ -125,7 +139,8 @@ def read_images(
                 reading.append((group, pool.submit(gate.read, group, policy.max_bytes)))
             group, future = reading.popleft()
             yield from gate.wait(future)
-            del future  # and with it the bytes, before others take their place
+            # And with it the bytes, before others take their place
+            del future
             ahead -= len(group.references)
             in_flight -= group.reserved
     finally:
@@ -194,7 +209,9 @@ def _read_file(reference: ImageReference, max_bytes: int) -> EncodedImage:
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
-                raise _error(FailureKind.UNSUPPORTED, "not a file: a folder, pipe, socket or device")
+                raise _error(
+                    FailureKind.UNSUPPORTED, "not a file: a folder, pipe, socket or device"
+                )
             _check(reference, local_etag(before), before.st_size, max_bytes)
             data = _read_exactly(partial(os.read, descriptor), before.st_size)
             after = os.fstat(descriptor)
@@ -237,7 +254,9 @@ def _too_large(size: int, max_bytes: int) -> ImageError:
     return _error(FailureKind.TOO_LARGE, f"{size:,} bytes; --max-image-bytes allows {max_bytes:,}")
 
 
-def _filled(reference: ImageReference, etag: str, size: int, modified: datetime | None) -> ImageReference:
+def _filled(
+    reference: ImageReference, etag: str, size: int, modified: datetime | None
+) -> ImageReference:
     if reference.etag and reference.size >= 0:
         return reference
     return replace(reference, etag=etag, size=size, modified=reference.modified or modified)
@@ -253,7 +272,13 @@ def _kind(error: StorageError) -> FailureKind:
 
 
 def _local_error(error: OSError | ValueError) -> ImageError:
-    if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):  # ValueError: no possible name
+    if isinstance(
+        error, FileNotFoundError | NotADirectoryError | ValueError
+    ):  # ValueError: no possible name
         return _error(FailureKind.NOT_FOUND, "no such file")
-    kind = FailureKind.PERMISSION_DENIED if isinstance(error, PermissionError) else FailureKind.IO_ERROR
+    kind = (
+        FailureKind.PERMISSION_DENIED
+        if isinstance(error, PermissionError)
+        else FailureKind.IO_ERROR
+    )
     return _error(kind, f"cannot be read: {error.strerror}")

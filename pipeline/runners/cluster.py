@@ -9,17 +9,26 @@ from pipeline.runners.version import versions
 from transforms.errors import UserError
 
 _EXAMPLE = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
-_SECRETS = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "azure_connection_string")
+_SECRETS = (
+    "s3_access_key_id",
+    "s3_secret_access_key",
+    "s3_session_token",
+    "azure_connection_string",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
     """What the extraction runs on, in the words of Dataflow's ``accelerator`` hint."""
 
-    hint: str  # as given: type:NAME;count:N;machine_type:NAME;install-nvidia-driver
+    # As given: type:NAME;count:N;machine_type:NAME;install-nvidia-driver
+    hint: str
     type: str
     count: int
-    machine_type: str | None  # that the extraction's workers have; plan's have that of --machine_type
+    machine_type: (
+        str | None
+        # That the extraction's workers have; plan's have that of --machine_type
+    )
 
 
 def parse_accelerator(hint: str) -> Accelerator:
@@ -46,18 +55,25 @@ def check_cluster(runner: RunnerOptions, accelerator: str | None = None) -> None
     secrets = [name for name in _SECRETS if given.get(name)]
     if secrets:
         raise UserError(
-            f"--{secrets[0]}: options travel with the job, where others can read them. Give credentials to the workers "
-            "by their service account or their environment."
+            f"--{secrets[0]}: options travel with the job, where others can read them. Give "
+            "credentials to the workers by their service account or their environment."
         )
     if given.get("dry_run"):
-        raise UserError("--dry_run is Beam's and would submit nothing; --dry-run shows what a run would do")
-    if given.get("flexrs_goal") or any("worker_accelerator" in o for o in given.get("dataflow_service_options") or []):
-        raise UserError("--flexrs_goal and worker_accelerator do not go with resource hints; use --accelerator")
+        raise UserError(
+            "--dry_run is Beam's and would submit nothing; --dry-run shows what a run would do"
+        )
+    if given.get("flexrs_goal") or any(
+        "worker_accelerator" in o for o in given.get("dataflow_service_options") or []
+    ):
+        raise UserError(
+            "--flexrs_goal and worker_accelerator do not go with resource hints; use --accelerator"
+        )
     image = runner.values.get("sdk_container_image")
     if runner.on_dataflow and not image:
         raise UserError(
-            "--runner DataflowRunner needs --sdk_container_image: Beam's own image has neither this program nor "
-            f"TensorFlow. docs/dataflow.md builds one; its tag must be {versions()}"
+            "--runner DataflowRunner needs --sdk_container_image: Beam's own image has neither "
+            "this program nor TensorFlow. docs/dataflow.md builds one; its tag must be "
+            f"{versions()}"
         )
     if image:
         _check_image(image)
@@ -74,8 +90,8 @@ def check_credentials(runner: RunnerOptions) -> None:
         google.auth.default()
     except DefaultCredentialsError as error:
         raise UserError(
-            "no credentials for Google Cloud here: 'gcloud auth application-default login', or start this as a service "
-            "account that may submit jobs (docs/dataflow.md)"
+            "no credentials for Google Cloud here: 'gcloud auth application-default login', or "
+            "start this as a service account that may submit jobs (docs/dataflow.md)"
         ) from error
 
 
@@ -85,7 +101,8 @@ def _check_image(image: str) -> None:
     here = versions()
     if tag != here and not tag.startswith(f"{here}-"):
         raise UserError(
-            f"--sdk_container_image {image}: its tag {tag or '(none)'!r} does not say that it holds what runs here, "
-            f"{here}. Workers of another Python, Beam or version of this program cannot read the job: build the image "
-            "from here (docs/dataflow.md), or start the run from that image."
+            f"--sdk_container_image {image}: its tag {tag or '(none)'!r} does not say that it "
+            f"holds what runs here, {here}. Workers of another Python, Beam or version of this "
+            "program cannot read the job: build the image from here (docs/dataflow.md), or start "
+            "the run from that image."
         )

@@ -24,14 +24,19 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     except (SystemExit, argparse.ArgumentError):
         raise UserError(f"cannot read the Beam options {shlex.join(left)}") from None
     if any(word.startswith("--no_wait_until_finish") for word in left):
-        raise UserError("--no_wait_until_finish would not wait for the listing either; give --no-wait")
+        raise UserError(
+            "--no_wait_until_finish would not wait for the listing either; give --no-wait"
+        )
     if unknown:
         beam = [name for action in parser._actions for name in action.option_strings]
         refuse(unknown[0], own + beam)
 
 
 def _check_runner(name: str) -> None:
-    """Refuse a runner that there is not. One that is named with its module is imported: its options are known then."""
+    """Refuse a runner that there is not.
+
+    One that is named with its module is imported: its options are known then.
+    """
     from apache_beam.runners.runner import create_runner
 
     try:
@@ -40,8 +45,9 @@ def _check_runner(name: str) -> None:
         raise UserError(f"--runner {name} cannot be imported: {error}") from error
     except ValueError:
         raise UserError(
-            f"--runner {name}: Beam has none of that name; it has DirectRunner, PrismRunner, FlinkRunner, SparkRunner, "
-            "PortableRunner and DataflowRunner. Others are named with their module, as in launch/dask.args"
+            f"--runner {name}: Beam has none of that name; it has DirectRunner, PrismRunner, "
+            "FlinkRunner, SparkRunner, PortableRunner and DataflowRunner. Others are named with "
+            "their module, as in launch/dask.args"
         ) from None
 
 
@@ -49,7 +55,10 @@ def subclasses(base: Any) -> list[Any]:
     """The classes below ``base`` that bring options of their own, one of each name."""
     direct = {cls.__name__: cls for cls in base.__subclasses__()}
     return [
-        cls for child in direct.values() for cls in [child, *subclasses(child)] if "_add_argparse_args" in vars(cls)
+        cls
+        for child in direct.values()
+        for cls in [child, *subclasses(child)]
+        if "_add_argparse_args" in vars(cls)
     ]
 
 
@@ -58,7 +67,9 @@ def refuse(word: str, known: list[str]) -> NoReturn:
     name = word.split("=")[0]
     if not name.startswith("-"):
         raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")
-    close = difflib.get_close_matches(name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65)
+    close = difflib.get_close_matches(
+        name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65
+    )
     spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
     hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
     raise UserError(f"unknown option {name}; {hint}")

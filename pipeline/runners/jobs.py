@@ -1,7 +1,8 @@
 """Jobs that outlive their driver: what ``run.json`` notes of one, and how the next start finds it again.
 
-Two kinds of service keep jobs: Dataflow, and a job service at ``--job_endpoint`` (that of Flink, Spark or Prism,
-started by itself). What a driver runs or starts ends with it, and has nothing to find.
+Two kinds of service keep jobs: Dataflow, and a job service at ``--job_endpoint`` (that of Flink,
+Spark or Prism, started by itself). What a driver runs or starts ends with it, and has nothing to
+find.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
 
 _LOG = logging.getLogger(__name__)
-_ANSWER_SECONDS = 30  # a job service answers at once, or is not there
+# A job service answers at once, or is not there
+_ANSWER_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of a runner, as ``run.json`` notes it."""
 
-    place: str  # "Dataflow PROJECT/REGION", or a job service's HOST:PORT
+    # "Dataflow PROJECT/REGION", or a job service's HOST:PORT
+    place: str
     id: str
 
     def __str__(self) -> str:
@@ -44,7 +47,10 @@ class Job:
 
 @dataclass(slots=True)
 class Submission:
-    """How a graph is handed to the runner. ``noted`` is told the job, as soon as there is one to find again."""
+    """How a graph is handed to the runner.
+
+    ``noted`` is told the job, as soon as there is one to find again.
+    """
 
     runner: RunnerOptions
     noted: Callable[[Job], None] = lambda _: None
@@ -60,7 +66,8 @@ class Submission:
         place = self.runner.job_place
         if place and not place.startswith(DATAFLOW):
             _check_answers(place)
-        with SubprocessServer.cache_subprocesses():  # as `with pipeline` does: ends a server that Beam itself started
+        with SubprocessServer.cache_subprocesses():
+            # As `with pipeline` does: ends a server that Beam itself started
             result = pipeline.run()
             self.job = Job(place, _id_of(result)) if place else None
             if self.job:
@@ -70,22 +77,32 @@ class Submission:
                 self.wait_for(_without_deadline(result))
 
     def wait_for(self, result: PipelineResult) -> None:
-        """Wait for the end of a job, submitted here or found again. Raises what the runner raises, and ``Stalled``."""
+        """Wait for the end of a job, submitted here or found again.
+
+        Raises what the runner raises, and ``Stalled``.
+        """
         try:
             self.watch.wait(result.wait_until_finish)
         except Stalled as stall:
             if self.job is None:
                 raise
-            raise Stalled(f"{stall}; job {self.job} is still there: cancel it ({self.job.cancel})") from stall
+            raise Stalled(
+                f"{stall}; job {self.job} is still there: cancel it ({self.job.cancel})"
+            ) from stall
 
 
 def find_running(job: Job, runner: RunnerOptions) -> PipelineResult | None:
     """The job that an earlier start noted, to be waited for; None when it has ended, or is not known any more.
 
-    Raises ``ConnectionError`` when the job service does not answer: the job may be at work all the same.
+    Raises ``ConnectionError`` when the job service does not answer: the job may be at work all the
+    same.
     """
     if job.place != runner.job_place:
-        _LOG.warning("job %s may still be at work; with these options it cannot be found, and is not waited for", job)
+        _LOG.warning(
+            "job %s may still be at work; with these options it cannot be found, and is not "
+            "waited for",
+            job,
+        )
         return None
     find = _find_on_dataflow if job.place.startswith(DATAFLOW) else _find_at_job_service
     result = find(job, runner.for_beam())
@@ -113,7 +130,10 @@ def _find_on_dataflow(job: Job, options: PipelineOptions) -> PipelineResult | No
     runner = DataflowRunner()
     runner.dataflow_client = apiclient.DataflowApplicationClient(options)
     try:
-        found = runner.dataflow_client.get_job(job.id)  # asks for up to ten minutes before it believes a "not found"
+        found = runner.dataflow_client.get_job(
+            job.id
+            # Asks for up to ten minutes before it believes a "not found"
+        )
     except NotFound:
         return None
     return DataflowPipelineResult(found, runner, options)
@@ -123,30 +143,43 @@ def _find_at_job_service(job: Job, options: PipelineOptions) -> PipelineResult |
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
-    service = beam_job_api_pb2_grpc.JobServiceStub(grpc.insecure_channel(job.place))  # as Beam's own: no TLS
+    service = beam_job_api_pb2_grpc.JobServiceStub(
+        grpc.insecure_channel(job.place)
+    )  # as Beam's own: no TLS
     try:
-        service.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job.id), timeout=_ANSWER_SECONDS)
+        service.GetState(
+            beam_job_api_pb2.GetJobStateRequest(job_id=job.id), timeout=_ANSWER_SECONDS
+        )
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise ConnectionError(
-                f"the job service at {job.place} does not answer, and job {job.id} may be at work there"
+                f"the job service at {job.place} does not answer, and job {job.id} may be at work "
+                "there"
             ) from error
-        return None  # each service has its own code for a job that it does not know
+        # Each service has its own code for a job that it does not know
+        return None
     return _attach(service, job.id)
 
 
 def _check_answers(place: str) -> None:
-    """Raise ``ConnectionError`` when no job service is there. Beam would wait for it for five minutes, in silence."""
+    """Raise ``ConnectionError`` when no job service is there.
+
+    Beam would wait for it for five minutes, in silence.
+    """
     import grpc
 
     with grpc.insecure_channel(place) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
         except grpc.FutureTimeoutError:
-            raise ConnectionError(f"the job service at {place} (--job_endpoint) does not answer") from None
+            raise ConnectionError(
+                f"the job service at {place} (--job_endpoint) does not answer"
+            ) from None
 
 
-def _attach(service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = ()) -> PipelineResult:
+def _attach(
+    service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = ()
+) -> PipelineResult:
     """A result to wait for. Both streams begin with what there is already, and have no deadline."""
     from apache_beam.portability.api import beam_job_api_pb2
     from apache_beam.runners.portability import portable_runner
@@ -159,8 +192,9 @@ def _attach(service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = (
 def _without_deadline(result: PipelineResult) -> PipelineResult:
     """The result of a job service with streams of our own.
 
-    Beam 2.77 gives its own the deadline ``--job_server_timeout`` where a service (Prism's) lets it ask before the
-    job runs: a job that took longer than those 300 s broke off with "Deadline Exceeded".
+    Beam 2.77 gives its own the deadline ``--job_server_timeout`` where a service (Prism's) lets it
+    ask before the job runs: a job that took longer than those 300 s broke off with "Deadline
+    Exceeded".
     """
     from apache_beam.runners.portability import portable_runner
 

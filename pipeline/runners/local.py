@@ -28,7 +28,10 @@ def local_runner(options: PipelineOptions) -> PipelineRunner:
     from apache_beam.runners.runner import PipelineResult, PipelineState
 
     class LocalRun(PipelineResult):  # type: ignore[misc]
-        """Begins when it is waited for. Ends with what ``run`` comes to, or before it when a worker process dies."""
+        """Begins when it is waited for.
+
+        Ends with what ``run`` comes to, or before it when a worker process dies.
+        """
 
         def __init__(self, run: Callable[[], Any], end: Future[Any]) -> None:
             super().__init__(PipelineState.RUNNING)

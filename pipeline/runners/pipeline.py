@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 def new_pipeline(runner: RunnerOptions, more: Sequence[str] = ()) -> beam.Pipeline:
     """Return a pipeline for the runner that the options name, with some more options.
 
-    Beam's own ``DirectRunner`` decides by the graph's content which of three runners really runs, tries to
-    download one of them, and warns about what it did not find. Pinned here is the one in this process,
-    ``FnApiRunner``, with the options handed on to its worker processes, which it does not do by itself.
+    Beam's own ``DirectRunner`` decides by the graph's content which of three runners really runs,
+    tries to download one of them, and warns about what it did not find. Pinned here is the one in
+    this process, ``FnApiRunner``, with the options handed on to its worker processes, which it does
+    not do by itself.
     """
     import apache_beam as beam
 
@@ -42,15 +43,15 @@ def run_failed(what: str) -> Iterator[None]:
         raise
     except Stalled as stall:
         raise RunFailed(
-            f"{what} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
-            "that the cluster has free slots and room for the workers, and what their logs say; a shard that takes "
-            "longer wants a smaller --shard-size. Nothing was published. Then run the same command again: it takes up "
-            "what is done."
+            f"{what} stalled: {stall}. Check that this package is installed for the python on the "
+            "workers' PATH, that the cluster has free slots and room for the workers, and what "
+            "their logs say; a shard that takes longer wants a smaller --shard-size. Nothing was "
+            "published. Then run the same command again: it resumes the run."
         ) from stall
     except Exception as error:
         raise RunFailed(
-            f"{what} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
-            "what is done."
+            f"{what} failed: {_cause(error)}. Nothing was published. Run the same command "
+            "again: it resumes the run."
         ) from error
 
 
@@ -59,6 +60,7 @@ def _cause(error: Exception) -> str:
     text = re.sub(r"\s*\[while running '[^']*'\]\s*", " ", str(error)).strip()
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
-    if text.startswith("Service failed to start up"):  # a program that the runner started, and that ended at once
+    if text.startswith("Service failed to start up"):
+        # A program that the runner started, and that ended at once
         text += " (IMAGE_FEATURES_DEBUG=1 shows what it said; 'make engines' builds those of launch/prism.args)"
     return " ".join(text.split())[:500].rstrip(".") or type(error).__name__

@@ -101,11 +101,14 @@ def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submissio
     submission.run(pipeline)
 
 
-def extraction(shards: Sequence[str], job: ExtractJob, accelerator: str | None = None) -> beam.PTransform:
+def extraction(
+    shards: Sequence[str], job: ExtractJob, accelerator: str | None = None
+) -> beam.PTransform:
     """The graph: names of shards → the same names, each with a receipt.
 
-    The accelerator is asked for by all of it, not by a step: another environment in the middle would cut the graph
-    there, and a cluster would start other workers for each side. So it has two stages, with or without.
+    The accelerator is asked for by all of it, not by a step: another environment in the middle
+    would cut the graph there, and a cluster would start other workers for each side. So it has two
+    stages, with or without.
     """
     import apache_beam as beam
 
@@ -130,12 +133,14 @@ def prepare_job(run: Run, session: Session) -> ExtractJob:
     network_id = model_id(session.network)
 
     def fill(scratch: Path) -> None:
-        import_tensorflow(cores)  # its threads are set once, and this process may be the worker too
+        # Its threads are set once, and this process may be the worker too
+        import_tensorflow(cores)
         export(session.network, scratch)
 
     folder = cached_model(network_id, fill)
     with bringing(session.output, save_model(session.output, network_id, folder)):
-        pass  # it is there, and a vacuum that comes from now on sees this run's note
+        # It is there, and a vacuum that comes from now on sees this run's note
+        pass
     return ExtractJob(
         output=session.output.url,
         run_id=run.run_id,

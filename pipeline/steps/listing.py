@@ -1,4 +1,7 @@
-"""List the sources with Beam, into files that are read back range by range. THE graph of the listing."""
+"""List the sources with Beam, into files that are read back range by range.
+
+THE graph of the listing.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,14 @@ class Listing:
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage = storage
-        names = sorted(entry.key for entry in storage.list(f"{folder}/") if entry.key.endswith(".json"))
+        names = sorted(
+            entry.key for entry in storage.list(f"{folder}/") if entry.key.endswith(".json")
+        )
         with ThreadPoolExecutor(_REQUESTS) as pool:
             notes = list(pool.map(lambda name: read_listing_note(storage.read(name)), names))
-        self._files = {name.removesuffix(".json"): note for name, note in zip(names, notes, strict=True)}
+        self._files = {
+            name.removesuffix(".json"): note for name, note in zip(names, notes, strict=True)
+        }
 
     @property
     def rows(self) -> int:
@@ -112,5 +119,9 @@ def nothing_listed(sources: Sequence[Source], ignored: int, rows: int) -> UserEr
     """The error for inputs that hold no image: what was looked for, and that the table keeps its ``rows``."""
     reasons = [source.nothing_found() for source in sources]
     others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
-    kept = f". The table keeps its {rows:,} rows; if the images are really gone, delete the output" if rows else ""
+    kept = (
+        f". The table keeps its {rows:,} rows; if the images are really gone, delete the output"
+        if rows
+        else ""
+    )
     return UserError("; ".join(reasons) + others + kept)

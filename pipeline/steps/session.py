@@ -13,7 +13,10 @@ from transforms.errors import Refused, UserError
 from transforms.recipe import Recipe, differences
 from transforms.storage import Storage, local_path, open_storage
 
-_PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8bit"}  # docs/decoding.md
+_PIXELS = {
+    "decode": "srgb-white-exif-1",
+    "resize_kernel": "bilinear-antialias-8bit",
+}  # docs/decoding.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Session:
 
 
 def open_session(config: Config, runner: RunnerOptions) -> Session:
-    """Open what the options name. Raises ``UserError``, and ``Refused`` for a table of another recipe."""
+    """Open what the options name.
+
+    Raises ``UserError``, and ``Refused`` for a table of another recipe.
+    """
     check_cluster(runner, config.accelerator)
     _check_folder(config.output)
     network = resolve(config.network)
@@ -49,12 +55,19 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
 def _check_folder(output: str) -> None:
     path = local_path(output)
     if path and path.exists() and not path.is_dir():
-        raise UserError(f"--output {output} is a file; name a folder: it is made where there is none")
+        raise UserError(
+            f"--output {output} is a file; name a folder: it is made where there is none"
+        )
 
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
     """Everything that determines a vector, flat."""
-    return {**network.recipe_fields, **_PIXELS, "resize": config.resize, "precision": config.precision}
+    return {
+        **network.recipe_fields,
+        **_PIXELS,
+        "resize": config.resize,
+        "precision": config.precision,
+    }
 
 
 def _check_recipe(session: Session) -> None:
@@ -65,6 +78,7 @@ def _check_recipe(session: Session) -> None:
     changes = differences(known, session.recipe)
     if changes:
         raise Refused(
-            f"the table in {session.config.output} was made with another recipe: {'; '.join(changes)}. "
-            "Use the old options, another --output, or --rebuild to do all images again and replace the table."
+            f"the table in {session.config.output} was made with another recipe: "
+            f"{'; '.join(changes)}. Use the old options, another --output, or --rebuild to do all "
+            "images again and replace the table."
         )

@@ -80,8 +80,8 @@ sys.stdin.read()
 def serve_s3() -> Iterator[str]:
     """Start a server, and give its endpoint.
 
-    It is a process of its own: deltalake's history and restore hold the GIL while they wait for an answer, which a
-    thread of this process could then never give. It ends with this process.
+    It is a process of its own: deltalake's history and restore hold the GIL while they wait for an
+    answer, which a thread of this process could then never give. It ends with this process.
     """
     words = [sys.executable, "-c", _SERVER]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -125,7 +125,8 @@ def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 class Misbehaving:
     """Serves ``body`` for every key; what a key is called says what goes wrong, and how often.
 
-    ``503x2`` answers 503 twice, ``cut x3`` breaks the body off three times, ``403x9`` denies nine times.
+    ``503x2`` answers 503 twice, ``cut x3`` breaks the body off three times, ``403x9`` denies nine
+    times.
     """
 
     endpoint: str = ""
@@ -169,7 +170,9 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
             start = int(re.findall(r"\d+", self.headers.get("Range", "0"))[0])
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}")
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}"
+                )
             self.send_header("Content-Length", str(len(state.body) - start))
             self.send_header("ETag", f'"{state.etag}"')
             self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")

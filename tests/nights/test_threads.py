@@ -58,17 +58,25 @@ def test_work_is_done_by_as_many_threads_as_cores(what, cores):
     done = subprocess.run(words, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     taken = json.loads(done.stdout.splitlines()[-1])
-    assert sum(taken[:cores]) > 0.85 * sum(taken), taken  # the rest is the caller, which hands out and collects
+    assert sum(taken[:cores]) > 0.85 * sum(taken), (
+        taken
+        # The rest is the caller, which hands out and collects
+    )
 
 
 def test_local_processes_share_the_cores():
     two = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     assert RunnerOptions.parse(two).cores_per_worker == max(1, available_cores() // 2)
     assert (
-        RunnerOptions.parse(("--direct_num_workers=0", "--direct_running_mode=multi_processing")).cores_per_worker == 1
+        RunnerOptions.parse(
+            ("--direct_num_workers=0", "--direct_running_mode=multi_processing")
+        ).cores_per_worker
+        == 1
     )
     assert (
-        RunnerOptions.parse(("--direct_num_workers=2", "--direct_running_mode=multi_threading")).cores_per_worker
+        RunnerOptions.parse(
+            ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
+        ).cores_per_worker
         is None
     )
     assert RunnerOptions.parse(()).cores_per_worker is None
@@ -92,7 +100,9 @@ libc.malloc_info(0, out), libc.fflush(out)
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc")
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc"
+)
 def test_threads_share_one_heap_a_core():
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
     words = [sys.executable, "-c", _COUNT_HEAPS]

@@ -1,8 +1,10 @@
 """Writes a resolved backbone as a folder that workers load without Keras: pixels in, vectors and top-k out.
 
-- ``graph.pb``: a frozen GraphDef, ``images`` uint8 [N, H, W, 3] → ``features`` float32 [N, D] and, with labels,
-  ``scores`` float32 [N, k] descending and ``indices`` int32 [N, k], all from one forward pass.
-- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``, ``indices``.
+- ``graph.pb``: a frozen GraphDef, ``images`` uint8 [N, H, W, 3] → ``features`` float32 [N, D] and,
+  with labels, ``scores`` float32 [N, k] descending and ``indices`` int32 [N, k], all from one
+  forward pass.
+- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``,
+  ``indices``.
 - ``model.json``: sizes, labels and parameters; written last, so a folder that has it is whole.
 """
 
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from transforms.backbones.network import Network
 
 FORMAT = 1
-_SCORES_FORMAT = 2  # of custom models: 1 could take softmax of sigmoids, and its exports are not to be used again
-_EPSILON = 1e-12  # of the squared length: a zero vector stays zero
+# Of custom models: 1 could take softmax of sigmoids, and its exports are not to be used again
+_SCORES_FORMAT = 2
+# Of the squared length: a zero vector stays zero
+_EPSILON = 1e-12
 
 
 def model_id(resolved: Resolved) -> str:
@@ -42,7 +46,8 @@ def model_id_of(recipe: Recipe) -> str:
 def export(resolved: Resolved, directory: Path) -> None:
     """Build the network with Keras and write it to ``directory``, which is made if it does not exist.
 
-    Raises ``UserError`` for weights that turn out not to fit. Imports TensorFlow. Resets Keras' session.
+    Raises ``UserError`` for weights that turn out not to fit. Imports TensorFlow. Resets Keras'
+    session.
     """
     from transforms.backbones.custom import open_custom
     from transforms.backbones.named import open_named

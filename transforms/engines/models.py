@@ -14,7 +14,8 @@ from transforms.storage import NotFound, Storage, StorageError, local_path
 
 _LOG = logging.getLogger(__name__)
 _FILES = ("graph.pb", "golden.npz", "model.json")
-_SUMS = "SHA256SUMS"  # of those files, as coreutils writes it; last: a folder whose sums are right is whole
+# Of those files, as coreutils writes it; last: a folder whose sums are right is whole
+_SUMS = "SHA256SUMS"
 
 
 def cache_folder() -> Path:
@@ -26,8 +27,8 @@ def cache_folder() -> Path:
 def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     """The folder of ``model_id`` in the user cache, filled first by ``fill(folder)`` if it is not there and whole.
 
-    Processes that fill it at once do not disturb each other: the first rename wins. Where no cache can be
-    written (a read-only home), a folder of this process serves.
+    Processes that fill it at once do not disturb each other: the first rename wins. Where no cache
+    can be written (a read-only home), a folder of this process serves.
 
     Raises:
         StorageError: The disk is full.
@@ -51,8 +52,12 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
         scratch.rename(folder)
     except OSError as error:
         if not is_whole(folder):
-            what = f"cannot write the exported network to {folder.parent}: {error.strerror or error}"
-            raise StorageError(f"{what}; make room there, or name another cache with XDG_CACHE_HOME") from error
+            what = (
+                f"cannot write the exported network to {folder.parent}: {error.strerror or error}"
+            )
+            raise StorageError(
+                f"{what}; make room there, or name another cache with XDG_CACHE_HOME"
+            ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
@@ -70,7 +75,10 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds an exported network just as it was written. Reads it whole: 1 s a gigabyte."""
+    """Whether a folder holds an exported network just as it was written.
+
+    Reads it whole: 1 s a gigabyte.
+    """
     try:
         return (folder / _SUMS).read_bytes() == _sums(folder)
     except FileNotFoundError:
@@ -120,7 +128,8 @@ def _damaged(output: Storage, model_id: str) -> str:
 def _is_saved(output: Storage, model_id: str) -> bool:
     """Whether the output has the network, and whole.
 
-    A bucket stores no half objects; there all but the graph is compared with its sum. Workers compare the graph too.
+    A bucket stores no half objects; there all but the graph is compared with its sum. Workers
+    compare the graph too.
     """
     directory = local_path(output.url)
     if directory is not None:
@@ -132,7 +141,9 @@ def _is_saved(output: Storage, model_id: str) -> bool:
     except (NotFound, ValueError):
         return False
     there = output.exists(f"models/{model_id}/{_FILES[0]}")
-    return there and all(hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items())
+    return there and all(
+        hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items()
+    )
 
 
 def _sums(folder: Path) -> bytes:

@@ -1,9 +1,10 @@
 """Buckets: one client for ``s3://``, ``gs://`` and ``az://`` behind raw keys and one-line errors.
 
-The client is obstore (Rust object_store). It retries by itself what may pass: connection errors, timeouts,
-408, 429 and 5xx, and it goes on in the middle of a body that was cut off, refusing to mix two versions of an
-object. What it leaves is retried here, see ``transforms.storage.retries``. Where a bucket is, and how it is asked, is
-the matter of ``transforms.storage.settings``; no credential is ever part of a message.
+The client is obstore (Rust object_store). It retries by itself what may pass: connection errors,
+timeouts, 408, 429 and 5xx, and it goes on in the middle of a body that was cut off, refusing to mix
+two versions of an object. What it leaves is retried here, see ``transforms.storage.retries``. Where
+a bucket is, and how it is asked, is the matter of ``transforms.storage.settings``; no credential is
+ever part of a message.
 """
 
 from __future__ import annotations
@@ -30,23 +31,36 @@ from transforms.storage.settings import Stores, client_options, open_client, pla
 from transforms.times import known_times
 
 T = TypeVar("T")
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist")
-_NO_CREDENTIALS = re.compile(  # the last resort of each client is to ask the machine that it runs on
-    r"/latest/(?:api/token|meta-data)|/computeMetadata/|/metadata/identity/|//169\.254\.170\.2|"
-    r"Account must be specified"
+_NO_BUCKET = re.compile(
+    r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist"
 )
-_DENIED = re.compile(r"status code: 40[13]\b|<Code>(?:ExpiredToken|InvalidToken|TokenRefreshRequired)</Code>")
+_NO_CREDENTIALS = (
+    # The last resort of each client is to ask the machine that it runs on
+    re.compile(
+        r"/latest/(?:api/token|meta-data)|/computeMetadata/|/metadata/identity/|//169\.254\.170\.2|"
+        r"Account must be specified"
+    )
+)
+_DENIED = re.compile(
+    r"status code: 40[13]\b|<Code>(?:ExpiredToken|InvalidToken|TokenRefreshRequired)</Code>"
+)
 _HOW_TO_SIGN = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and a key, or AZURE_SKIP_SIGNATURE=true for a public container",
 }
-_SINGLE_PUT = 64 << 20  # in more bytes, several at once; less leaves no unfinished upload behind when killed
+_SINGLE_PUT = (
+    64 << 20
+    # In more bytes, several at once; less leaves no unfinished upload behind when killed
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One bucket or container. Methods raise ``StorageError``; the client is opened once a process."""
+    """One bucket or container.
+
+    Methods raise ``StorageError``; the client is opened once a process.
+    """
 
     scheme: str
     name: str
@@ -57,21 +71,28 @@ class Bucket:
         return f"{self.scheme}://{self.name}/{key}"
 
     def get(self, key: str, check: Callable[[StoredObject], None] | None = None) -> bytes:
-        """Return the whole object. ``check`` sees its size and etag before any of its bytes; it may raise.
+        """Return the whole object.
+
+        ``check`` sees its size and etag before any of its bytes; it may raise.
 
         What plain http may have changed is read again, see ``transforms.storage.etags``.
         """
         seen: set[str] = set()
         for attempt in count():
             etag, data = self._tried(key, partial(self._get, key, check))
-            if not plain_http(self.scheme, self.name, self.stores) or arrived_whole(etag, data, seen):
+            if not plain_http(self.scheme, self.name, self.stores) or arrived_whole(
+                etag, data, seen
+            ):
                 return data
-            del data  # before other bytes take their place
-            if attempt and not wait_before(attempt):  # read again at once: mostly the etag is no MD5
+            # Before other bytes take their place
+            del data
+            if attempt and not wait_before(attempt):
+                # Read again at once: mostly the etag is no MD5
                 break
         raise StorageError(
-            f"{self.url(key)}: the bytes changed on the way, and other ones came each of {attempt + 1} times; read "
-            "over https, or see what lies between this machine and the store"
+            f"{self.url(key)}: the bytes changed on the way, and other ones came each of "
+            f"{attempt + 1} times; read over https, or see what lies between this machine and the "
+            "store"
         )
 
     def _get(self, key: str, check: Callable[[StoredObject], None] | None) -> tuple[str, bytes]:
@@ -89,21 +110,25 @@ class Bucket:
         import obstore
 
         parts = len(data) > _SINGLE_PUT
-        self._tried(key, lambda: obstore.put(self._client(), _addressable(key), data, use_multipart=parts))
+        self._tried(
+            key, lambda: obstore.put(self._client(), _addressable(key), data, use_multipart=parts)
+        )
 
     def create(self, key: str, data: bytes) -> bool:
         """Store whole or not at all, if there is none yet; False if other bytes were there already.
 
-        An answer can be lost on its way, and the same request again then meets its own object; so an object that
-        holds just these bytes counts as created. S3 also answers that there is one when it only could not decide
-        between two writers: then there may be none.
+        An answer can be lost on its way, and the same request again then meets its own object; so
+        an object that holds just these bytes counts as created. S3 also answers that there is one
+        when it only could not decide between two writers: then there may be none.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
         def create() -> bool | None:
             try:
-                obstore.put(self._client(), _addressable(key), data, mode="create", use_multipart=False)
+                obstore.put(
+                    self._client(), _addressable(key), data, mode="create", use_multipart=False
+                )
             except AlreadyExistsError:
                 return None
             return True
@@ -145,16 +170,18 @@ class Bucket:
     def pages(self, folder: str, rows: int = 10_000) -> Iterator[pa.RecordBatch]:
         """Yield all objects below ``folder`` ("" for all), as columns ``path, last_modified, size, e_tag``.
 
-        A listing that breaks off goes on after the last key that was yielded.
-        Arrow pages cost 0.04 s for 100,000 objects, Python dictionaries 0.17 s. The client cuts a trailing
-        "/" off: the empty "directory" object ``a/`` comes as ``a`` with size 0, and ``head("a")`` is None.
+        A listing that breaks off goes on after the last key that was yielded. Arrow pages cost 0.04
+        s for 100,000 objects, Python dictionaries 0.17 s. The client cuts a trailing "/" off: the
+        empty "directory" object ``a/`` comes as ``a`` with size 0, and ``head("a")`` is None.
         """
         import obstore
 
         last, attempt = None, 0
         while True:
             try:
-                for page in obstore.list(self._client(), folder, offset=last, chunk_size=rows, return_arrow=True):
+                for page in obstore.list(
+                    self._client(), folder, offset=last, chunk_size=rows, return_arrow=True
+                ):
                     batch = pa.record_batch(page)
                     yield batch
                     if batch.num_rows:
@@ -171,7 +198,10 @@ class Bucket:
 
         def level() -> tuple[list[str], pa.Table]:
             found = obstore.list_with_delimiter(self._client(), folder, return_arrow=True)
-            objects = pa.RecordBatchReader.from_stream(found["objects"])  # pa.table would import pandas: 0.12 s
+            objects = pa.RecordBatchReader.from_stream(
+                found["objects"]
+                # pa.table would import pandas: 0.12 s
+            )
             return list(found["common_prefixes"]), objects.read_all()
 
         return self._tried(folder, level)
@@ -200,7 +230,9 @@ def _client_errors() -> tuple[type[Exception], ...]:
 
 
 def _stored(meta: Mapping[str, Any]) -> StoredObject:
-    return StoredObject(meta["path"], meta["size"], normal_etag(meta["e_tag"]), meta["last_modified"])
+    return StoredObject(
+        meta["path"], meta["size"], normal_etag(meta["e_tag"]), meta["last_modified"]
+    )
 
 
 def _addressable(key: str) -> str:
@@ -217,8 +249,9 @@ def _explain(error: Exception, bucket: Bucket, key: str) -> StorageError:
         if found := re.search(r'path: "(.*)"', text):
             key = found[1]
         return Unaddressable(
-            f"the client cannot address {bucket.url(key)!r}: the key has an empty, '.' or '..' part, a slash "
-            "at an end or a control character; rename the object, or name other prefixes that leave it out"
+            f"the client cannot address {bucket.url(key)!r}: the key has an empty, '.' or '..' "
+            "part, a slash at an end or a control character; rename the object, or name other "
+            "prefixes that leave it out"
         )
     if _NO_BUCKET.search(text):
         return NotFound(f"the bucket {bucket.url()} does not exist")
@@ -226,7 +259,9 @@ def _explain(error: Exception, bucket: Bucket, key: str) -> StorageError:
         return PermissionDenied(f"no credentials for {bucket.url()}: {_HOW_TO_SIGN[bucket.scheme]}")
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{bucket.url(key)} is not there")
-    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or _DENIED.search(text):
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or _DENIED.search(
+        text
+    ):
         return PermissionDenied(f"permission denied for {bucket.url(key)}: {_one_line(text)}")
     if "kind: Connect" in text:
         return StorageError(f"{bucket.url(key)}: {_no_connection(text)}")
@@ -237,12 +272,16 @@ def _no_connection(text: str) -> str:
     """Who does not answer, and why: the client says the latter only in what it shows to programmers."""
     host, why, tries = (
         re.search(pattern, text)
-        for pattern in (r"://(?:[^/\s@]*@)?([^/\s?@]+)", r'(?:message|error): "([^"]*)"', r"after (\d+ retries)")
+        for pattern in (
+            r"://(?:[^/\s@]*@)?([^/\s?@]+)",
+            r'(?:message|error): "([^"]*)"',
+            r"after (\d+ retries)",
+        )
     )
     reason = f" ({why[1]})" if why else ""
     return (
-        f"no connection to {host[1] if host else 'the store'}{reason}, after {tries[1] if tries else 'all tries'}: "
-        "see that the endpoint is right, and up"
+        f"no connection to {host[1] if host else 'the store'}{reason}, after "
+        f"{tries[1] if tries else 'all tries'}: see that the endpoint is right, and up"
     )
 
 

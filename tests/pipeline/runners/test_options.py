@@ -16,11 +16,19 @@ DATAFLOW = ("--runner=DataflowRunner", "--project=p", "--region=r", "--num_worke
         ((), True, False, 1, None),
         (("--runner=DirectRunner", "--direct_num_workers=4"), True, False, 4, None),
         (DATAFLOW, False, True, 3, "Dataflow p/r"),
-        (("--runner=FlinkRunner", "--parallelism=8", "--job_endpoint=h:8099"), False, False, 8, "h:8099"),
+        (
+            ("--runner=FlinkRunner", "--parallelism=8", "--job_endpoint=h:8099"),
+            False,
+            False,
+            8,
+            "h:8099",
+        ),
         (("--runner=PortableRunner", "--job_endpoint=embed"), False, False, 1, None),
     ],
 )
-def test_one_parse_says_which_runner_how_many_workers_and_where(args, local, on_dataflow, workers, place):
+def test_one_parse_says_which_runner_how_many_workers_and_where(
+    args, local, on_dataflow, workers, place
+):
     runner = RunnerOptions.parse(args)
     assert (runner.is_local, runner.on_dataflow, runner.workers) == (local, on_dataflow, workers)
     assert runner.job_place == place
