@@ -1,8 +1,9 @@
-"""The driver of a Dataflow run as an Airflow 3 DAG: one task, which a retry takes up where it was.
+"""The driver of a Dataflow run as an Airflow 3 DAG: one task, which a retry resumes.
 
 Its worker needs the program in an environment of its own, of the versions of the workers' image:
 ``python3.11 -m venv /opt/image-features && /opt/image-features/bin/pip install '.[gcp]'``. Elsewhere run the CPU image,
-by whichever operator starts containers there. Mend the names of the bucket and of the arguments file. docs/dataflow.md
+by whichever operator starts containers there. Change the names of the bucket and of the arguments file.
+See docs/dataflow.md.
 """
 
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ with DAG(
     description="Image features of what is new in the bucket",
     schedule="30 2 * * *",
     start_date=datetime(2026, 1, 1),
-    catchup=False,  # one night takes up all that earlier ones left
+    catchup=False,  # one night does all that earlier nights left
     max_active_runs=1,  # two at once would do no harm (one publishes, the other says so), but twice the work
 ):
     BashOperator(
