@@ -43,7 +43,9 @@ def test_the_index_lists_every_page() -> None:
     assert pages == {name for name in listed if not name.startswith("..")}
 
 
-def test_the_examples_of_the_python_page_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_python_page_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert folder == tmp_path / "images"
     blocks = python_blocks(DOCS / "python.md")
@@ -52,7 +54,9 @@ def test_the_examples_of_the_python_page_run(folder: Path, tmp_path: Path, monke
         exec(compile(block, "docs/python.md", "exec"), {})
 
 
-def test_the_examples_of_the_readme_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_readme_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One block makes the table, and one reads it with each reader that is installed."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder, tmp_path / "photos")

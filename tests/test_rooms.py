@@ -14,7 +14,11 @@ PACKAGES = sorted(file.parent for top in TOPS for file in (ROOT / top).rglob("__
 def listed() -> set[str]:
     """Return the folders and files that the tree in docs/architecture.md names, as paths."""
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    tree = next(block for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) if block.startswith("transforms/"))
+    tree = next(
+        block
+        for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)
+        if block.startswith("transforms/")
+    )
     names: set[str] = set()
     top = room = ""
     for line in tree.splitlines():
