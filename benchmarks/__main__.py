@@ -17,14 +17,26 @@ def main() -> None:
     """Measure, print the table as Markdown, and draw the ratios if asked to."""
     defaults = Settings(Path(tempfile.gettempdir()) / "image-features-bench")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
-    parser.add_argument("--rounds", type=int, default=defaults.rounds, help="measurements of each case")
-    parser.add_argument("--images", type=Path, default=defaults.folder, help="where the images are made")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="only this part; may be repeated"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=defaults.rounds, help="measurements of each case"
+    )
+    parser.add_argument(
+        "--images", type=Path, default=defaults.folder, help="where the images are made"
+    )
     parser.add_argument("--backbone", action="append", help="of the part speed")
     parser.add_argument("--engine", action="append")
     parser.add_argument("--precision", action="append")
-    parser.add_argument("--results", type=Path, help="add the rows to this file of JSON, over earlier ones of the name")
-    parser.add_argument("--chart", type=Path, help="draw the ratios into this PNG, those of --results included")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="add the rows to this file of JSON, over earlier ones of the name",
+    )
+    parser.add_argument(
+        "--chart", type=Path, help="draw the ratios into this PNG, those of --results included"
+    )
     arguments = parser.parse_args()
     settings = Settings(
         arguments.images,
@@ -40,10 +52,15 @@ def main() -> None:
         for row in PARTS[name](settings):
             rows.append(row)
             print(row, flush=True)
-            if arguments.results:  # at once: an hour's work is not lost to its last minute
+            # At once: an hour's work is not lost to its last minute
+            if arguments.results:
                 merge(arguments.results, [row])
     if arguments.chart:
-        draw(merge(arguments.results, rows) if arguments.results else rows, f"red: wanted. {title}", arguments.chart)
+        draw(
+            merge(arguments.results, rows) if arguments.results else rows,
+            f"red: wanted. {title}",
+            arguments.chart,
+        )
 
 
 def machine() -> str:

@@ -1,7 +1,7 @@
 """What is measured, each as a function of a folder of images: the machine's bounds, and our own job.
 
-A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up left out; one
-that compares things within a process returns several, by name.
+A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up
+left out; one that compares things within a process returns several, by name.
 """
 
 from __future__ import annotations
@@ -64,13 +64,18 @@ class Case:
 
 
 _FEW = 64  # images of the smallest run
-_CHUNK = 384  # images of 224×224 that the job computes at a time
+# Images of 224×224 that the job computes at a time
+_CHUNK = 384
 
 
 def steady(run: Callable[[int], None], large: int) -> float:
     """Images per second of ``run(count)`` without what it costs to start and to end: a large run less a small one."""
     run(_FEW)  # what is loaded and compiled once
-    small = max(_FEW, large // 8)  # long enough to end as the large one does: Beam's sampler sleeps up to 0.2 s
+    small = max(
+        _FEW,
+        large // 8,
+        # Long enough to end as the large one does: Beam's sampler sleeps up to 0.2 s
+    )
     seconds = {}
     for count in (small, large):
         start = time.perf_counter()
@@ -89,7 +94,9 @@ def ours(case: Case) -> float:
             names = Path(folder, "names")
             names.write_text("\n".join(map(str, case.files(count))), encoding="utf-8")
             config = case.config(f"list:{names}", Path(folder, "out"))
-            summary = extract(replace(config, rebuild=True, max_removed_rate=1))  # one output: one loaded network
+            summary = extract(
+                replace(config, rebuild=True, max_removed_rate=1)
+            )  # one output: one loaded network
             if summary.embedded != count:
                 raise RuntimeError(f"embedded {summary.embedded} of {count}")
 
@@ -138,14 +145,18 @@ def nothing(case: Case) -> float:
     vectors = np.random.default_rng(0).standard_normal((8192, 1280), np.float32)
 
     def read(references: Iterable[ImageReference], _: object) -> Iterator[EncodedImage]:
-        return (EncodedImage(reference, b"", reference.uri) for reference in references)  # all different
+        return (
+            EncodedImage(reference, b"", reference.uri) for reference in references
+        )  # all different
 
     def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[DecodedImage]:
         return (picture for _ in encoded)
 
     def compute(_: object, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
         count = len(images)
-        return Outputs(vectors[:count], np.ones((count, 5), np.float32), np.zeros((count, 5), np.int32)), {}
+        return Outputs(
+            vectors[:count], np.ones((count, 5), np.float32), np.zeros((count, 5), np.int32)
+        ), {}
 
     for name, stage in (("read_images", read), ("decode_all", decode), ("embed", compute)):
         setattr(stages, name, stage)
@@ -196,7 +207,8 @@ def pillow_one_core(case: Case) -> float:
 def _one_by_one(case: Case, function: Callable[[bytes], object]) -> float:
     encoded = [path.read_bytes() for path in case.files(case.count)]
     function(encoded[0])
-    start = time.thread_time()  # of the core: what others do on it meanwhile does not count
+    # Of the core: what others do on it meanwhile does not count
+    start = time.thread_time()
     for data in encoded:
         function(data)
     return len(encoded) / (time.thread_time() - start)
@@ -205,7 +217,9 @@ def _one_by_one(case: Case, function: Callable[[bytes], object]) -> float:
 def model(case: Case) -> float:
     """The network alone, on pixels in memory, in chunks as large as the job's."""
     engine = case.engine_of()
-    pixels = np.random.default_rng(0).integers(0, 256, (_CHUNK, *engine.model.input_size, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (_CHUNK, *engine.model.input_size, 3), np.uint8
+    )
 
     def run(count: int) -> None:
         for start in range(0, count, _CHUNK):

@@ -41,7 +41,11 @@ def extract(images: Sequence[Path], cache: Path, options: Sequence[str] = ()) ->
         names.write_text("\n".join(map(str, images)), encoding="utf-8")
         words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", f"list:{names}"]
         words += ["--output", f"{folder}/out", "--metrics-json", str(metrics), *options]
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "no_proxy": "localhost,127.0.0.1"}
+        environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": str(cache),
+            "no_proxy": "localhost,127.0.0.1",
+        }
         begin = time.perf_counter()
         with Path(folder, "log").open("w") as log:
             process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
@@ -50,4 +54,6 @@ def extract(images: Sequence[Path], cache: Path, options: Sequence[str] = ()) ->
         process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
         if process.returncode:
             raise SystemExit(Path(folder, "log").read_text(encoding="utf-8")[-2000:])
-        return Command(seconds, usage.ru_maxrss / 1024, json.loads(metrics.read_text(encoding="utf-8")))
+        return Command(
+            seconds, usage.ru_maxrss / 1024, json.loads(metrics.read_text(encoding="utf-8"))
+        )

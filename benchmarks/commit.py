@@ -1,8 +1,8 @@
 """What very many parts cost: ``python -m benchmarks.commit [PARTS ...]``, by default 1,000, 10,000 and 100,000.
 
-Writes receipts as workers do, reads them back, and commits their parts in one transaction, through the functions that
-a run calls. The parts themselves are not there: a commit does not look into them. Then what such a table costs
-whoever opens it: a reader, and the next night's plan.
+Writes receipts as workers do, reads them back, and commits their parts in one transaction, through
+the functions that a run calls. The parts themselves are not there: a commit does not look into
+them. Then what such a table costs whoever opens it: a reader, and the next night's plan.
 """
 
 from __future__ import annotations
@@ -42,16 +42,23 @@ def write_receipts(output: str, parts: int) -> None:
     run_id = "20261124T221943.127Z-1f9c"
 
     def write(number: int) -> None:
-        first, last = (URI.format(number % 366, number, n) for n in (number * ROWS, number * ROWS + ROWS - 1))
+        first, last = (
+            URI.format(number % 366, number, n) for n in (number * ROWS, number * ROWS + ROWS - 1)
+        )
         least = {"uri": first, "recipe": "0" * 64, "run_id": run_id}
         part = Part(
-            f"part-{run_id}-shard-{number:05d}-0123456789ab.parquet", 10 << 20, ROWS, least, {**least, "uri": last}
+            f"part-{run_id}-shard-{number:05d}-0123456789ab.parquet",
+            10 << 20,
+            ROWS,
+            least,
+            {**least, "uri": last},
         )
         seconds = {"read": 1.5, "decode": 4.2, "embed": 11.0, "reuse": 0.1, "write": 0.5}
         receipt = Receipt(f"shard-{number:05d}", ROWS, part, (), ROWS * 130_000, seconds)
         storage.write(f"runs/{run_id}/receipts/{receipt.shard}.json", encode_receipt(receipt))
 
-    os.fsync = lambda _: None  # type: ignore[assignment]  # many small files of one machine, where a cluster has a store
+    # Many small files of one machine, where a cluster has a store
+    os.fsync = lambda _: None  # type: ignore[assignment]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(write, range(parts)))
 
@@ -99,7 +106,9 @@ def main() -> None:
     """Measure each size, in processes of their own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.commit", description=__doc__)
     parser.add_argument("parts", nargs="*", type=int, default=[1_000, 10_000, 100_000])
-    parser.add_argument("--in", dest="place", nargs=2, help=argparse.SUPPRESS)  # the measured process
+    parser.add_argument(
+        "--in", dest="place", nargs=2, help=argparse.SUPPRESS
+    )  # the measured process
     arguments = parser.parse_args()
     if arguments.place:
         step, output = arguments.place
@@ -112,7 +121,8 @@ def main() -> None:
             write_receipts(output, parts)
             for step in ("commit", "look"):
                 subprocess.run(
-                    [sys.executable, "-m", "benchmarks.commit", str(parts), "--in", step, output], check=True
+                    [sys.executable, "-m", "benchmarks.commit", str(parts), "--in", step, output],
+                    check=True,
                 )
             log = sum(file.stat().st_size for file in Path(output, "features/_delta_log").iterdir())
             print(f"| {parts:,} parts: the log | {log / (1 << 20):.0f} MiB | |", flush=True)

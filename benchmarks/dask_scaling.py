@@ -1,12 +1,14 @@
 """A second Dask worker: ``python -m benchmarks.dask_scaling [--rounds N]``; needs ``apache-beam[dask]``.
 
-Runs ``extract`` on a Dask cluster of one and of two single-threaded workers, each held to a core of its own, and
-beside it one and two independent processes that do the same, held alike: on most machines a second core brings less
-than a second machine would, and no cluster can bring more. Where two processes do twice the work of one, two workers
-are to do 1.8 times that of one; where they do less, as much less.
+Runs ``extract`` on a Dask cluster of one and of two single-threaded workers, each held to a core of
+its own, and beside it one and two independent processes that do the same, held alike: on most
+machines a second core brings less than a second machine would, and no cluster can bring more. Where
+two processes do twice the work of one, two workers are to do 1.8 times that of one; where they do
+less, as much less.
 
-Then the driver's memory at 2,000 and at 20,000 images, in shards of the usual size. (Many more and smaller parts are
-merged at the end of a run, which takes what one merged part takes, some 0.7 GB, whatever the number of images.)
+Then the driver's memory at 2,000 and at 20,000 images, in shards of the usual size. (Many more and
+smaller parts are merged at the end of a run, which takes what one merged part takes, some 0.7 GB,
+whatever the number of images.)
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 IMAGES = 4_096
 SHARD = 128
 USUAL = Config(inputs=("-",), output="-").shard_size
-WANTED = 1.8 / 2  # of what a second independent process brings
+# Of what a second independent process brings
+WANTED = 1.8 / 2
 
 
 @contextmanager
@@ -63,7 +66,16 @@ def cluster(workers: int) -> Iterator[str]:
 
 def drive(address: str, folder: str, count: int, shard: int = SHARD) -> tuple[float, float]:
     """In a process of its own, as the command is: images per second of the extract stage, and the peak in MiB."""
-    words = [sys.executable, "-m", "benchmarks.dask_scaling", "--drive", address, folder, str(count), str(shard)]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.dask_scaling",
+        "--drive",
+        address,
+        folder,
+        str(count),
+        str(shard),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
@@ -78,14 +90,21 @@ def _drive(address: str, folder: str, count: int, shard: int) -> None:
         names, metrics = Path(output, "names"), Path(output, "metrics")
         files = sorted(Path(folder).glob("*.jpg"))[:count]
         names.write_text("\n".join(map(str, files)), encoding="utf-8")
-        runner = (f"--runner={RUNNER}", f"--dask_client_address={address}", "--dask_partition_size=1")
+        runner = (
+            f"--runner={RUNNER}",
+            f"--dask_client_address={address}",
+            "--dask_partition_size=1",
+        )
         config = Config(
             inputs=(f"list:{names}",), output=f"{output}/out", engine="openvino", shard_size=shard,
             cores_per_worker=1, beam_args=runner, metrics_json=str(metrics),
         )  # fmt: skip
         if extract(config).embedded != count:
             raise SystemExit("images are missing")
-        print(count / json.loads(metrics.read_text(encoding="utf-8"))["seconds"]["extract"], peak_mib())
+        print(
+            count / json.loads(metrics.read_text(encoding="utf-8"))["seconds"]["extract"],
+            peak_mib(),
+        )
 
 
 def independent(processes: int, folder: str) -> float:
@@ -114,10 +133,16 @@ def speed_up(folder: str, rounds: int) -> None:
             rates["independent", workers] = independent(workers, folder)
         for kind, ratios in seen.items():
             ratios.append(rates[kind, 2] / rates[kind, 1])
-            print(f"round {number + 1}: {kind} {rates[kind, 1]:.0f} → {rates[kind, 2]:.0f} images/s", flush=True)
+            print(
+                f"round {number + 1}: {kind} {rates[kind, 1]:.0f} → {rates[kind, 2]:.0f} images/s",
+                flush=True,
+            )
     two, alone = (statistics.median(ratios) for ratios in seen.values())
     met = "yes" if two / alone >= WANTED else "NO"
-    print(f"cluster {two:.2f}×, independent processes {alone:.2f}×: {two / alone:.2f} of it (≥ {WANTED:g}: {met})")
+    print(
+        f"cluster {two:.2f}×, independent processes {alone:.2f}×: {two / alone:.2f} of it (≥ "
+        f"{WANTED:g}: {met})"
+    )
 
 
 def memory(folder: str) -> None:
@@ -131,7 +156,9 @@ def memory(folder: str) -> None:
 def main() -> None:
     """Measure both, or the part that is named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dask_scaling", description=__doc__)
-    parser.add_argument("--images", type=Path, default=Path(tempfile.gettempdir()) / "image-features-bench")
+    parser.add_argument(
+        "--images", type=Path, default=Path(tempfile.gettempdir()) / "image-features-bench"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--part", choices=("speed", "memory"), action="append")
     parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)  # the measured process

@@ -1,9 +1,10 @@
 """10⁹ images on 10,000 workers, by shard size: ``python -m benchmarks.fleet [--receipts FOLDER]``.
 
-A simulation: shards go to whichever worker is free; a shard's seconds are drawn from those of measured shards (the
-receipts of a real run in FOLDER, by default those noted below); workers are preempted and lose what they were at,
-shards fail and are done again, and some take several times as long. Prints for each shard size how much longer the
-job takes than the images alone, where the workers' time went, and what comes to the store and to the commit.
+A simulation: shards go to whichever worker is free; a shard's seconds are drawn from those of
+measured shards (the receipts of a real run in FOLDER, by default those noted below); workers are
+preempted and lose what they were at, shards fail and are done again, and some take several times as
+long. Prints for each shard size how much longer the job takes than the images alone, where the
+workers' time went, and what comes to the store and to the commit.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 PIECE = 64  # images of a measured shard
-# Milliseconds an image in 32 shards of 64: 500×375 JPEGs, efficientnet_lite0, OpenVINO, float32, two cores.
+# Milliseconds an image in 32 shards of 64: 500×375 JPEGs, efficientnet_lite0, OpenVINO, float32,
+# two cores.
 _SHARDS = """4.45 3.41 3.37 3.45 3.40 3.46 3.34 3.35 3.42 3.38 3.33 3.44 3.38 3.40 3.36 3.34 3.38 3.42 3.40 3.34 3.32
 3.29 3.27 3.39 3.31 3.25 3.25 3.29 3.31 3.25 3.28 3.30"""
 MEASURED = tuple(float(text) / 1000 for text in _SHARDS.split())
@@ -26,24 +28,43 @@ MEASURED = tuple(float(text) / 1000 for text in _SHARDS.split())
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The workers and what befalls them; times in seconds. Only the measured shards are no assumption."""
+    """The workers and what befalls them; times in seconds.
+
+    Only the measured shards are no assumption.
+    """
 
     images: int = 1_000_000_000
     workers: int = 10_000
-    speed: float = 1.0  # of a worker, against the measured one
-    fixed: float = 0.5  # a shard: six requests of 40 ms, and the first images, for which the network waits
-    speeds_differ: float = 0.1  # sigma of the workers' speeds, log-normal: neighbours on the same machine
-    start: float = 180.0  # from asking for a worker to its first shard, mean; also of a replacement
-    preempted_each: float = 6 * 3600.0  # mean time between preemptions of a worker
-    failures: float = 0.001  # share of shards that fail half-way and are done again
-    stragglers: float = 0.001  # share of shards that take ``straggle`` times as long
+    # Of a worker, against the measured one
+    speed: float = 1.0
+    fixed: float = (
+        # A shard: six requests of 40 ms, and the first images, for which the network waits
+        0.5
+    )
+    speeds_differ: float = (
+        # Sigma of the workers' speeds, log-normal: neighbours on the same machine
+        0.1
+    )
+    # From asking for a worker to its first shard, mean; also of a replacement
+    start: float = 180.0
+    # Mean time between preemptions of a worker
+    preempted_each: float = 6 * 3600.0
+    # Share of shards that fail half-way and are done again
+    failures: float = 0.001
+    # Share of shards that take ``straggle`` times as long
+    stragglers: float = 0.001
     straggle: float = 8.0
 
 
 class Simulation:
-    """One job, in the order of its events. All attributes are in seconds, of the job or of all workers."""
+    """One job, in the order of its events.
 
-    def __init__(self, shard_size: int, fleet: Fleet, seconds: Sequence[float], seed: int = 0) -> None:
+    All attributes are in seconds, of the job or of all workers.
+    """
+
+    def __init__(
+        self, shard_size: int, fleet: Fleet, seconds: Sequence[float], seed: int = 0
+    ) -> None:
         self.makespan = self.useful = self.lost = 0.0
         self.repeated = 0  # shards
         self.shards = -(-fleet.images // shard_size)
@@ -56,8 +77,11 @@ class Simulation:
         self._speed = self._random.lognormal(0.0, fleet.speeds_differ, fleet.workers)
         starts = fleet.start / 2 + self._random.exponential(fleet.start / 2, fleet.workers)
         self._dies = starts + self._random.exponential(fleet.preempted_each, fleet.workers)
-        # When, which worker, and the shard that it ends or, as ~shard, loses then; None for a worker that comes.
-        self._events: list[tuple[float, int, int | None]] = [(t, w, None) for w, t in enumerate(starts.tolist())]
+        # When, which worker, and the shard that it ends or, as ~shard, loses then; None for a
+        # worker that comes.
+        self._events: list[tuple[float, int, int | None]] = [
+            (t, w, None) for w, t in enumerate(starts.tolist())
+        ]
 
     def run(self) -> Simulation:
         """Until no shard is left."""
@@ -101,9 +125,14 @@ class Simulation:
         """Seconds of each shard on a worker of usual speed: as many measured pieces as it has, and a few stragglers."""
         pieces = size / PIECE
         if pieces <= 16:
-            work = self._random.choice(measured, (self.shards, max(1, round(pieces)))).mean(1) * pieces
-        else:  # the sum of many is as good as normal
-            work = self._random.normal(measured.mean() * pieces, measured.std() * pieces**0.5, self.shards)
+            work = (
+                self._random.choice(measured, (self.shards, max(1, round(pieces)))).mean(1) * pieces
+            )
+        else:
+            # The sum of many is as good as normal
+            work = self._random.normal(
+                measured.mean() * pieces, measured.std() * pieces**0.5, self.shards
+            )
         slow = self._random.random(self.shards) < self._fleet.stragglers
         seconds: np.ndarray = np.where(slow, work * self._fleet.straggle, work)
         return seconds
@@ -124,32 +153,46 @@ def line(shard_size: int, fleet: Fleet, seconds: Sequence[float]) -> str:
     shares = " | ".join(f"{100 * part / total:.1f} %" for part in (fixed, seen.lost, idle))
     writes = 2 * seen.shards / (seen.makespan - fleet.start)  # a part and a receipt
     return (
-        f"| {shard_size:,} | {seen.shards:,} | {seen.makespan / 60:.1f} | {seen.makespan / alone:.2f}× | {shares} "
-        f"| {seen.repeated:,} | {writes:,.0f} | {-(-seen.shards // 1000):,} |"
+        f"| {shard_size:,} | {seen.shards:,} | {seen.makespan / 60:.1f} | "
+        f"{seen.makespan / alone:.2f}× | {shares} | {seen.repeated:,} | {writes:,.0f} | "
+        f"{-(-seen.shards // 1000):,} |"
     )
 
 
 def measured(folder: str) -> list[float]:
     """Seconds an image of each shard, from the receipts of a run with shards of ``PIECE`` images."""
-    receipts = [json.loads(path.read_bytes()) for path in sorted(Path(folder).rglob("receipts/*.json"))]
+    receipts = [
+        json.loads(path.read_bytes()) for path in sorted(Path(folder).rglob("receipts/*.json"))
+    ]
     return [sum(receipt["seconds"].values()) / receipt["references"] for receipt in receipts]
 
 
 def main() -> None:
     """Print the table for workers like the measured one, and for workers with a GPU."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=__doc__)
-    parser.add_argument("--receipts", metavar="FOLDER", help=f"output of a run with --shard-size {PIECE}")
+    parser.add_argument(
+        "--receipts", metavar="FOLDER", help=f"output of a run with --shard-size {PIECE}"
+    )
     parser.add_argument("--images", type=int, default=Fleet().images)
     parser.add_argument("--workers", type=int, default=Fleet().workers)
     arguments = parser.parse_args()
     seconds = measured(arguments.receipts) if arguments.receipts else MEASURED
     fleet = Fleet(arguments.images, arguments.workers)
     rate = 1 / float(np.mean(seconds))
-    print(f"{len(seconds)} measured shards: {rate:.0f} images/s, ± {100 * np.std(seconds) * rate:.0f} % (one sigma)")
+    print(
+        f"{len(seconds)} measured shards: {rate:.0f} images/s, ± "
+        f"{100 * np.std(seconds) * rate:.0f} % (one sigma)"
+    )
     for speed, workers in ((1.0, fleet.workers), (2000 / rate, fleet.workers // 20)):
-        print(f"\n{workers:,} workers of {rate * speed:,.0f} images/s, {fleet.images:,} images\n\n{HEADER}", flush=True)
+        print(
+            f"\n{workers:,} workers of {rate * speed:,.0f} images/s, {fleet.images:,} "
+            f"images\n\n{HEADER}",
+            flush=True,
+        )
         for shard_size in (256, 512, 1024, 2048, 4096, 8192, 16384):
-            print(line(shard_size, replace(fleet, workers=workers, speed=speed), seconds), flush=True)
+            print(
+                line(shard_size, replace(fleet, workers=workers, speed=speed), seconds), flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -9,8 +9,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PHOTOS = ("coffee.png", "astronaut.png", "rocket.jpg", "chelsea.png", "motorcycle_left.png", "retina.jpg")
-SIZES = {"small": (500, 375), "large": (2560, 1680)}  # width, height: ImageNet's usual, and 4.3 megapixels
+PHOTOS = (
+    "coffee.png",
+    "astronaut.png",
+    "rocket.jpg",
+    "chelsea.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+)
+SIZES = {
+    "small": (500, 375),
+    "large": (2560, 1680),
+    # Width, height: ImageNet's usual, and 4.3 megapixels
+}
 QUALITY = 85
 
 
@@ -29,7 +40,9 @@ def load_photo(name: str) -> Image.Image:
     """One of scikit-image's sample photos."""
     spec = find_spec("skimage.data")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("benchmarks need scikit-image for its photos: pip install 'beam-image-features[bench]'")
+        raise SystemExit(
+            "benchmarks need scikit-image for its photos: pip install 'beam-image-features[bench]'"
+        )
     return Image.open(Path(next(iter(spec.submodule_search_locations))) / name).convert("RGB")
 
 
@@ -40,7 +53,9 @@ def crop(photos: list[Image.Image], number: int, size: tuple[int, int]) -> bytes
     share = float(random.uniform(0.5, 1.0))
     width, height = (side * share for side in photo.size)
     left, top = (float(random.uniform(0, side * (1 - share))) for side in photo.size)
-    picture = photo.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
+    picture = photo.resize(
+        size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height)
+    )
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=QUALITY)
     return encoded.getvalue()

@@ -1,8 +1,9 @@
 """Listing a large bucket: whose time is it? ``python -m benchmarks.list_bucket [OBJECTS]``.
 
-A small server in another process answers S3's ListObjectsV2 from memory, at once or 50 ms late, as a real one does.
-Measured are the same pages just fetched and thrown away, the server's time, and our whole listing: cut into pieces,
-listed by Beam, written, read again and combined. Fails when ours takes more than twice the server's, 50 ms late.
+A small server in another process answers S3's ListObjectsV2 from memory, at once or 50 ms late, as
+a real one does. Measured are the same pages just fetched and thrown away, the server's time, and
+our whole listing: cut into pieces, listed by Beam, written, read again and combined. Fails when
+ours takes more than twice the server's, 50 ms late.
 """
 
 from __future__ import annotations
@@ -46,11 +47,18 @@ class Listing:
         low, high = bisect_left(self.keys, prefix), bisect_left(self.keys, prefix + "\U0010ffff")
         if "delimiter" in query:
             names = sorted({key[len(prefix) :].split("/")[0] for key in self.keys[low:high]})
-            found = "".join(f"<CommonPrefixes><Prefix>{prefix}{name}/</Prefix></CommonPrefixes>" for name in names)
+            found = "".join(
+                f"<CommonPrefixes><Prefix>{prefix}{name}/</Prefix></CommonPrefixes>"
+                for name in names
+            )
             return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
         low = max(low, bisect_right(self.keys, after)) if after else low
         end = min(low + PAGE, high)
-        more = f"<NextContinuationToken>{self.keys[end - 1]}</NextContinuationToken>" if end < high else ""
+        more = (
+            f"<NextContinuationToken>{self.keys[end - 1]}</NextContinuationToken>"
+            if end < high
+            else ""
+        )
         state = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}"
         return f"<ListBucketResult>{state}{''.join(self.entries[low:end])}</ListBucketResult>"
 
@@ -64,9 +72,15 @@ async def serve(objects: int, delay: float) -> None:
             while request := await reader.readuntil(b"\r\n\r\n"):
                 method, target, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
                 await asyncio.sleep(delay)
-                body = listing.page(parse_qs(target.partition("?")[2])).encode() if method == "GET" else b""
+                body = (
+                    listing.page(parse_qs(target.partition("?")[2])).encode()
+                    if method == "GET"
+                    else b""
+                )
                 status = b"200 OK" if body else b"404 Not Found"
-                writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+                writer.write(
+                    b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
@@ -82,7 +96,9 @@ async def serve(objects: int, delay: float) -> None:
 def server(objects: int, delay: float) -> Iterator[int]:
     """The port of a server in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.list_bucket", str(objects), "--serve", str(delay)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         yield int(process.stdout.readline())
@@ -114,6 +130,7 @@ def fetch_all(port: int) -> int:
 def list_all(port: int) -> int:
     """What a night does: ``list_sources``."""
     from pipeline.runners.jobs import Submission
+    from pipeline.runners.options import RunnerOptions
     from pipeline.runners.stall import StallWatch
     from pipeline.steps.listing import list_sources
     from transforms.sources import parse_input
@@ -122,8 +139,10 @@ def list_all(port: int) -> int:
     stores = (f"s3://bucket,endpoint=http://127.0.0.1:{port},region=us-east-1,anonymous=true",)
     with tempfile.TemporaryDirectory() as output:
         storage = open_storage(output)
-        submission = Submission((), watch=StallWatch(storage, "runs/1/listing", 3600))
-        with list_sources([parse_input("s3://bucket/photos", stores)], storage, submission, stores) as listing:
+        submission = Submission(RunnerOptions(), watch=StallWatch(storage, "runs/1/listing", 3600))
+        with list_sources(
+            [parse_input("s3://bucket/photos", stores)], storage, submission, stores
+        ) as listing:
             return listing.rows
 
 
@@ -136,25 +155,34 @@ def main() -> None:
     if arguments.serve is not None:
         asyncio.run(serve(arguments.objects, arguments.serve))
         return
-    os.environ["no_proxy"] = "localhost,127.0.0.1"  # Beam's workers and the server are local
+    # Beam's workers and the server are local
+    os.environ["no_proxy"] = "localhost,127.0.0.1"
     with server(FOLDERS, 0) as port:
-        list_all(port)  # imports Beam, and starts its threads
+        # Imports Beam, and starts its threads
+        list_all(port)
     ratio = 0.0
     for delay in (0.0, DELAY):
         with server(arguments.objects, delay) as port:
             start = time.perf_counter()
             pages = fetch_all(port)
-            theirs, start, used = time.perf_counter() - start, time.perf_counter(), time.process_time()
+            theirs, start, used = (
+                time.perf_counter() - start,
+                time.perf_counter(),
+                time.process_time(),
+            )
             listed = list_all(port)
             ours, used = time.perf_counter() - start, time.process_time() - used
         assert listed == arguments.objects, listed
         ratio = ours / theirs
         print(
-            f"{listed:,} objects in {pages} pages, {delay * 1000:.0f} ms late: fetched in {theirs:.2f} s, listed in "
-            f"{ours:.2f} s ({ratio:.2f} ×), {used:.2f} s of it on our cores"
+            f"{listed:,} objects in {pages} pages, {delay * 1000:.0f} ms late: fetched in "
+            f"{theirs:.2f} s, listed in {ours:.2f} s ({ratio:.2f} ×), {used:.2f} s of it on our "
+            "cores"
         )
     if ratio > MOST:
-        raise SystemExit(f"too slow: {ratio:.2f} times the server's time; at most {MOST:g} are wanted")
+        raise SystemExit(
+            f"too slow: {ratio:.2f} times the server's time; at most {MOST:g} are wanted"
+        )
 
 
 if __name__ == "__main__":

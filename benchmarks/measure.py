@@ -1,6 +1,7 @@
 """Measure cases in processes of their own, in turn, several rounds; quote medians.
 
-One round runs every case once, so that a machine whose speed drifts slows all of them alike, and ratios hold.
+One round runs every case once, so that a machine whose speed drifts slows all of them alike, and
+ratios hold.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ class Figure:
 
     images_per_second: float
     peak_mib: float
-    by_name: Mapping[str, float] = field(default_factory=dict)  # what a case that compares has measured
+    by_name: Mapping[str, float] = field(
+        default_factory=dict
+        # What a case that compares has measured
+    )
 
 
 def alternate(cases: Mapping[str, Case], rounds: int) -> dict[str, list[Figure]]:
@@ -44,7 +48,9 @@ def measure(case: Case) -> Figure:
     """One measurement in a new process."""
     words = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(case))]
     environment = {**os.environ, "no_proxy": "localhost,127.0.0.1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False)
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{case.kind} failed:\n{done.stderr[-2000:]}")
     return Figure(**json.loads(done.stdout.splitlines()[-1]))

@@ -35,7 +35,10 @@ def speed(settings: Settings) -> Iterator[Row]:
             for engine, precision in product(settings.engines, settings.precisions)
         }
         for name, figures in alternate(cases, settings.rounds).items():
-            seen = {kind: statistics.median(figure.by_name[kind] for figure in figures) for kind in figures[0].by_name}
+            seen = {
+                kind: statistics.median(figure.by_name[kind] for figure in figures)
+                for kind in figures[0].by_name
+            }
             detail = ", ".join(f"{kind} {rate:.0f}/s" for kind, rate in seen.items())
             ratio = statistics.median(_of_bound(**figure.by_name) for figure in figures)
             yield Row(name, ratio, "of the bound", 0.90, detail=detail)
@@ -70,7 +73,9 @@ def against_peers(settings: Settings) -> Iterator[Row]:
         for kind in list(cases)[1:]:
             detail = f"ours {median_speed(figures['ours']):.0f}/s, {kind} {median_speed(figures[kind]):.0f}/s"
             ratio = median_ratio(figures["ours"], figures[kind])
-            yield Row(f"ours / {kind}, {precision}", ratio, "×", _WANTED[kind, precision], detail=detail)
+            yield Row(
+                f"ours / {kind}, {precision}", ratio, "×", _WANTED[kind, precision], detail=detail
+            )
 
 
 def decoding(settings: Settings) -> Iterator[Row]:
@@ -78,13 +83,18 @@ def decoding(settings: Settings) -> Iterator[Row]:
     for size, count, wanted in (("small", 300, 1.8), ("large", 40, 5.0)):
         make_images(settings.folder / size, count, size)
         cases = {
-            kind: Case(kind, str(settings.folder / size), count) for kind in ("decode_one_core", "pillow_one_core")
+            kind: Case(kind, str(settings.folder / size), count)
+            for kind in ("decode_one_core", "pillow_one_core")
         }
         figures = alternate(cases, settings.rounds)
         ours, pillow = (figures[kind] for kind in cases)
         detail = f"ours {median_speed(ours):.0f}/s, Pillow {median_speed(pillow):.0f}/s"
         yield Row(
-            f"decode + resize, {size} JPEGs: ours / Pillow", median_ratio(ours, pillow), "×", wanted, detail=detail
+            f"decode + resize, {size} JPEGs: ours / Pillow",
+            median_ratio(ours, pillow),
+            "×",
+            wanted,
+            detail=detail,
         )
 
 
@@ -94,9 +104,23 @@ def start(settings: Settings) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as cache:
         first = [extract(images, Path(cache, str(number))) for number in range(settings.rounds)]
         again = [extract(images, Path(cache, "0")) for _ in range(settings.rounds)]
-    yield Row("start: 20 images, exported before", _median(again, lambda run: run.seconds), "s", 8.0, at_most=True)
-    yield Row("start: 20 images, the first time", _median(first, lambda run: run.seconds), "s", 20.0, at_most=True)
-    yield Row("start: to the first image, exported before", _median(again, Command.before_images), "s")
+    yield Row(
+        "start: 20 images, exported before",
+        _median(again, lambda run: run.seconds),
+        "s",
+        8.0,
+        at_most=True,
+    )
+    yield Row(
+        "start: 20 images, the first time",
+        _median(first, lambda run: run.seconds),
+        "s",
+        20.0,
+        at_most=True,
+    )
+    yield Row(
+        "start: to the first image, exported before", _median(again, Command.before_images), "s"
+    )
 
 
 def whole(settings: Settings) -> Iterator[Row]:
@@ -123,28 +147,44 @@ def memory(settings: Settings) -> Iterator[Row]:
     make_images(folder, 20_000, "small")
     cases = {f"{count:,} images": Case("ours", str(folder), count) for count in (2_000, 20_000)}
     few, many = alternate(cases, settings.rounds).values()
-    least, most = (statistics.median(figure.peak_mib for figure in figures) for figures in (few, many))
+    least, most = (
+        statistics.median(figure.peak_mib for figure in figures) for figures in (few, many)
+    )
     detail = f"{least:.0f} MiB at 2,000, {most:.0f} MiB at 20,000"
-    yield Row("memory at 20,000 images / at 2,000", most / least, "×", 1.15, at_most=True, detail=detail)
+    yield Row(
+        "memory at 20,000 images / at 2,000", most / least, "×", 1.15, at_most=True, detail=detail
+    )
     yield Row("memory at 20,000 images", most / 1024, "GiB", 1.5, at_most=True)
     detail = f"{median_speed(few):.0f}/s at 2,000, {median_speed(many):.0f}/s at 20,000"
-    yield Row("time per image at 20,000 / at 2,000", median_ratio(few, many), "×", 1.05, at_most=True, detail=detail)
+    yield Row(
+        "time per image at 20,000 / at 2,000",
+        median_ratio(few, many),
+        "×",
+        1.05,
+        at_most=True,
+        detail=detail,
+    )
 
 
 def overhead(settings: Settings) -> Iterator[Row]:
     """Beam, tables and receipts alone: nothing is read, decoded or computed."""
     make_images(settings.folder / "small", 20_000, "small")
-    figures = alternate({"ours": Case("nothing", str(settings.folder / "small"), 20_000)}, settings.rounds)
+    figures = alternate(
+        {"ours": Case("nothing", str(settings.folder / "small"), 20_000)}, settings.rounds
+    )
     yield Row("overhead an image", 1000 / median_speed(figures["ours"]), "ms", 0.15, at_most=True)
 
 
 def latency(settings: Settings) -> Iterator[Row]:
     """A store whose every answer takes 50 ms longer, against the local disk."""
     folder = settings.folder / "store"
-    make_images(folder, 4096, "small")  # shards of 1,024: each waits for its first images
+    # Shards of 1,024: each waits for its first images
+    make_images(folder, 4096, "small")
     with _slow_store(folder, 0.05) as environment:
         os.environ.update(environment)
-        figures = alternate({kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds)
+        figures = alternate(
+            {kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds
+        )
     detail = ", ".join(f"{kind} {median_speed(seen):.0f}/s" for kind, seen in figures.items())
     ratio = median_ratio(figures["from_store"], figures["from_disk"])
     yield Row("from a store 50 ms away / from disk", ratio, "×", 0.85, detail=detail)
@@ -157,14 +197,22 @@ def _slow_store(folder: Path, delay: float) -> Iterator[dict[str, str]]:
         assert server.stdout
         port = server.stdout.readline().strip()
         try:
-            yield {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "x"}
+            yield {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_SKIP_SIGNATURE": "true",
+                "AWS_REGION": "x",
+            }
         finally:
             server.terminate()
 
 
 def _case(settings: Settings, backbone: str) -> Case:
-    weights = "imagenet" if backbone == "efficientnet_lite0" else "random"  # they do not change the speed
-    return Case("ours", str(settings.folder / "small"), _COUNTS.get(backbone, 256), backbone, weights)
+    weights = (
+        "imagenet" if backbone == "efficientnet_lite0" else "random"
+    )  # they do not change the speed
+    return Case(
+        "ours", str(settings.folder / "small"), _COUNTS.get(backbone, 256), backbone, weights
+    )
 
 
 PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {

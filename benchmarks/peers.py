@@ -59,7 +59,11 @@ def keras_predict(case: Case) -> float:
 
     def run(count: int) -> None:
         paths = tf.data.Dataset.from_tensor_slices([str(path) for path in case.files(count)])
-        batches = paths.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)
+        batches = (
+            paths.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(32)
+            .prefetch(tf.data.AUTOTUNE)
+        )
         network.predict(batches, verbose=0)
 
     return steady(run, case.count)
@@ -73,6 +77,7 @@ def textbook_beam(case: Case) -> float:
     from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
     from apache_beam.ml.inference.tensorflow_inference import TFModelHandlerTensor
 
+    from pipeline.runners.options import RunnerOptions
     from pipeline.runners.pipeline import new_pipeline
     from transforms.backbones import find_backbone
     from transforms.preprocess import ValueRange
@@ -88,7 +93,9 @@ def textbook_beam(case: Case) -> float:
         from PIL import Image
 
         with FileSystems.open(path) as file:
-            image = Image.open(file).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            image = (
+                Image.open(file).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            )
         return path, tf.convert_to_tensor(value_range(np.asarray(image)))
 
     def to_row(item: Any) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def textbook_beam(case: Case) -> float:
 
     def run(count: int) -> None:
         handler = KeyedModelHandler(TFModelHandlerTensor(str(folder / "model.keras")))
-        with new_pipeline([]) as pipeline:
+        with new_pipeline(RunnerOptions()) as pipeline:
             _ = (
                 pipeline
                 | beam.Create([str(path) for path in case.files(count)])
@@ -130,7 +137,9 @@ def onnxruntime(case: Case) -> float:
     network = keras_network(case)
     height, width = network.input_shape[1:3]
     signature = [tf.TensorSpec([None, height, width, 3], tf.float32, name="images")]
-    function = tf.function(lambda images: network(images, training=False), input_signature=signature)
+    function = tf.function(
+        lambda images: network(images, training=False), input_signature=signature
+    )
     proto, _ = tf2onnx.convert.from_function(function, signature)
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     value_range = ValueRange(find_backbone(case.backbone).mode)

@@ -1,8 +1,9 @@
 """What a plan over 10⁹ images takes: ``python -m benchmarks.plan_billion [IMAGES ...]``, by default 1 and 10 million.
 
-Runs the command's own plan over synthetic listings of each size, with no images: a first night, in which every image
-is new and its shard is written, and a night without change against a table of that size. Prints seconds and memory
-by million, shows that both grow as they should (time with the images, memory not), and says what that makes of 10⁹.
+Runs the command's own plan over synthetic listings of each size, with no images: a first night, in
+which every image is new and its shard is written, and a night without change against a table of
+that size. Prints seconds and memory by million, shows that both grow as they should (time with the
+images, memory not), and says what that makes of 10⁹.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.plan_million import make_table, measure
 
-SMALL = 10_000  # images of a plan whose time and memory are start-up alone
+# Images of a plan whose time and memory are start-up alone
+SMALL = 10_000
 BILLION = 1_000_000_000
 
 
@@ -35,10 +37,14 @@ def main() -> None:
     """Measure both nights at each size, print the figures and what they make of 10⁹."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_billion", description=__doc__)
     parser.add_argument("images", nargs="*", type=int, default=[1_000_000, 10_000_000])
-    parser.add_argument("--night", action="append", choices=("first", "quiet"), help="only this one")
+    parser.add_argument(
+        "--night", action="append", choices=("first", "quiet"), help="only this one"
+    )
     arguments = parser.parse_args()
     nights = {"first": first_night, "quiet": quiet_night}
-    print("| night | images | shards | s | s a million | GiB |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| night | images | shards | s | s a million | GiB |\n|---|---|---|---|---|---|", flush=True
+    )
     for name in arguments.night or nights:
         lines = []
         start = 0.0
@@ -49,12 +55,16 @@ def main() -> None:
             rate = (seconds - start) / images * 1e6
             lines.append((images, rate, peak, shards))
             print(
-                f"| {name} | {images:,} | {shards:,} | {seconds:.1f} | {rate:.2f} | {peak / (1 << 30):.2f} |",
+                f"| {name} | {images:,} | {shards:,} | {seconds:.1f} | {rate:.2f} | "
+                f"{peak / (1 << 30):.2f} |",
                 flush=True,
             )
         images, rate, peak, shards = lines[-1]
         hours = rate * BILLION / 1e6 / 3600
-        print(f"| {name} | 10⁹ (estimate) | {shards * BILLION // images:,} | {hours:.1f} h | {rate:.2f} | as above |")
+        print(
+            f"| {name} | 10⁹ (estimate) | {shards * BILLION // images:,} | {hours:.1f} h | "
+            f"{rate:.2f} | as above |"
+        )
 
 
 if __name__ == "__main__":

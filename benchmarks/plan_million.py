@@ -1,8 +1,9 @@
 """A night without change over a large table: ``python -m benchmarks.plan_million [IMAGES]``.
 
-Makes up a listing and a real Delta table of parts with the real schema, save that vectors have 8 numbers (the plan
-does not read them), and runs the command's own function over it: once without change, once with 3,000 new images and
-1,000 removed, planned and stopped before the workers. Fails when the quiet night takes 60 s or 2 GiB or more.
+Makes up a listing and a real Delta table of parts with the real schema, save that vectors have 8
+numbers (the plan does not read them), and runs the command's own function over it: once without
+change, once with 3,000 new images and 1,000 removed, planned and stopped before the workers. Fails
+when the quiet night takes 60 s or 2 GiB or more.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def references(first: int, count: int) -> pa.Table:
 
     numbers = np.arange(first, first + count)
     days, names = numbers // 5000 % 366, (numbers * 2654435761) % (1 << 32)
-    uris = [f"{INPUT}/{day:03d}/{name:08x}-{n:09d}.jpg" for day, name, n in zip(days, names, numbers, strict=True)]
+    uris = [
+        f"{INPUT}/{day:03d}/{name:08x}-{n:09d}.jpg"
+        for day, name, n in zip(days, names, numbers, strict=True)
+    ]
     etags = [f"{n * 0x9E3779B97F4A7C15 % (1 << 128):032x}" for n in numbers.tolist()]
     sizes = 30_000 + numbers * 7919 % 400_000
     modified = pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * count, pa.timestamp("us", tz="UTC"))
@@ -75,7 +79,9 @@ def _rows(first: int, count: int, schema: pa.Schema) -> pa.Table:
         "content_sha256": [random.bytes(32).hex() for _ in range(count)],
         "recipe": ["0" * 64] * count,
         "run_id": ["first"] * count,
-        "embedding": pa.FixedSizeListArray.from_arrays(vectors, type=schema.field("embedding").type),
+        "embedding": pa.FixedSizeListArray.from_arrays(
+            vectors, type=schema.field("embedding").type
+        ),
         **{name: known[name] for name in known.column_names},
     }
     columns = [filled.get(field.name, pa.nulls(count, field.type)) for field in schema]
@@ -153,7 +159,9 @@ def main() -> None:
         measure("3,000 new, 1,000 removed", folder, 1000, images + 2000)
     share = max(images / 1_000_000, 1)
     if seconds >= MOST_SECONDS * share or peak >= MOST_BYTES * share:
-        raise SystemExit(f"too much: a million may take {MOST_SECONDS:.0f} s and {MOST_BYTES >> 30} GiB")
+        raise SystemExit(
+            f"too much: a million may take {MOST_SECONDS:.0f} s and {MOST_BYTES >> 30} GiB"
+        )
 
 
 if __name__ == "__main__":

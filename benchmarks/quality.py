@@ -32,7 +32,9 @@ def agreement(case: Case) -> dict[str, float]:
     seen = {}
     for engine in _ENGINES:
         other = _outputs(replace(case, engine=engine), pixels)
-        apart = np.linalg.norm(other.features - exact.features, axis=1) / np.linalg.norm(exact.features, axis=1)
+        apart = np.linalg.norm(other.features - exact.features, axis=1) / np.linalg.norm(
+            exact.features, axis=1
+        )
         seen[f"{engine} float32 apart"] = float(apart.max())
         low = _outputs(replace(case, engine=engine, precision="bfloat16"), pixels)
         cosines = cosine(low.features, exact.features)
@@ -52,7 +54,10 @@ def scaling(case: Case) -> dict[str, float]:
     apart = 0.0
     for path in case.files(case.count):
         data = path.read_bytes()
-        ours, pillow = decode(data, DecodePolicy()).pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        ours, pillow = (
+            decode(data, DecodePolicy()).pixels,
+            np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
+        )
         apart = max(apart, float(np.abs(ours.astype(np.int16) - pillow).mean()))
     return {
         "least cosine": float(cosines.min()),
@@ -69,7 +74,10 @@ def _pixels(case: Case, scaled: bool) -> Pixels:
 
     size = (224, 224)
     chain = image_chain(size, "squash")
-    decoded = (decode(path.read_bytes(), DecodePolicy(), size if scaled else None) for path in case.files(case.count))
+    decoded = (
+        decode(path.read_bytes(), DecodePolicy(), size if scaled else None)
+        for path in case.files(case.count)
+    )
     return np.stack([chain(image.pixels) for image in decoded])
 
 
@@ -83,15 +91,35 @@ def _equal_labels(a: Outputs, b: Outputs) -> float:
 
 def quality(settings: Settings) -> Iterator[Row]:
     """Each deterministic, so measured once: the tolerances that the documents state."""
-    small, large = (str(_images(settings, size, count)) for size, count in (("small", 1000), ("large", 120)))
+    small, large = (
+        str(_images(settings, size, count)) for size, count in (("small", 1000), ("large", 120))
+    )
     seen = measure(Case("agreement", small, 1000)).by_name
-    yield Row("float32, TensorFlow from OpenVINO: most", seen["tensorflow float32 apart"], "of length", 1e-3, True)
+    yield Row(
+        "float32, TensorFlow from OpenVINO: most",
+        seen["tensorflow float32 apart"],
+        "of length",
+        1e-3,
+        True,
+    )
     for engine in _ENGINES:
-        yield Row(f"bfloat16, {engine}: least cosine", seen[f"{engine} bfloat16 least cosine"], "", 0.99)
-        yield Row(f"bfloat16, {engine}: mean cosine", seen[f"{engine} bfloat16 mean cosine"], "", 0.998)
-        yield Row(f"bfloat16, {engine}: equal first labels", seen[f"{engine} bfloat16 equal labels"], "")
+        yield Row(
+            f"bfloat16, {engine}: least cosine", seen[f"{engine} bfloat16 least cosine"], "", 0.99
+        )
+        yield Row(
+            f"bfloat16, {engine}: mean cosine", seen[f"{engine} bfloat16 mean cosine"], "", 0.998
+        )
+        yield Row(
+            f"bfloat16, {engine}: equal first labels", seen[f"{engine} bfloat16 equal labels"], ""
+        )
     seen = measure(Case("scaling", large, 120)).by_name
-    yield Row("scaled decoding: least cosine", seen["least cosine"], "", 0.995, detail="4.3 megapixels at 1/2")
+    yield Row(
+        "scaled decoding: least cosine",
+        seen["least cosine"],
+        "",
+        0.995,
+        detail="4.3 megapixels at 1/2",
+    )
     yield Row("scaled decoding: equal first labels", seen["equal labels"], "", 0.99)
     yield Row("full decoding from Pillow's: most", seen["apart"], "levels", 1.0, True)
 

@@ -27,7 +27,8 @@ class Row:
     seen: float
     unit: str
     wanted: float | None = None
-    at_most: bool = False  # whether ``wanted`` is a limit from above
+    # Whether ``wanted`` is a limit from above
+    at_most: bool = False
     detail: str = ""
 
     @property
@@ -35,7 +36,11 @@ class Row:
         """``yes``, ``NO``, or nothing where nothing is wanted."""
         if self.wanted is None:
             return ""
-        return "yes" if (self.seen <= self.wanted if self.at_most else self.seen >= self.wanted) else "NO"
+        return (
+            "yes"
+            if (self.seen <= self.wanted if self.at_most else self.seen >= self.wanted)
+            else "NO"
+        )
 
     def __str__(self) -> str:
         """The row as Markdown."""
@@ -49,9 +54,16 @@ HEAD = "| what | seen | wanted | met | |\n|---|---|---|---|---|"
 
 def merge(path: Path, rows: Sequence[Row]) -> list[Row]:
     """Add ``rows`` to the results in ``path``, over those of the same name; returns all."""
-    earlier = [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+    earlier = (
+        [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        if path.exists()
+        else []
+    )
     merged = list({row.what: row for row in [*earlier, *rows]}.values())
-    path.write_text(json.dumps([asdict(row) for row in merged], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps([asdict(row) for row in merged], indent=1, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+    )
     return merged
 
 

@@ -20,7 +20,11 @@ async def _serve(folder: Path, delay: float) -> None:
                 method, target, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
                 await asyncio.sleep(delay)
                 path, _, query = target.partition("?")
-                writer.write(_listing(folder) if query else _response(method, folder / path.rsplit("/", 1)[-1]))
+                writer.write(
+                    _listing(folder)
+                    if query
+                    else _response(method, folder / path.rsplit("/", 1)[-1])
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -38,13 +42,19 @@ def _listing(folder: Path) -> bytes:
     entries = []
     for path in sorted(folder.glob("*.jpg")):
         status = path.stat()
-        modified = datetime.fromtimestamp(int(status.st_mtime), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        modified = datetime.fromtimestamp(int(status.st_mtime), UTC).strftime(
+            "%Y-%m-%dT%H:%M:%S.000Z"
+        )
         entries.append(
             f"<Contents><Key>photos/{path.name}</Key><LastModified>{modified}</LastModified>"
             f"<ETag>{status.st_mtime_ns:x}</ETag><Size>{status.st_size}</Size></Contents>"
         )
     body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(entries)}</ListBucketResult>".encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
+        + body
+    )
 
 
 def _response(method: str, path: Path) -> bytes:

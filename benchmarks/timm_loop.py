@@ -1,7 +1,7 @@
 """Run timm's inference loop on a folder of JPEGs; needs torch and timm, run by the Python that has them.
 
-``timm_loop.py FOLDER COUNT BACKBONE PRECISION`` prints images per second without start-up. Random weights: they do
-not change the speed.
+``timm_loop.py FOLDER COUNT BACKBONE PRECISION`` prints images per second without start-up. Random
+weights: they do not change the speed.
 """
 
 import sys
@@ -13,7 +13,11 @@ import timm
 import torch
 from PIL import Image
 
-NAMES = {"efficientnet_lite0": "efficientnet_lite0", "MobileNetV2": "mobilenetv2_100", "ResNet50": "resnet50"}
+NAMES = {
+    "efficientnet_lite0": "efficientnet_lite0",
+    "MobileNetV2": "mobilenetv2_100",
+    "ResNet50": "resnet50",
+}
 
 
 class Photos(torch.utils.data.Dataset):  # type: ignore[misc]
@@ -33,17 +37,25 @@ class Photos(torch.utils.data.Dataset):  # type: ignore[misc]
 def main() -> None:
     """Measure a quarter of the images and all of them; print the rate of the difference."""
     folder, count, backbone, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    network = timm.create_model(NAMES[backbone], pretrained=False).eval().to(memory_format=torch.channels_last)
+    network = (
+        timm.create_model(NAMES[backbone], pretrained=False)
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
     paths = sorted(Path(folder).glob("*.jpg"))[:count]
 
     def run(size: int) -> float:
-        loader = torch.utils.data.DataLoader(Photos(paths[:size], transform), batch_size=32, num_workers=2)
+        loader = torch.utils.data.DataLoader(
+            Photos(paths[:size], transform), batch_size=32, num_workers=2
+        )
         start = time.perf_counter()
         amp = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
         with torch.inference_mode(), amp:
             for batch in loader:
-                pooled = network.forward_features(batch.contiguous(memory_format=torch.channels_last))
+                pooled = network.forward_features(
+                    batch.contiguous(memory_format=torch.channels_last)
+                )
                 vectors = network.forward_head(pooled, pre_logits=True)
                 network.get_classifier()(vectors).softmax(-1).topk(5)
         return time.perf_counter() - start

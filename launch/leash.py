@@ -1,6 +1,7 @@
 """A leash: a program and all that it starts end with the process that started it, however that ended (Linux).
 
-Runners start workers, and drivers start runners, as child processes; killed, they leave them behind at work.
+Runners start workers, and drivers start runners, as child processes; killed, they leave them behind
+at work.
 """
 
 import os
@@ -12,17 +13,18 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-# In the environment of all processes of a leash: its scratch folder. A leash on a leash (a worker's on its runner's)
-# has its folder in the outer one, and so the outer one holds all that the inner one does, and the inner one itself.
+# In the environment of all processes of a leash: its scratch folder. A leash on a leash (a worker's
+# on its runner's) has its folder in the outer one, and so the outer one holds all that the inner
+# one does, and the inner one itself.
 _MARK = "IMAGE_FEATURES_LEASH"
 
 
 def on_leash() -> Path:
     """Put this process on a leash, before it becomes the program; returns a scratch folder that goes with it.
 
-    A second process stays behind, and is nobody's child: whoever kills all descendants does not kill it. Once this one
-    or its parent is gone, it kills what has this one's mark, and deletes the folder. Where the system cannot tell
-    (macOS), there is no leash.
+    A second process stays behind, and is nobody's child: whoever kills all descendants does not
+    kill it. Once this one or its parent is gone, it kills what has this one's mark, and deletes the
+    folder. Where the system cannot tell (macOS), there is no leash.
     """
     scratch = tempfile.mkdtemp(prefix="image-features-", dir=os.environ.get(_MARK))
     parent = os.getppid()
@@ -46,13 +48,15 @@ def on_leash() -> Path:
 def _hold(parent: int, program: int, scratch: str) -> None:
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):  # a reader of the program's output would wait for this process too
+    # A reader of the program's output would wait for this process too
+    for stream in range(3):
         os.dup2(nothing, stream)
     ended = select.poll()
     for process in (parent, program):
         ended.register(process, select.POLLIN)
     ended.poll()
-    with suppress(ProcessLookupError):  # by its handle: it has its own mark only once it has become the program
+    with suppress(ProcessLookupError):
+        # By its handle: it has its own mark only once it has become the program
         signal.pidfd_send_signal(program, signal.SIGKILL)
     while pids := _marked(scratch):
         for pid in pids:

@@ -28,8 +28,9 @@ def command() -> NoReturn:
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-    # All is written. Unloading Arrow, Beam and the engines is left out: on Python 3.13 their threads' end aborted
-    # the process once ("terminate called without an active exception") and with it its exit code.
+    # All is written. Unloading Arrow, Beam and the engines is left out: on Python 3.13 their
+    # threads' end aborted the process once ("terminate called without an active exception") and
+    # with it its exit code.
     os._exit(code)
 
 
@@ -39,7 +40,8 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             with suppress(OSError):
                 os.fstat(number)
-                continue  # something else has the number already
+                # Something else has the number already
+                continue
             null = os.open(os.devnull, os.O_RDWR)
             if null != number:
                 os.dup2(null, number)
@@ -60,17 +62,20 @@ def main(argv: list[str] | None = None) -> int:
     except (Refused, RunFailed) as error:
         return _complain(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return _complain("stopped. Run the same command again: it takes up what is done.", 130)
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        return _complain("stopped. Run the same command again: it resumes the run.", 130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PUBLISHED
     except Exception as error:
         if os.environ.get("IMAGE_FEATURES_DEBUG"):
             raise
         if _is_storage_error(error):
-            return _complain(f"{error}. When that is mended, run the same command again.", EXIT_FAILED)
+            return _complain(f"{error}. Fix that, then run the same command again.", EXIT_FAILED)
         text = f"{type(error).__name__}: {str(error).strip()[:500]}"
-        return _complain(f"{text} (set IMAGE_FEATURES_DEBUG=1 to see where it comes from)", EXIT_FAILED)
+        return _complain(
+            f"{text} (set IMAGE_FEATURES_DEBUG=1 to see where it comes from)", EXIT_FAILED
+        )
 
 
 class _Printable(logging.Formatter):
@@ -81,11 +86,16 @@ class _Printable(logging.Formatter):
 
 
 def _log_to_stderr() -> None:
-    """Our own messages. Libraries warn of all that they did not find, and what they fail with is raised anyway."""
+    """Our own messages.
+
+    Libraries warn of all that they did not find, and what they fail with is raised anyway.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):
-        handler.addFilter(lambda record: record.name.partition(".")[0] in ("pipeline", "transforms"))
+        handler.addFilter(
+            lambda record: record.name.partition(".")[0] in ("pipeline", "transforms")
+        )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

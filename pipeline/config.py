@@ -31,7 +31,8 @@ class Config:
     precision: Precision = "float32"
     engine: EngineName = "auto"
     cores_per_worker: int | None = None
-    accelerator: str | None = None  # of the extraction's workers, as Dataflow's hint says it
+    # Of the extraction's workers, as Dataflow's hint says it
+    accelerator: str | None = None
     shard_size: int = 2048
     shard_bytes: int = 1024 * MIB
     max_failure_rate: float = 0.1
@@ -42,13 +43,23 @@ class Config:
     max_pixels: int = MAX_PIXELS
     rebuild: bool = False
     dry_run: bool = False
-    stall_timeout: float = 3600.0  # seconds without anything done, after which a run is given up; 0: never
-    planned: bool = False  # only the shards of a run that was planned before; neither plan nor publish
-    no_wait: bool = False  # submit, and leave a job that goes on by itself
-    metrics_json: str | None = None  # a file to which one line is added, or "-" for standard output
+    stall_timeout: float = (
+        # Seconds without anything done, after which a run is given up; 0: never
+        3600.0
+    )
+    planned: bool = (
+        # Only the shards of a run that was planned before; neither plan nor publish
+        False
+    )
+    # Submit, and leave a job that goes on by itself
+    no_wait: bool = False
+    # A file to which one line is added, or "-" for standard output
+    metrics_json: str | None = None
     metrics_prometheus: str | None = None  # a file that is written anew
-    stores: Stores = ()  # where buckets are, as of ``--store``: no secrets
-    beam_args: tuple[str, ...] = ()  # options of Beam and its runners, as on its own command line
+    # Where buckets are, as of ``--store``: no secrets
+    stores: Stores = ()
+    # Options of Beam and its runners, as on its own command line
+    beam_args: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, **options: Any) -> Config:
@@ -59,7 +70,9 @@ class Config:
             TypeError: An option that does not exist.
         """
         own = {f.name: options.pop(f.name) for f in fields(cls) if f.name in options}
-        network = own.pop("network", None) or BackboneConfig(**options, stores=own.get("stores", ()))
+        network = own.pop("network", None) or BackboneConfig(
+            **options, stores=own.get("stores", ())
+        )
         return cls(**own, network=network)
 
     def __post_init__(self) -> None:
@@ -70,21 +83,38 @@ class Config:
         if any(isinstance(value, str) for value in (self.inputs, self.beam_args, self.stores)):
             raise UserError("inputs, beam_args and stores are tuples of strings, not one string")
         _ = [parse_store(text) for text in self.stores]  # raises for what is none
-        for name in ("shard_size", "shard_bytes", "max_image_bytes", "max_pixels", "cores_per_worker"):
+        for name in (
+            "shard_size",
+            "shard_bytes",
+            "max_image_bytes",
+            "max_pixels",
+            "cores_per_worker",
+        ):
             check_least(name, getattr(self, name), 1)
         check_least("stall_timeout", self.stall_timeout, 0)
-        for name, kind in (("resize", ResizeMode), ("precision", Precision), ("engine", EngineName)):
+        for name, kind in (
+            ("resize", ResizeMode),
+            ("precision", Precision),
+            ("engine", EngineName),
+        ):
             check_word(name, getattr(self, name), kind)
         for name in ("max_failure_rate", "max_removed_rate"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1")
+                raise UserError(
+                    f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1"
+                )
         self._check_pairs()
 
     def _check_pairs(self) -> None:
         if self.rebuild and self.keep_removed:
-            raise UserError("--rebuild replaces the whole table, and --keep-removed wants rows kept; give one of them")
+            raise UserError(
+                "--rebuild replaces the whole table, and --keep-removed wants rows kept; give one "
+                "of them"
+            )
         if self.planned and self.dry_run:
-            raise UserError("--planned does what was planned, and --dry-run only plans; give one of them")
+            raise UserError(
+                "--planned does what was planned, and --dry-run only plans; give one of them"
+            )
 
     @property
     def plan_options(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.maintenance.compact import compact_if_needed
 from pipeline.maintenance.repair import healed
 from pipeline.reports.metrics import Metrics
-from pipeline.runners.jobs import job_place
+from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.extract import extract_missing
@@ -40,9 +40,10 @@ def extract(config: Config) -> Summary:
         Refused: Nothing may be published: too many failures or removals, or another writer.
         RunFailed: The workers, the runner or the storage failed.
     """
-    _check_no_wait(config)
+    runner = RunnerOptions.parse(config.beam_args)
+    _check_no_wait(config, runner)
     with Metrics.of(config) as metrics:
-        return metrics.end(healed(config, lambda: _night(open_session(config), metrics)))
+        return metrics.end(healed(config, lambda: _night(open_session(config, runner), metrics)))
 
 
 def _night(session: Session, metrics: Metrics) -> Summary:
@@ -77,8 +78,11 @@ def plan_run(config: Config) -> Summary:
         Refused: Too many images would be removed.
         RunFailed: The listing failed.
     """
+    runner = RunnerOptions.parse(config.beam_args)
     with Metrics.of(config) as metrics:
-        return metrics.end(healed(config, lambda: _planned(_plan(open_session(config), metrics), config)))
+        return metrics.end(
+            healed(config, lambda: _planned(_plan(open_session(config, runner), metrics), config))
+        )
 
 
 def publish_run(
@@ -132,7 +136,9 @@ def _planned(run: Run, config: Config) -> Summary:
     return replace(run.counts, state="dry_run" if config.dry_run else run.state)
 
 
-def _publish(run: Run, output: Storage, tables: Tables, metrics: Metrics, stores: Stores) -> Summary:
+def _publish(
+    run: Run, output: Storage, tables: Tables, metrics: Metrics, stores: Stores
+) -> Summary:
     """Check the counts of a run whose shards are done, commit it, and merge small parts."""
     reconciled = metrics.step("publish", lambda: reconcile_run(run, output))
     published = metrics.step("publish", lambda: publish(reconciled, output, tables))
@@ -150,9 +156,9 @@ def _check_done(run: Run, output: Storage) -> None:
         )
 
 
-def _check_no_wait(config: Config) -> None:
+def _check_no_wait(config: Config, runner: RunnerOptions) -> None:
     """Raise ``UserError`` when a job would end with the command that leaves it."""
-    if config.no_wait and job_place(config.beam_args) is None:
+    if config.no_wait and runner.job_place is None:
         raise UserError(
             "--no-wait: the jobs of this runner end with the command that started them. It is for "
             "jobs that go on by themselves: --runner=DataflowRunner, or a job service that runs by "

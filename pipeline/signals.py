@@ -1,7 +1,8 @@
 """SIGTERM and Ctrl-C: stop at once, say how to go on, leave nothing half done.
 
-Every write of a run is whole or absent, so there is nothing to unwind: after a few words the process ends. Raising
-``KeyboardInterrupt`` would not do: Beam turns it into an error of its own, or waits for the shard under way.
+Every write of a run is whole or absent, so there is nothing to unwind: after a few words the
+process ends. Raising ``KeyboardInterrupt`` would not do: Beam turns it into an error of its own, or
+waits for the shard under way.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def stop_on_signals() -> None:
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
-    signal.set_wakeup_fd(write)  # the interpreter writes the signal's number there, whatever the main thread does
+    signal.set_wakeup_fd(
+        write
+        # The interpreter writes the signal's number there, whatever the main thread does
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_wait, args=(read,), name="signals", daemon=True).start()
@@ -48,14 +52,16 @@ def _wait(read: int) -> None:
         reason = f"stopped by {signal.Signals(number).name}"
         for words in list(_last_words):
             words(reason)
-        line = "\n" if sys.stderr.isatty() else ""  # there, the progress line is not ended
+        # There, the progress line is not ended
+        line = "\n" if sys.stderr.isatty() else ""
         print(
-            f"{line}image-features: {reason}; the published tables are whole. Run the same command again: it takes up "
-            "what is done.",
+            f"{line}image-features: {reason}; the published tables are whole. Run the same command "
+            "again: it resumes the run.",
             file=sys.stderr,
         )
         sys.stdout.flush()
-        for worker in list(children(os.getpid())):  # Beam's do not notice that the run has ended, and wait for ever
+        for worker in list(children(os.getpid())):
+            # Beam's do not notice that the run has ended, and wait for ever
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
     finally:
@@ -67,7 +73,8 @@ def children(process: int, thread: int | None = None) -> Iterator[int]:
 
     None on a system without /proc.
     """
-    with suppress(OSError):  # also for a process that has ended by itself
+    # Also for a process that has ended by itself
+    with suppress(OSError):
         for task in Path(f"/proc/{process}/task").iterdir():
             if thread is None or task.name == str(thread):
                 for child in map(int, (task / "children").read_text().split()):

@@ -13,8 +13,14 @@ import pytest
 from pipeline.runners.quiet import hush
 from tests.helpers.runs import make_folder
 
-pytest_plugins = [f"tests.helpers.{name}" for name in ("s3_server", "outputs", "clusters", "launched")]
-os.environ.setdefault("no_proxy", "localhost,127.0.0.1")  # Beam's workers and the test servers are local
+pytest_plugins = [
+    f"tests.helpers.{name}" for name in ("s3_server", "outputs", "clusters", "launched")
+]
+os.environ.setdefault(
+    "no_proxy",
+    "localhost,127.0.0.1",
+    # Beam's workers and the test servers are local
+)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Test files import Beam without the command line, and gRPC reads its settings then.
 hush()

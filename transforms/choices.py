@@ -1,4 +1,6 @@
-"""What a user can choose: the words of each option, the defaults, and their checks. Each is stated here only.
+"""What a user can choose: the words of each option, the defaults, and their checks.
+
+Each is stated here only.
 
 Imports nothing heavy, so that the command line can show them in its help.
 """
@@ -46,23 +48,30 @@ class BackboneConfig:
     """Which network makes the vectors, and how.
 
     Raises:
-        UserError: A word that is not allowed, or a number that is too small. What needs a look at the network or its
-            files is checked by ``transforms.backbones.resolve``.
+        UserError: A word that is not allowed, or a number that is too small. What needs a look at
+            the network or its files is checked by ``transforms.backbones.resolve``.
     """
 
-    backbone: str = "efficientnet_lite0"  # a name of the table, or a path to .keras, .h5 or a SavedModel folder
+    backbone: str = (
+        # A name of the table, or a path to .keras, .h5 or a SavedModel folder
+        "efficientnet_lite0"
+    )
     weights: str = "imagenet"  # imagenet, random, or a path
-    labels: str | None = None  # path of a text file, one label a line
+    # Path of a text file, one label a line
+    labels: str | None = None
     feature_layer: str | None = None
     pooling: Pooling = "avg"
     input_size: int | None = None  # height and width, pixels
-    preprocess: str | None = None  # of a custom model: one of VALUE_MODES
+    # Of a custom model: one of VALUE_MODES
+    preprocess: str | None = None
     normalize: Normalize = "none"
     top_k: int = 5
-    allow_code: bool = False  # load a custom model that carries code
+    # Load a custom model that carries code
+    allow_code: bool = False
     # What to apply to the outputs of a custom model; None: find out from its graph.
     scores: Scores | None = None
-    stores: tuple[str, ...] = ()  # where buckets are, for a weights file in one
+    # Where buckets are, for a weights file in one
+    stores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_word("pooling", self.pooling, Pooling)

@@ -1,4 +1,7 @@
-"""Embed: pixels through the engine. One bad image fails alone, and a full device gets smaller batches."""
+"""Embed: pixels through the engine.
+
+One bad image fails alone, and a full device gets smaller batches.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
 def embed(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
     """Run ``images``, each uint8 [H, W, 3], through the engine.
 
-    Returns the outputs of all N, and by position those images that failed (their rows mean nothing):
-    a vector with a value that is not finite, or an image on which the engine itself fails alone.
+    Returns the outputs of all N, and by position those images that failed (their rows mean
+    nothing): a vector with a value that is not finite, or an image on which the engine itself fails
+    alone.
     """
     outputs, failures = _run(engine, images)
     for position in np.flatnonzero(~np.isfinite(outputs.features).all(axis=1)).tolist():
@@ -31,8 +35,11 @@ def _run(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]
         return engine.run(images), {}
     except Exception as error:
         if type(error).__name__ in _OUT_OF_MEMORY and engine.batch_size > 1:
-            engine.batch_size //= 2  # kept for all later batches of this process
-            _LOG.warning("out of memory on the device: batches of %d from now on", engine.batch_size)
+            # Kept for all later batches of this process
+            engine.batch_size //= 2
+            _LOG.warning(
+                "out of memory on the device: batches of %d from now on", engine.batch_size
+            )
             return _run(engine, images)
         if len(images) == 1:
             message = f"{type(error).__name__}: {first_line(error)}"[:300]

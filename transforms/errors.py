@@ -16,7 +16,8 @@ class UserError(Exception):
 class FailureKind(Enum):
     """Why an image has no vector: a closed set, so that counts by kind stay readable.
 
-    A *transient* kind is tried again by the next run; a *permanent* one only when the image's etag changes.
+    A *transient* kind is tried again by the next run; a *permanent* one only when the image's etag
+    changes.
     """
 
     NOT_FOUND = ("not_found", True)
@@ -58,8 +59,8 @@ class Damaged(Refused):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(
-            f"{what}; nothing was changed. 'image-features repair OUTPUT' takes damaged parts out of the table, "
-            "and the next run does their images again."
+            f"{what}; nothing was changed. 'image-features repair OUTPUT' takes damaged parts out "
+            "of the table, and the next run does their images again."
         )
 
 

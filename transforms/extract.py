@@ -1,7 +1,7 @@
 """Extract: a shard of image references → one part of the features table, and a receipt.
 
-The shard is the atom of work: one worker reads, decodes, embeds and writes it. Only its name and its receipt
-cross a Beam stage, never bytes, pixels or vectors.
+The shard is the atom of work: one worker reads, decodes, embeds and writes it. Only its name and
+its receipt cross a Beam stage, never bytes, pixels or vectors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from transforms.engines.models import load_model
 from transforms.errors import ImageError
 from transforms.parts.reuse import Reuse, copy_rows
 from transforms.parts.rows import Decoded, Origin, features_table
-from transforms.parts.write import FailureRow, Receipt, decode_receipt, encode_receipt, read_receipt, write_part
+from transforms.parts.write import (
+    FailureRow,
+    Receipt,
+    decode_receipt,
+    encode_receipt,
+    read_receipt,
+    write_part,
+)
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference
@@ -35,8 +42,10 @@ from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
 _T = TypeVar("_T")
-_CHUNK_BYTES = 64 << 20  # pixels held at once: 384 images of 224×224
-_ROUND = 64  # whole batches of every engine, so that only a shard's last chunk is padded
+# Pixels held at once: 384 images of 224×224
+_CHUNK_BYTES = 64 << 20
+# Whole batches of every engine, so that only a shard's last chunk is padded
+_ROUND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +54,24 @@ class ExtractJob:
 
     output: str
     run_id: str
-    started_at: datetime  # UTC; the ``extracted_at`` of all rows, so that a shard done twice gives equal files
+    # UTC; the ``extracted_at`` of all rows, so that a shard done twice gives equal files
+    started_at: datetime
     recipe: Recipe
-    model_id: str  # folder of the exported network under ``models/``
+    # Folder of the exported network under ``models/``
+    model_id: str
     resize: ResizeMode = "squash"
     engine: EngineName = "auto"
     precision: Precision = "float32"
-    cores: int | None = None  # for each worker process; None: all that it may use
+    # For each worker process; None: all that it may use
+    cores: int | None = None
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
-    index_key: str | None = None  # of the index of the vectors that there are, see ``transforms.parts.reuse``
-    stores: Stores = ()  # where buckets are, see ``transforms.storage.settings``; no secrets
+    index_key: str | None = (
+        # Of the index of the vectors that there are, see ``transforms.parts.reuse``
+        None
+    )
+    # Where buckets are, see ``transforms.storage.settings``; no secrets
+    stores: Stores = ()
 
     @property
     def origin(self) -> Origin:
@@ -82,11 +98,16 @@ class _Progress:
     def fail(self, reference: ImageReference, error: ImageError) -> None:
         modified = round(reference.modified.timestamp() * 1e6) if reference.modified else None
         what = (error.stage, error.kind.word, error.message)
-        self.failures.append(FailureRow(reference.uri, reference.etag, reference.size, modified, *what))
+        self.failures.append(
+            FailureRow(reference.uri, reference.etag, reference.size, modified, *what)
+        )
 
 
 def extract_shard(shard: str, job: ExtractJob) -> Receipt:
-    """Do the shard, or return the receipt that it was done with. Doing it twice, even at once, is harmless."""
+    """Do the shard, or return the receipt that it was done with.
+
+    Doing it twice, even at once, is harmless.
+    """
     output = open_storage(job.output, job.stores)
     receipt_key = f"{job.run_folder}/receipts/{shard}.json"
     if output.exists(receipt_key):
@@ -97,7 +118,8 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     engine = load_engine(EngineConfig(str(model), job.engine, job.precision, job.cores))
     receipt = _extract(shard, job, engine, output)
     if not output.write_if_absent(receipt_key, encode_receipt(receipt)):
-        return decode_receipt(output.read(receipt_key))  # another worker was first: its part counts
+        # Another worker was first: its part counts
+        return decode_receipt(output.read(receipt_key))
     return receipt
 
 
@@ -114,7 +136,9 @@ def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Re
             part = write_part(output, table, "features", f"part-{job.run_id}-{shard}", job.recipe)
     failures = tuple(progress.failures)
     seconds = progress.watch.seconds
-    return Receipt(shard, len(references), part, failures, progress.bytes_read, seconds, progress.reused)
+    return Receipt(
+        shard, len(references), part, failures, progress.bytes_read, seconds, progress.reused
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +146,10 @@ class _Chunk:
     """Some images of a shard, read, looked up and decoded; keyed by the sha256 of their bytes."""
 
     same: dict[str, list[ImageReference]]  # all images of equal bytes
-    rows: list[pa.Table]  # features schema: vectors that there are already
-    decoded: list[Decoded]  # one for each content that has none yet
+    # Features schema: vectors that there are already
+    rows: list[pa.Table]
+    # One for each content that has none yet
+    decoded: list[Decoded]
     failed: dict[str, ImageError]
 
 
@@ -134,14 +160,21 @@ def _prepared(
     items = progress.watch.waiting("read", read_images(references, job.read))
     height, width = engine.model.input_size
     size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3) // _ROUND * _ROUND)
-    sizes = chain([min(size, _ROUND)], repeat(size))  # the first is small, so that reading on overlaps computing it
+    sizes = chain(
+        [min(size, _ROUND)],
+        repeat(size),
+        # The first is small, so that reading on overlaps computing it
+    )
     while group := list(islice(items, next(sizes))):
         chunk = _prepare(group, progress, job, engine)
-        group.clear()  # the encoded bytes, before the next ones come
+        # The encoded bytes, before the next ones come
+        group.clear()
         yield chunk
 
 
-def _prepare(group: Sequence[Result], progress: _Progress, job: ExtractJob, engine: Engine) -> _Chunk:
+def _prepare(
+    group: Sequence[Result], progress: _Progress, job: ExtractJob, engine: Engine
+) -> _Chunk:
     encoded: dict[str, bytes] = {}
     same: dict[str, list[ImageReference]] = {}
     for item in group:
@@ -158,7 +191,9 @@ def _prepare(group: Sequence[Result], progress: _Progress, job: ExtractJob, engi
     with progress.watch.time("decode"):
         todo = {content: data for content, data in encoded.items() if content not in known}
         function = DecodeAndResize(job.decode, engine.model.input_size, job.resize)
-        for content, result in zip(todo, decode_all(list(todo.values()), function, job.cores), strict=True):
+        for content, result in zip(
+            todo, decode_all(list(todo.values()), function, job.cores), strict=True
+        ):
             if isinstance(result, ImageError):
                 chunk.failed[content] = result
             else:
@@ -171,16 +206,21 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
     if chunk.decoded:
         with progress.watch.time("embed"):
             outputs, failures = embed(engine, [item.image.pixels for item in chunk.decoded])
-            chunk.failed.update({chunk.decoded[position].sha256: error for position, error in failures.items()})
+            chunk.failed.update(
+                {chunk.decoded[position].sha256: error for position, error in failures.items()}
+            )
             keep = [position for position in range(len(chunk.decoded)) if position not in failures]
             kept = Outputs(outputs.features[keep], outputs.scores[keep], outputs.indices[keep])
-            computed = features_table([chunk.decoded[i] for i in keep], kept, engine.model, job.origin)
+            computed = features_table(
+                [chunk.decoded[i] for i in keep], kept, engine.model, job.origin
+            )
         if computed.num_rows:
             progress.tables.append(computed)
             progress.reuse.remember(computed)
             chunk.rows.append(computed)
     first = {item.sha256 for item in chunk.decoded}
-    chunk.decoded.clear()  # the pixels, before the next ones come
+    # The pixels, before the next ones come
+    chunk.decoded.clear()
     copies = []
     for content, references in chunk.same.items():
         if content in chunk.failed:
@@ -197,8 +237,8 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
 def ahead(items: Iterator[_T]) -> Iterator[_T]:
     """Pass ``items`` on, the next one being made in a thread while its predecessor is used.
 
-    For a GPU, which leaves the cores to decoding. On a CPU the two steal each other's cores and caches: overlapped
-    146 images/s, in turn 183-204, on two cores.
+    For a GPU, which leaves the cores to decoding. On a CPU the two steal each other's cores and
+    caches: overlapped 146 images/s, in turn 183-204, on two cores.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         following = pool.submit(next, items, None)
@@ -223,8 +263,9 @@ def read_shard(output: Storage, key: str) -> list[ImageReference]:
 class ExtractShards(beam.PTransform):  # type: ignore[misc]  # Beam has no types
     """Extract each shard: reads, decodes, embeds, writes one part and one receipt; emits the shard's name.
 
-    Emits one name for each name, also when a shard is repeated. Nothing is emitted for a shard that fails:
-    the bundle does, with everything that lies outside single images (storage, model, self-check).
+    Emits one name for each name, also when a shard is repeated. Nothing is emitted for a shard that
+    fails: the bundle does, with everything that lies outside single images (storage, model,
+    self-check).
     """
 
     job: ExtractJob

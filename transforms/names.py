@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 
-_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (direction marks), lone surrogates, line separators
+_HIDDEN = (
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+    # Control, format (direction marks), lone surrogates, line separators
+)
 
 
 def printable(name: str) -> str:
@@ -22,7 +29,11 @@ def printable_lines(text: str) -> str:
 def _shown(character: str) -> str:
     if unicodedata.category(character) not in _HIDDEN:
         return character
-    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else _ascii(character)
+    return (
+        character.encode("ascii", "backslashreplace").decode()
+        if ord(character) > 127
+        else _ascii(character)
+    )
 
 
 def _ascii(character: str) -> str:

@@ -23,9 +23,12 @@ _TRANSIENT = [kind.word for kind in FailureKind if kind.transient]
 class PlanPolicy:
     """What a run does with images that a first look leaves alone."""
 
-    rebuild: bool = False  # do every image; the tables count as empty
-    retry_failed: bool = False  # try those too that failed for a reason that lies in the image
-    keep_removed: bool = False  # rows of images that are no longer listed stay
+    # Do every image; the tables count as empty
+    rebuild: bool = False
+    # Try those too that failed for a reason that lies in the image
+    retry_failed: bool = False
+    # Rows of images that are no longer listed stay
+    keep_removed: bool = False
 
 
 _USUAL = PlanPolicy()
@@ -35,8 +38,10 @@ _USUAL = PlanPolicy()
 class Stale:
     """The rows of one table that the run takes out, and those that it leaves though nothing lists them."""
 
-    uris: pa.Array  # string: of changed, tried again, mended and removed images
-    kept: int  # rows of images that are no longer listed and stay
+    # string: of changed, tried again, mended and removed images
+    uris: pa.Array
+    # Rows of images that are no longer listed and stay
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,17 @@ class Counts:
 
     new: int = 0
     changed: int = 0
-    retried: int = 0  # failed before, for a reason that may have passed, or because they were asked for
+    retried: int = (
+        # Failed before, for a reason that may have passed, or because they were asked for
+        0
+    )
     unchanged: int = 0  # have a vector of these very bytes
-    still_failed: int = 0  # failed before for a reason that lies in the image, which has not changed
-    gone: int = 0  # images of the tables that are no longer listed
+    still_failed: int = (
+        # Failed before for a reason that lies in the image, which has not changed
+        0
+    )
+    # Images of the tables that are no longer listed
+    gone: int = 0
     known: int = 0  # images of the tables
 
     @property
@@ -65,7 +77,8 @@ class Changes:
     """The listing against the tables, in one range of uris."""
 
     counts: Counts
-    todo: pa.Table  # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images
+    # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images
+    todo: pa.Table
     features: Stale
     errors: Stale
 
@@ -102,12 +115,15 @@ def in_range(rows: pa.Table, within: Range) -> pa.Table:
     return rows.filter(inside)
 
 
-def compare(listed: pa.Table, features: pa.Table, errors: pa.Table, policy: PlanPolicy = _USUAL) -> Changes:
+def compare(
+    listed: pa.Table, features: pa.Table, errors: pa.Table, policy: PlanPolicy = _USUAL
+) -> Changes:
     """Compare a listing (REFERENCE_SCHEMA) with the tables' columns ``uri, etag, size`` (errors: ``kind`` too).
 
-    An image is the same when both its etag and its size are. Listed twice, by two patterns, it counts once.
-    After the run the features table is to hold the unchanged images and those that got a vector, the errors
-    table those that failed still and those that failed now, and nothing else: whatever else they hold is stale.
+    An image is the same when both its etag and its size are. Listed twice, by two patterns, it
+    counts once. After the run the features table is to hold the unchanged images and those that got
+    a vector, the errors table those that failed still and those that failed now, and nothing else:
+    whatever else they hold is stale.
     """
     listed = distinct(listed)
     in_features, in_errors = _Match(listed, features), _Match(listed, errors)
@@ -136,7 +152,7 @@ def compare(listed: pa.Table, features: pa.Table, errors: pa.Table, policy: Plan
 
 
 def _again(errors: pa.Table, all_of_them: bool) -> np.ndarray:
-    """Per row of the errors table: is its image tried again though it has not changed? Bool [rows]."""
+    """Tell for each row of the errors table whether to retry its unchanged image: bool [rows]."""
     if all_of_them:
         return np.ones(errors.num_rows, bool)
     return _booleans(pc.is_in(errors["kind"], pa.array(_TRANSIENT, pa.string())))
@@ -149,10 +165,15 @@ class _Match:
         self._uris = table["uri"].combine_chunks()
         position = pc.index_in(listed["uri"].combine_chunks(), value_set=self._uris)
         same = pc.and_(
-            pc.equal(listed["etag"].combine_chunks(), table["etag"].combine_chunks().take(position)),
-            pc.equal(listed["size"].combine_chunks(), table["size"].combine_chunks().take(position)),
+            pc.equal(
+                listed["etag"].combine_chunks(), table["etag"].combine_chunks().take(position)
+            ),
+            pc.equal(
+                listed["size"].combine_chunks(), table["size"].combine_chunks().take(position)
+            ),
         )
-        self.known = _booleans(pc.is_valid(position))  # bool [N]: the table has a row of this name
+        # Bool [N]: the table has a row of this name
+        self.known = _booleans(pc.is_valid(position))
         self.same = _booleans(pc.fill_null(same, False))  # bool [N]: and of this very version
         self._rows = position.drop_null().to_numpy()  # int [known]: which one
         self._gone = np.ones(len(self._uris), bool)
@@ -180,7 +201,9 @@ class _Match:
 def distinct(listed: pa.Table) -> pa.Table:
     """Sorted by uri, each uri once: its first occurrence."""
     table = listed.select(REFERENCE_SCHEMA.names).combine_chunks()
-    order = pc.sort_indices(table, sort_keys=[("uri", "ascending")])  # stable: the first stays first
+    order = pc.sort_indices(
+        table, sort_keys=[("uri", "ascending")]
+    )  # stable: the first stays first
     table = table.take(order)
     if table.num_rows < 2:
         return table
@@ -201,16 +224,18 @@ class ShardPolicy:
 
     images: int  # most in one shard
     bytes: int  # after as many a shard ends
-    workers: int = 1  # that are to have four shards each, where there is that much work
+    # That are to have four shards each, where there is that much work
+    workers: int = 1
 
 
 def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]]:
     """Cut N references, given their sizes (int64 [N], -1 where unknown), into shards: pairs of start and length.
 
-    An image takes the share of a shard that its count or its bytes take, whichever is more, and shards are cut to
-    nearly equal shares: at most ``images`` each, and not more than one image over ``bytes``. There are at least four
-    a worker where there are enough images, so that a slow shard leaves nobody idle for long; but not for shards
-    under 64 images, below which start-up and padding show. An unknown size counts as the mean of the known ones.
+    An image takes the share of a shard that its count or its bytes take, whichever is more, and
+    shards are cut to nearly equal shares: at most ``images`` each, and not more than one image over
+    ``bytes``. There are at least four a worker where there are enough images, so that a slow shard
+    leaves nobody idle for long; but not for shards under 64 images, below which start-up and
+    padding show. An unknown size counts as the mean of the known ones.
     """
     if not len(sizes):
         return []

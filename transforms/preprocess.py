@@ -1,7 +1,8 @@
 """From decoded pixels to what a network takes: a chain of small ops.
 
-An op is a frozen dataclass that is called with one image and gives the next one. It takes a NumPy array or a
-TensorFlow tensor, eager or inside ``tf.data`` and ``tf.function``, and its ``repr`` is its line in the recipe:
+An op is a frozen dataclass that is called with one image and gives the next one. It takes a NumPy
+array or a TensorFlow tensor, eager or inside ``tf.data`` and ``tf.function``, and its ``repr`` is
+its line in the recipe:
 
 >>> Chain(Resize(224, 224), ValueRange("tf"))
 resize(224x224, squash, bilinear) | value_range(tf)
@@ -25,7 +26,8 @@ _CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
-_local = threading.local()  # one resizer per thread: the object is not documented as safe to share
+# One resizer per thread: the object is not documented as safe to share
+_local = threading.local()
 
 
 class Op(Protocol):
@@ -57,8 +59,9 @@ class Chain:
 class Resize:
     """uint8 [H, W, 3] → uint8 [height, width, 3] by antialiased bilinear interpolation.
 
-    ``squash`` takes the whole picture and changes its aspect ratio; ``crop`` takes its largest centred part
-    of the right aspect ratio, as ``keras.utils.load_img(keep_aspect_ratio=True)`` does.
+    ``squash`` takes the whole picture and changes its aspect ratio; ``crop`` takes its largest
+    centred part of the right aspect ratio, as ``keras.utils.load_img(keep_aspect_ratio=True)``
+    does.
 
     Raises:
         ValueError: A size below 1, an unknown mode, or pixels that are not uint8 [H, W, 3].
@@ -70,7 +73,9 @@ class Resize:
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
-            raise ValueError(f"cannot resize to {self.height}x{self.width}; both sides must be at least 1")
+            raise ValueError(
+                f"cannot resize to {self.height}x{self.width}; both sides must be at least 1"
+            )
         _check_choice("resize", self.mode, get_args(ResizeMode))
 
     def __call__(self, image: Any) -> Any:
@@ -83,8 +88,15 @@ class Resize:
         return tf.ensure_shape(resized, (self.height, self.width, 3))
 
     def _resize(self, pixels: np.ndarray) -> np.ndarray:
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-            raise ValueError(f"resize takes uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim != 3
+            or pixels.shape[2] != 3
+            or 0 in pixels.shape
+        ):
+            raise ValueError(
+                f"resize takes uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}"
+            )
         source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
         result = ImageData(self.width, self.height, PixelType.U8x3)
         _resizer().resize(source, result, _options(self.mode))

@@ -18,9 +18,13 @@ from transforms.records import ImageReference
 from transforms.storage.settings import Stores
 from transforms.storage.urls import scheme_of
 
-_GROUP_FILES = 32  # local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
+_GROUP_FILES = (
+    # Local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
+    32
+)
 _GROUP_BYTES = 4 << 20
-_PATIENCE = 0.1  # seconds that a consumer waits for local files, in all, before all threads may read; warm: 0.01
+# Seconds that a consumer waits for local files, in all, before all threads may read; warm: 0.01
+_PATIENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,12 @@ class EncodedImage:
 class ReadPolicy:
     """Bounds of reading."""
 
-    max_bytes: int = MAX_IMAGE_BYTES  # of one image; a larger one fails and is not read
-    concurrency: int = 64  # reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
-    max_bytes_in_flight: int = 256 << 20  # read or being read, and not yet taken by the consumer
+    # Of one image; a larger one fails and is not read
+    max_bytes: int = MAX_IMAGE_BYTES
+    # Reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
+    concurrency: int = 64
+    # Read or being read, and not yet taken by the consumer
+    max_bytes_in_flight: int = 256 << 20
     stores: Stores = ()  # where buckets are
 
 
@@ -56,8 +63,9 @@ class _Group:
 class _Gate:
     """Lets one thread read local files, and all of them as soon as that turns out to be too slow.
 
-    One reads and hashes some 30,000 small files a second from a warm disk. Several fight with each other and with
-    the decoders for Python's lock: a file took 64 of them 45 µs of a core, two 12; with one a job was 2 % faster still.
+    One reads and hashes some 30,000 small files a second from a warm disk. Several fight with each
+    other and with the decoders for Python's lock: a file took 64 of them 45 µs of a core, two 12;
+    with one a job was 2 % faster still.
     """
 
     def __init__(self, concurrency: int, stores: Stores) -> None:
@@ -65,7 +73,8 @@ class _Gate:
         self._open = threading.Semaphore(1)
         self._closed = concurrency - 1
         self._patience = _PATIENCE
-        self.given_up = False  # by the consumer: who waits to read need not any more
+        # The consumer has stopped: threads that wait for their turn need not read.
+        self.given_up = False
 
     def read(self, group: _Group, max_bytes: int) -> list[Result]:
         remote = scheme_of(group.references[0].location)
@@ -73,7 +82,9 @@ class _Gate:
             return (
                 []
                 if self.given_up
-                else [_read_one(reference, max_bytes, self._stores) for reference in group.references]
+                else [
+                    _read_one(reference, max_bytes, self._stores) for reference in group.references
+                ]
             )
 
     def wait(self, reading: Future[list[Result]]) -> list[Result]:
@@ -92,33 +103,35 @@ class _Gate:
 def read_images(
     references: Sequence[ImageReference], policy: ReadPolicy | None = None
 ) -> Iterator[EncodedImage | tuple[ImageReference, ImageError]]:
-    """Read images concurrently and yield them, or why they could not be read, in the order of ``references``.
+    """Read images concurrently, and yield them or why they could not be read, in their order.
 
-    Bytes read ahead never exceed ``max_bytes_in_flight``, save for one image that alone is larger. An image
-    whose etag or size is not the reference's fails as changed; what a reference does not know (etag "", size
-    -1) is filled in. Transient troubles of a bucket are retried before they fail. Closing the iterator early
-    starts no further read and waits for those under way.
+    Prefetched bytes never exceed ``max_bytes_in_flight``, save for one image that alone is larger.
+    An image whose etag or size is not the reference's fails as changed; what a reference does not
+    know (etag "", size -1) is filled in. Transient troubles of a bucket are retried before they
+    fail. Closing the iterator early starts no further read and waits for those under way.
     """
     policy = policy or ReadPolicy()
     groups = deque(_group(references, policy))
     reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
-    most = 8 * policy.concurrency  # images ahead: a store 50 ms away fills the next chunk while this one is computed
-    ahead = in_flight = 0
+    # Images to prefetch: a store 50 ms away fills the next chunk while this one is computed.
+    max_prefetched = 8 * policy.concurrency
+    prefetched = in_flight = 0
     gate = _Gate(policy.concurrency, policy.stores)
     pool = ThreadPoolExecutor(policy.concurrency, thread_name_prefix="read")
     try:
         while groups or reading:
-            while groups and ahead < most:
+            while groups and prefetched < max_prefetched:
                 if reading and in_flight + groups[0].reserved > policy.max_bytes_in_flight:
                     break
                 group = groups.popleft()
-                ahead += len(group.references)
+                prefetched += len(group.references)
                 in_flight += group.reserved
                 reading.append((group, pool.submit(gate.read, group, policy.max_bytes)))
             group, future = reading.popleft()
             yield from gate.wait(future)
-            del future  # and with it the bytes, before others take their place
-            ahead -= len(group.references)
+            # Its bytes go before others take their place.
+            del future
+            prefetched -= len(group.references)
             in_flight -= group.reserved
     finally:
         gate.given_up = True

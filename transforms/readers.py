@@ -1,4 +1,4 @@
-"""Readers: one image reference → its bytes. The reference says which reader: of files or of objects.
+"""Readers: one image reference → its bytes. The reference says which reader reads it.
 
 A reader reads a whole file or, for a member of a container, a range of bytes of it. A container
 whose members are not plain ranges gets a reader of its own, and its line in ``reader_for``.

@@ -6,7 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-Recipe = Mapping[str, str | int | float | bool | None]  # flat, so that a difference reads field by field
+Recipe = Mapping[
+    str, str | int | float | bool | None
+    # Flat, so that a difference reads field by field
+]
 
 
 def canonical_json(recipe: Recipe) -> str:

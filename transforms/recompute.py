@@ -1,6 +1,7 @@
 """Recompute: rows of the features table → their images read and embedded again, and the vectors compared.
 
-The functions are those of ``extract``: what this finds is damage, or a machine that computes otherwise.
+The functions are those of ``extract``: what this finds is damage, or a machine that computes
+otherwise.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Recomputed:
     """What became of the images of a sample; every one is counted once."""
 
     same: int = 0
-    changed: int = 0  # another etag or size than in the table: the next run's work
+    # Another etag or size than in the table: the next run's work
+    changed: int = 0
     vanished: int = 0
     problems: list[Problem] = field(default_factory=list)  # one an image
 
@@ -46,8 +48,8 @@ class Recomputed:
 def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) -> Recomputed:
     """Compute the vectors of ``rows``, whole rows of the features table, again with the exported ``model``.
 
-    The limits are those that these rows need. Vectors may differ by what another engine or machine may make of
-    them in the recipe's precision: see ``tolerance``.
+    The limits are those that these rows need. Vectors may differ by what another engine or machine
+    may make of them in the recipe's precision: see ``tolerance``.
     """
     result = Recomputed()
     if not rows.num_rows:
@@ -57,11 +59,15 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) 
     engine = load_engine(EngineConfig(str(model), precision=precision))
     facts = rows.select(["size", "width", "height"]).to_pylist()
     most_bytes = max(row["size"] for row in facts)
-    policy = DecodePolicy(max_bytes=most_bytes, max_pixels=max(row["width"] * row["height"] for row in facts))
+    policy = DecodePolicy(
+        max_bytes=most_bytes, max_pixels=max(row["width"] * row["height"] for row in facts)
+    )
     decode = DecodeAndResize(policy, engine.model.input_size, resize)
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK)
-        pixels = dict(_pixels(chunk, decode, ReadPolicy(max_bytes=most_bytes, stores=stores), result))
+        pixels = dict(
+            _pixels(chunk, decode, ReadPolicy(max_bytes=most_bytes, stores=stores), result)
+        )
         if pixels:
             _compare(chunk, pixels, engine, result, tolerance(precision))
     return result
@@ -70,7 +76,8 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) 
 def tolerance(precision: Precision) -> float:
     """The longest that the difference of two vectors of one image may be, as a share of their length.
 
-    It is that of vectors of equal length at the least cosine which engines are held to: 0.0045 in float32.
+    It is that of vectors of equal length at the least cosine which engines are held to: 0.0045 in
+    float32.
     """
     return math.sqrt(2 * (1 - LEAST_COSINE[precision]))
 
@@ -78,7 +85,10 @@ def tolerance(precision: Precision) -> float:
 def _pixels(
     rows: pa.Table, decode: DecodeAndResize, policy: ReadPolicy, result: Recomputed
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Each row whose image is still the same: its position, and uint8 [H, W, 3]. The others go to ``result``."""
+    """Each row whose image is still the same: its position, and uint8 [H, W, 3].
+
+    The others go to ``result``.
+    """
     columns = [rows[name].to_pylist() for name in ("uri", "etag", "size", "modified")]
     references = [ImageReference(*values) for values in zip(*columns, strict=True)]
     for position, item in enumerate(read_images(references, policy)):
@@ -103,7 +113,13 @@ def _has_content(image: EncodedImage, known: str, result: Recomputed) -> bool:
     return image.sha256 == known
 
 
-def _compare(rows: pa.Table, pixels: dict[int, np.ndarray], engine: Engine, result: Recomputed, allowed: float) -> None:
+def _compare(
+    rows: pa.Table,
+    pixels: dict[int, np.ndarray],
+    engine: Engine,
+    result: Recomputed,
+    allowed: float,
+) -> None:
     outputs, failures = embed(engine, np.stack(list(pixels.values())))
     for place, position in enumerate(pixels):
         uri = rows["uri"][position].as_py()
@@ -123,7 +139,9 @@ def _distance(stored: np.ndarray, computed: np.ndarray) -> float:
     """|a - b| / |b| of float64 [D]; infinite for what cannot be compared."""
     if stored.shape != computed.shape:
         return math.inf
-    distance = float(np.linalg.norm(stored - computed)) / max(float(np.linalg.norm(computed)), 1e-12)
+    distance = float(np.linalg.norm(stored - computed)) / max(
+        float(np.linalg.norm(computed)), 1e-12
+    )
     return distance if math.isfinite(distance) else math.inf
 
 

@@ -47,7 +47,8 @@ def features_schema(dimension: int) -> pa.Schema:
             *REFERENCE_SCHEMA,
             pa.field("content_sha256", pa.string()),
             pa.field("format", pa.string()),
-            pa.field("width", pa.int32()),  # as stored, before the EXIF orientation
+            # As stored, before the EXIF orientation
+            pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("label", pa.string()),  # null for a backbone without labels
             pa.field("score", pa.float32()),

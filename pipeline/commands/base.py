@@ -81,7 +81,9 @@ def duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})([hdw])", text)
     hours = int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]] if found else 0
     if hours < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: at least 1h; a number and h, d or w, as in 14d")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: at least 1h; a number and h, d or w, as in 14d"
+        )
     return timedelta(hours=hours)
 
 

@@ -11,7 +11,16 @@ from typing import Any
 
 from pipeline.commands.base import Parser
 from pipeline.config import Config
-from transforms.choices import BackboneConfig, EngineName, Normalize, Pooling, Precision, ResizeMode, Scores, words
+from transforms.choices import (
+    BackboneConfig,
+    EngineName,
+    Normalize,
+    Pooling,
+    Precision,
+    ResizeMode,
+    Scores,
+    words,
+)
 
 _OWN = [f for f in fields(Config) if f.name != "network"]
 _NETWORK = [f for f in fields(BackboneConfig) if f.name != "stores"]
@@ -66,7 +75,11 @@ def _run_group(parser: Parser) -> None:
     run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
                      help="refuse to publish when more of the table's images than this share are no longer listed; "
                      "1 allows all")  # fmt: skip
-    run.add_argument("--keep-removed", action="store_true", help="keep the rows of images that are no longer listed")
+    run.add_argument(
+        "--keep-removed",
+        action="store_true",
+        help="keep the rows of images that are no longer listed",
+    )
     run.add_argument("--retry-failed", action="store_true",
                      help="try all failed images again, those too whose failure lies in the image")  # fmt: skip
     run.add_argument("--rebuild", action="store_true",
@@ -75,7 +88,9 @@ def _run_group(parser: Parser) -> None:
     run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
                      help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
     metrics_options(run)
-    run.add_argument("--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)")
+    run.add_argument(
+        "--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)"
+    )
 
 
 def store_option(group: argparse._ActionsContainer) -> None:
@@ -101,15 +116,28 @@ def backbone_options(parser: Parser) -> None:
     add = group.add_argument
     add("--backbone", metavar="NAME_OR_PATH",
         help="a name of 'image-features backbones', or your own .keras, .h5 or SavedModel")  # fmt: skip
-    add("--weights", metavar="imagenet|random|PATH", help="imagenet, random (seeded), or a weights file")
-    add("--labels", metavar="PATH", help="text file with one label a line (default: the backbone's own)")
+    add(
+        "--weights",
+        metavar="imagenet|random|PATH",
+        help="imagenet, random (seeded), or a weights file",
+    )
+    add(
+        "--labels",
+        metavar="PATH",
+        help="text file with one label a line (default: the backbone's own)",
+    )
     add(
         "--feature-layer",
         metavar="NAME",
         help="layer whose output is the vector (default: the pooled features)",
     )
     add("--pooling", choices=words(Pooling), help="how a feature map becomes a vector")
-    add("--input-size", type=int, metavar="PIXELS", help="height and width (default: the backbone's own)")
+    add(
+        "--input-size",
+        type=int,
+        metavar="PIXELS",
+        help="height and width (default: the backbone's own)",
+    )
     add(
         "--preprocess",
         metavar="MODE",
@@ -117,7 +145,11 @@ def backbone_options(parser: Parser) -> None:
     )
     add("--normalize", choices=words(Normalize), help="l2: vectors of length 1")
     add("--top-k", type=int, metavar="K", help="labels an image; 0 for none")
-    add("--allow-code", action="store_true", help="load a model file that carries code; it can do anything")
+    add(
+        "--allow-code",
+        action="store_true",
+        help="load a model file that carries code; it can do anything",
+    )
     add("--scores", choices=words(Scores),
         help="what is still to be taken of your own model's outputs (default: found out, or refused)")  # fmt: skip
     parser.set_defaults(**{f.name: f.default for f in _NETWORK})

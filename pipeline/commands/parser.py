@@ -1,6 +1,7 @@
 """The parser of the command line, built from the list of commands.
 
-An option that is not ours must be one of Beam's. Beam is imported only when there is such an option.
+An option that is not ours must be one of Beam's. Beam is imported only when there is such an
+option.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 
 from pipeline.commands import COMMANDS
 from pipeline.commands.base import Formatter, Parser
-from pipeline.runners.options import check_beam, refuse
+from pipeline.runners.flags import check_beam, refuse
 from pipeline.runners.version import versions
 from transforms.storage.settings import parse_store
 
@@ -23,7 +24,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         argv: The words after ``image-features``.
 
     Returns:
-        The command's options; ``stores`` is a tuple, and ``beam_args`` holds what was left for Beam.
+        The command's options; ``stores`` is a tuple, and ``beam_args`` holds what was left for
+            Beam.
 
     Raises:
         UserError: An unknown or invalid option.
@@ -55,7 +57,9 @@ def _command_parser() -> Parser:
         version=versions(),
         help="print the versions here, of Python and Beam too: a worker image's tag",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=Parser
+    )
     for command in COMMANDS:
         command.add_to(commands)
     return parser

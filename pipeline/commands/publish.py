@@ -24,9 +24,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipeline.run import publish_run
 
     files = (arguments.metrics_json, arguments.metrics_prometheus)
-    summary = publish_run(arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores)
+    summary = publish_run(
+        arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores
+    )
     report(summary, arguments.output, arguments.metrics_json)
     return EXIT_PUBLISHED
 
 
-COMMAND = Command("publish", "the last of three steps: commit a run whose shards are done", _add_options, _run)
+COMMAND = Command(
+    "publish", "the last of three steps: commit a run whose shards are done", _add_options, _run
+)

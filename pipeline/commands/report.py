@@ -24,7 +24,10 @@ def report(summary: Summary, output: str, metrics_json: str | None) -> None:
         kinds = (f"{kind} {count:,}" for kind, count in summary.failures_by_kind.items())
         lines.append("failed: " + ", ".join(kinds))
     if summary.still_failed:
-        lines.append(f"{summary.still_failed:,} still failed: the images have not changed (--retry-failed tries again)")
+        lines.append(
+            f"{summary.still_failed:,} still failed: the images have not changed (--retry-failed "
+            "tries again)"
+        )
     if summary.verdict:
         lines.append(f"time: {summary.verdict}")
     lines.append(_next_step(summary, output.rstrip("/")))

@@ -10,7 +10,9 @@ from pipeline.commands.options import output_argument
 
 def _add_options(parser: Parser) -> None:
     output_argument(parser)
-    parser.add_argument("--rows", type=int, default=0, metavar="N", help="show the first N images too")
+    parser.add_argument(
+        "--rows", type=int, default=0, metavar="N", help="show the first N images too"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,9 @@ from pipeline.commands.options import (
 
 def _add_options(parser: Parser) -> None:
     parser.add_argument("photo", metavar="PHOTO", help="path or URL of an image")
-    parser.add_argument("--save", metavar="DIR", help="save there the picture that the network sees")
+    parser.add_argument(
+        "--save", metavar="DIR", help="save there the picture that the network sees"
+    )
     store_option(parser)
     backbone_options(parser)
     compute_options(parser)

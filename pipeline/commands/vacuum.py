@@ -17,7 +17,9 @@ def _add_options(parser: Parser) -> None:
         metavar="TIME",
         help="h, d or w: 36h, 14d, 2w; at least 1h (default: %(default)s)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list what would be deleted; delete nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list what would be deleted; delete nothing"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.diagnostics import prices
-from pipeline.runners.cluster import beam_options, parse_accelerator, runs_on_dataflow
-from pipeline.runners.pipeline import worker_count
+from pipeline.runners.cluster import parse_accelerator
+from pipeline.runners.options import RunnerOptions
 from pipeline.steps.changes import Plan
 from transforms.engines.base import available_cores, has_gpu
 from transforms.read import ReadPolicy
@@ -24,7 +24,8 @@ class Work:
     shards: int
     bytes: int  # of the images whose size is known
     listed: int
-    remote: bool  # in a bucket, where each image is a request
+    # In a bucket, where each image is a request
+    remote: bool
 
     @property
     def mean_bytes(self) -> float:
@@ -37,13 +38,16 @@ class Worker:
     """One machine of the extraction; ``dollars_hour`` None for one that nobody bills."""
 
     name: str
-    cores: float  # to compute with; a vCPU is half of one
-    decoding: float  # cores' worth of decoding: a vCPU is more than half of one
+    # To compute with; a vCPU is half of one
+    cores: float
+    # cores' worth of decoding: a vCPU is more than half of one
+    decoding: float
     gbps: float | None
     shards: int  # that it does at once
     gpu: prices.Gpu | None
     dollars_hour: float | None
-    known: bool = True  # whether there is anything to compute with that the table knows
+    # Whether there is anything to compute with that the table knows
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +77,56 @@ class Estimate:
 
     def __str__(self) -> str:
         work = self.work
-        requests = f": {work.images:,} GET and {_pages(work):,} LIST requests" if work.remote else ""
+        requests = (
+            f": {work.images:,} GET and {_pages(work):,} LIST requests" if work.remote else ""
+        )
         rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in self.rates.items())
-        unknown = "" if "model" in self.rates else "; the model's rate is not known, so it may take longer"
+        unknown = (
+            ""
+            if "model" in self.rates
+            else "; the model's rate is not known, so it may take longer"
+        )
         money = f", for ${self.requests_dollars:,.2f} of requests" if work.remote else ""
         if self.dollars is not None:
             money = f", for ${self.dollars:,.2f}, ${self.requests_dollars:,.2f} of it requests"
         return "\n".join(
             [
-                f"would do {work.images:,} images in {work.shards:,} shards, {_size(work.bytes)} to read{requests}",
-                f"with {self.workers:,} × {self.worker.name}, {self.rate:,.0f} images/s each ({rates}): "
-                f"{self.bound}-bound{unknown}",
-                f"in about {_time(self.hours)}{money}" + (f" (prices of {prices.AS_OF})" if money else ""),
+                f"would do {work.images:,} images in {work.shards:,} shards, {_size(work.bytes)} "
+                f"to read{requests}",
+                f"with {self.workers:,} × {self.worker.name}, {self.rate:,.0f} images/s each "
+                f"({rates}): {self.bound}-bound{unknown}",
+                f"in about {_time(self.hours)}{money}"
+                + (f" (prices of {prices.AS_OF})" if money else ""),
             ]
         )
 
 
-def estimate_plan(plan: Plan, config: Config) -> Estimate | None:
+def estimate_plan(plan: Plan, config: Config, runner: RunnerOptions) -> Estimate | None:
     """What a planned run would come to; None when there is nothing to do."""
     if not plan.todo:
         return None
-    return estimate(Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote), config)
+    return estimate(
+        Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote),
+        config,
+        runner,
+    )
 
 
-def estimate(work: Work, config: Config) -> Estimate:
+def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
     """Hours, dollars, and what binds."""
-    options = beam_options(config.beam_args)
-    on_dataflow = runs_on_dataflow(options)
-    worker = _dataflow_worker(config, options) if on_dataflow else _worker_like_this(config)
-    workers = min(work.shards, worker_count(config.beam_args))
+    on_dataflow = runner.on_dataflow
+    worker = (
+        _dataflow_worker(config, runner.values)
+        if on_dataflow
+        else _worker_like_this(config, runner)
+    )
+    workers = min(work.shards, runner.workers)
     rates = _rates(work, worker, config)
     decode_and_model = [rates["decode"], *([rates["model"]] if "model" in rates else [])]
     # A GPU leaves the cores to decoding; on a CPU the two take turns.
-    computing = min(decode_and_model) if worker.gpu else 1 / sum(1 / rate for rate in decode_and_model)
+    computing = (
+        min(decode_and_model) if worker.gpu else 1 / sum(1 / rate for rate in decode_and_model)
+    )
     rate = min(computing, rates.get("network", computing))
     start_up = prices.START_UP_HOURS if on_dataflow else 0.0
     seconds = _seconds(work.images, workers * rate, prices.BUCKET_GETS if work.remote else None)
@@ -131,7 +152,9 @@ def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
 
 def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:
     accelerator = parse_accelerator(config.accelerator) if config.accelerator else None
-    name = (accelerator and accelerator.machine_type) or options.get("machine_type") or "n1-standard-1"
+    name = (
+        (accelerator and accelerator.machine_type) or options.get("machine_type") or "n1-standard-1"
+    )
     machine = prices.MACHINES.get(name)
     gpu = prices.GPUS.get(accelerator.type) if accelerator else None
     label = f"{name} with {accelerator.count} {accelerator.type}" if accelerator else name
@@ -153,16 +176,12 @@ def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:
     )
 
 
-def _worker_like_this(config: Config) -> Worker:
+def _worker_like_this(config: Config, runner: RunnerOptions) -> Worker:
     """A process here; elsewhere (Dask, Flink) one like it, since nothing tells about the machines."""
-    cores = config.cores_per_worker or available_cores() // max(1, _processes(config.beam_args))
+    processes = runner.workers if runner.values.get("direct_num_workers") else 1
+    cores = config.cores_per_worker or available_cores() // processes
     name = f"a worker of {cores} cores like this machine's" + (" and a GPU" if has_gpu() else "")
     return Worker(name, cores, cores, None, 1, None, None, known=not has_gpu())
-
-
-def _processes(beam_args: Sequence[str]) -> int:
-    options = beam_options(beam_args)
-    return worker_count(beam_args) if options.get("direct_num_workers") else 1
 
 
 def _seconds(images: int, rate: float, bucket: float | None) -> float:
@@ -191,4 +210,6 @@ def _size(count: float) -> str:
 
 def _time(hours: float) -> str:
     minutes = math.ceil(hours * 60)
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{minutes} minutes" if minutes > 1 else "a minute"
+    return (
+        f"{hours:,.1f} hours" if hours >= 1 else f"{minutes} minutes" if minutes > 1 else "a minute"
+    )

@@ -1,8 +1,11 @@
-"""What machines cost and how fast they are: the one table behind ``--dry-run``. Mend it when a bill says otherwise.
+"""What machines cost and how fast they are: the one table behind ``--dry-run``.
 
-Prices: Dataflow batch in us-central1, as in ``apache_beam/testing/load_tests/dataflow_cost_consts.py`` of Beam 2.77.0
-(a test compares them); requests as on Cloud Storage's price page, September 2026. No discounts, no taxes.
-Rates: docs/dataflow.md says where each comes from, and which are estimates.
+Mend it when a bill says otherwise.
+
+Prices: Dataflow batch in us-central1, as in
+``apache_beam/testing/load_tests/dataflow_cost_consts.py`` of Beam 2.77.0 (a test compares them);
+requests as on Cloud Storage's price page, September 2026. No discounts, no taxes. Rates:
+docs/dataflow.md says where each comes from, and which are estimates.
 """
 
 from __future__ import annotations
@@ -15,18 +18,33 @@ MEMORY_GB_HOUR = 0.003557
 DISK_GB_HOUR = 0.000054
 GET = 0.40 / 1e6  # of one object
 LIST = 5.00 / 1e6  # of up to 1,000 names
-START_UP_HOURS = 0.1  # machine, driver, image and network, before a worker's first image
+# Machine, driver, image and network, before a worker's first image
+START_UP_HOURS = 0.1
 
-THREAD_OF_CORE = 0.62  # what a vCPU, a hardware thread, decodes of what a whole core does when both are busy
+THREAD_OF_CORE = (
+    # What a vCPU, a hardware thread, decodes of what a whole core does when both are busy
+    0.62
+)
 N1_SPEED = 0.75  # older cores
 DECODE_SECONDS = 0.0004  # of a core for each image, and
-DECODE_SECONDS_PER_BYTE = 16.6e-9  # … for each byte of it: docs/decoding.md, its files of 55 kB to 1.9 MB
+DECODE_SECONDS_PER_BYTE = (
+    # … for each byte of it: docs/decoding.md, its files of 55 kB to 1.9 MB
+    16.6e-9
+)
 GET_SECONDS = 0.05  # until a small object is there
-BUCKET_GETS = 5_000  # a second, that a bucket serves at once; then at most
-BUCKET_DOUBLES_SECONDS = 1200  # … twice as many after each 20 minutes
+# A second, that a bucket serves at once; then at most
+BUCKET_GETS = 5_000
+# … twice as many after each 20 minutes
+BUCKET_DOUBLES_SECONDS = 1200
 
 # Images a second of 224x224: on one core in float32, on a GPU in float16.
-CORE_RATES = {"efficientnet_lite0": 78, "EfficientNetB0": 50, "MobileNetV2": 95, "ResNet50": 15, "VGG16": 4.5}
+CORE_RATES = {
+    "efficientnet_lite0": 78,
+    "EfficientNetB0": 50,
+    "MobileNetV2": 95,
+    "ResNet50": 15,
+    "VGG16": 4.5,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +52,20 @@ class Gpu:
     """A GPU of Dataflow."""
 
     dollars_hour: float
-    float32: float  # its rate in float32, as a share of that in float16
+    # Its rate in float32, as a share of that in float16
+    float32: float
     rates: dict[str, float]
 
 
-def _gpu(dollars_hour: float, float32: float, effnet: float, mobilenet: float, resnet: float, vgg: float) -> Gpu:
+def _gpu(
+    dollars_hour: float, float32: float, effnet: float, mobilenet: float, resnet: float, vgg: float
+) -> Gpu:
     names = ("efficientnet_lite0", "EfficientNetB0", "MobileNetV2", "ResNet50", "VGG16")
-    return Gpu(dollars_hour, float32, dict(zip(names, (effnet, effnet, mobilenet, resnet, vgg), strict=True)))
+    return Gpu(
+        dollars_hour,
+        float32,
+        dict(zip(names, (effnet, effnet, mobilenet, resnet, vgg), strict=True)),
+    )
 
 
 GPUS = {
@@ -56,7 +81,8 @@ class Machine:
 
     vcpus: int
     memory_gb: float
-    gbps: float  # of its network; a vCPU brings 2, and 10 are counted on at most
+    # Of its network; a vCPU brings 2, and 10 are counted on at most
+    gbps: float
 
 
 def _family(name: str, memory_gb: float, *vcpus: int) -> dict[str, Machine]:

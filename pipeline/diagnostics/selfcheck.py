@@ -39,7 +39,8 @@ class RightEngine:
     backbone: str
     engine: EngineName
     precision: Precision
-    seconds: float  # to load it and compute the golden batch
+    # To load it and compute the golden batch
+    seconds: float
 
     def __str__(self) -> str:
         what = f"{self.backbone} on {self.engine} in {self.precision}"

@@ -33,7 +33,8 @@ class Stage:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    low: float | None  # the smallest value; None where there are no values
+    # The smallest value; None where there are no values
+    low: float | None
     high: float | None
     seconds: float
     what: str  # format, method or network
@@ -87,7 +88,9 @@ def trace(photo: str, save: str | None = None, **options: Any) -> Trace:
     try:
         return _trace(photo, config, network, save)
     except ImageError as error:
-        raise UserError(f"{photo}: {error.stage} failed: {error.kind.word}: {error.message}") from error
+        raise UserError(
+            f"{photo}: {error.stage} failed: {error.kind.word}: {error.message}"
+        ) from error
 
 
 def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> Trace:
@@ -125,7 +128,8 @@ def _read(photo: str, config: Config) -> bytes:
     uri = str(local_path(photo) or photo)
     item = next(
         read_images(
-            [ImageReference(uri, "", -1, None)], ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores)
+            [ImageReference(uri, "", -1, None)],
+            ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
         )
     )
     if isinstance(item, EncodedImage):

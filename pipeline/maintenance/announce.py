@@ -1,8 +1,9 @@
 """Vacuum and commits at once: each says in the output what it is about to do, and then looks for the other.
 
-A commit notes the parts that it brings and looks for deletions; a deletion notes its files and looks for commits. So
-whatever the order, at least one of the two sees the other and stops. A note lasts for seconds, and one that a killed
-process left counts no more after ``ABANDONED``, by the storage's own clock.
+A commit notes the parts that it brings and looks for deletions; a deletion notes its files and
+looks for commits. So whatever the order, at least one of the two sees the other and stops. A note
+lasts for seconds, and one that a killed process left counts no more after ``ABANDONED``, by the
+storage's own clock.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from transforms.storage import NotFound, Storage
 
 FOLDER = "announced"
 ABANDONED = timedelta(hours=1)
-_PATIENCE = 900  # seconds for one deletion: far less than ABANDONED
+# Seconds for one deletion: far less than ABANDONED
+_PATIENCE = 900
 Kind = Literal["commit", "vacuum"]
 
 
@@ -28,23 +30,24 @@ Kind = Literal["commit", "vacuum"]
 def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
     """Commit parts within it: vacuum leaves them alone. ``keys`` are of the output.
 
-    A run does the same with the network that its workers will load, once its own note is there for vacuum to see.
-    Raises ``Refused`` when vacuum is deleting one of them, or has deleted it.
+    A run does the same with the network that its workers will load, once its own note is there for
+    vacuum to see. Raises ``Refused`` when vacuum is deleting one of them, or has deleted it.
     """
     note = _write(output, "commit", keys)
     try:
         for other in _others(output, note, "vacuum"):
             if found := sorted(set(keys) & set(_read(output, other))):
                 raise Refused(
-                    f"vacuum is deleting {found[0]}, which is needed here; nothing was done. Run the same command "
-                    f"again when vacuum has ended; one that was killed holds it up for {_hours()} at most."
+                    f"vacuum is deleting {found[0]}, which is needed here; nothing was done. Run "
+                    "the same command again when vacuum has ended; one that was killed holds it "
+                    f"up for {_hours()} at most."
                 )
         _check_there(output, keys)
         yield
         if not output.exists(note):
             raise RunFailed(
-                f"the commit to {output.url} took more than {_hours()}, and vacuum may have deleted parts of it: "
-                "'image-features verify' tells."
+                f"the commit to {output.url} took more than {_hours()}, and vacuum may have "
+                "deleted parts of it: 'image-features verify' tells."
             )
     finally:
         output.delete(note)
@@ -63,16 +66,18 @@ def storage_time(output: Storage) -> datetime | None:
 def deleting(output: Storage, keys: Collection[str]) -> Iterator[float]:
     """Delete files within it, no later than the moment (of ``time.monotonic``) that it gives.
 
-    Raises ``Refused`` when a commit is under way. Look at the tables' versions and at the runs' notes within it: a
-    commit that has ended by then, and a run that has found its network, are in them.
+    Raises ``Refused`` when a commit is under way. Look at the tables' versions and at the runs'
+    notes within it: a commit that has ended by then, and a run that has found its network, are in
+    them.
     """
     until = time.monotonic() + _PATIENCE
     note = _write(output, "vacuum", keys)
     try:
         if others := _others(output, note, "commit"):
             raise Refused(
-                f"a commit to {output.url} is under way ({others[0]}); nothing more was deleted. Run vacuum again "
-                f"when it has ended; one that was killed holds it up for {_hours()} at most."
+                f"a commit to {output.url} is under way ({others[0]}); nothing more was deleted. "
+                "Run vacuum again when it has ended; one that was killed holds it up for "
+                f"{_hours()} at most."
             )
         yield until
     finally:
@@ -115,8 +120,8 @@ def _check_there(output: Storage, keys: Collection[str]) -> None:
     there = {entry.key for folder in folders for entry in output.list(folder)}
     if gone := sorted(set(keys) - there):
         raise Refused(
-            f"{len(gone)} files that are needed here are not there any more ({gone[0]} is the first), as after "
-            "vacuum; nothing was done. Run the same command again."
+            f"{len(gone)} files that are needed here are not there any more ({gone[0]} is the "
+            "first), as after vacuum; nothing was done. Run the same command again."
         )
 
 

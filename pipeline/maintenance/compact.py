@@ -15,8 +15,8 @@ from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
-# A night adds one to a few small parts, so this is reached about once a month. Opening one more part costs a reader
-# some milliseconds, in a bucket tens of them: 64 are seconds.
+# A night adds one to a few small parts, so this is reached about once a month. Opening one more
+# part costs a reader some milliseconds, in a bucket tens of them: 64 are seconds.
 MOST_SMALL_PARTS = 64
 
 
@@ -36,16 +36,17 @@ class Compaction:
 def compact(output: str, most_small: int = 1, stores: Stores = ()) -> list[Compaction]:
     """Merge the small parts of each table that has more than ``most_small`` of them, in one commit a table.
 
-    Rows, vectors and earlier versions stay; ``vacuum`` deletes the old parts in the end. Raises ``Refused`` when a
-    run is not finished (it would have to start anew on the new version), or when another writer was faster.
+    Rows, vectors and earlier versions stay; ``vacuum`` deletes the old parts in the end. Raises
+    ``Refused`` when a run is not finished (it would have to start anew on the new version), or when
+    another writer was faster.
     """
     storage = open_storage(output, stores)
     tables = [table for table in Tables.published(storage) if len(_small_parts(table)) > most_small]
     run = unfinished_run(storage) if tables else None
     if run:
         raise Refused(
-            f"run {run.run_id} in {output} is not finished, and merging parts would make it start anew; nothing was "
-            "done. Wait for it, or run its command again, and then this one."
+            f"run {run.run_id} in {output} is not finished, and merging parts would make it start "
+            "anew; nothing was done. Wait for it, or run its command again, and then this one."
         )
     run_id = new_run_id(storage)
     done = [_compact(table, run_id, storage) for table in tables]
@@ -53,12 +54,20 @@ def compact(output: str, most_small: int = 1, stores: Stores = ()) -> list[Compa
 
 
 def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
-    """The same after a run, for a table with many small parts. Never fails the run: it has published."""
+    """The same after a run, for a table with many small parts.
+
+    Never fails the run: it has published.
+    """
     try:
         done = compact(output, MOST_SMALL_PARTS, stores)
-    except Exception as error:  # whatever it is: the tables are as the run left them
+    except Exception as error:
+        # Whatever it is: the tables are as the run left them
         cause = str(error).rstrip(".")
-        _LOG.warning("small parts were not merged: %s. 'image-features compact %s' tries again.", cause, output)
+        _LOG.warning(
+            "small parts were not merged: %s. 'image-features compact %s' tries again.",
+            cause,
+            output,
+        )
         return []
     for compaction in done:
         _LOG.info("%s", compaction)
@@ -67,7 +76,9 @@ def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
 
 def _small_parts(table: Table) -> list[SmallPart]:
     parts = [part for part in table.parts if is_small(part["size_bytes"])]
-    return [SmallPart(part["path"], part["size_bytes"], part.get("min.uri") or "") for part in parts]
+    return [
+        SmallPart(part["path"], part["size_bytes"], part.get("min.uri") or "") for part in parts
+    ]
 
 
 def _compact(table: Table, run_id: str, output: Storage) -> Compaction | None:

@@ -17,7 +17,8 @@ class Garbage:
     """One thing to delete: a part, a run's or a model's folder, or what a killed process was writing."""
 
     kind: str  # part, run, model, temporary file
-    key: str  # of the file or folder, in the output
+    # Of the file or folder, in the output
+    key: str
     size: int  # bytes
     files: tuple[str, ...]
 
@@ -27,8 +28,10 @@ class Freed:
     """What vacuum deleted, or would delete."""
 
     garbage: tuple[Garbage, ...]
-    left_alone: tuple[str, ...]  # keys of files that this program did not write, sorted
-    cutoff: datetime  # UTC; every version that readers saw since then stays
+    # Keys of files that this program did not write, sorted
+    left_alone: tuple[str, ...]
+    # UTC; every version that readers saw since then stays
+    cutoff: datetime
     dry_run: bool  # nothing was deleted
 
     @property
@@ -41,7 +44,9 @@ class Freed:
         if self.dry_run:
             lines += [f"{garbage.key}  {size_text(garbage.size)}" for garbage in self.garbage]
         kinds = Counter(garbage.kind for garbage in self.garbage)
-        counts = [f"{number:,} {kind}{'s' if number != 1 else ''}" for kind, number in kinds.items()]
+        counts = [
+            f"{number:,} {kind}{'s' if number != 1 else ''}" for kind, number in kinds.items()
+        ]
         freed = f"{size_text(self.size)} in {', '.join(counts)}" if counts else "nothing"
         verb = "would free" if self.dry_run else "freed"
         since = f"{self.cutoff:%Y-%m-%d %H:%M:%S} UTC"

@@ -6,8 +6,16 @@ import re
 
 from pipeline.state.run import RUN_ID
 
-FOLDERS = ("features", "errors", "runs", "models")  # where it writes; what lies elsewhere is nobody's business
-_PART = re.compile(rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet")
+FOLDERS = (
+    "features",
+    "errors",
+    "runs",
+    "models",
+    # Where it writes; what lies elsewhere is nobody's business
+)
+_PART = re.compile(
+    rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet"
+)
 _RUN_FILE = re.compile(
     r"run\.json|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
     r"|stale/(?:features|errors)\.parquet|listing/[^/]+\.(?:parquet|json)"

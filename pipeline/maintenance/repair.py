@@ -27,23 +27,25 @@ class Repair:
     """What left one table."""
 
     table: TableName
-    found: tuple[str, ...]  # what is wrong with each of the parts
+    # What is wrong with each of the parts
+    found: tuple[str, ...]
     rows: int  # of those parts
     version: int
 
     def __str__(self) -> str:
         parts = "1 damaged part" if len(self.found) == 1 else f"{len(self.found):,} damaged parts"
         return (
-            f"took {parts} with {self.rows:,} rows out of {self.table}: version {self.version}; the next run does "
-            f"their images again ({self.found[0]})"
+            f"took {parts} with {self.rows:,} rows out of {self.table}: version {self.version}; "
+            f"the next run does their images again ({self.found[0]})"
         )
 
 
 def repair(output: str, stores: Stores = ()) -> list[Repair]:
     """Read every part of both tables, and take out those that are not what was written, in one commit a table.
 
-    A run that is not finished starts anew then. Raises ``UserError`` where there is no table, ``StorageError``
-    when the output does not answer: then nothing is known to be damaged, and nothing leaves.
+    A run that is not finished starts anew then. Raises ``UserError`` where there is no table,
+    ``StorageError`` when the output does not answer: then nothing is known to be damaged, and
+    nothing leaves.
     """
     storage = open_storage(output, stores)
     tables = [table for table in Tables.open(storage) if table.version is not None]

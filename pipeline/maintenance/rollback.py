@@ -21,7 +21,8 @@ class Rollback:
     """What a rollback did."""
 
     output: str  # as it was given
-    restored: int  # the version of features that was gone back to
+    # The version of features that was gone back to
+    restored: int
     time: datetime  # UTC, of that version
     features_rows: int
     errors_rows: int
@@ -38,9 +39,10 @@ class Rollback:
 def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
     """Make both tables what they were at version ``number`` of features.
 
-    It is a commit on top: nothing is deleted, and it can be undone in the same way. A run that was broken off is
-    given up. Called again after a crash between its two commits, it does the second. Raises ``UserError`` for a
-    version that there is not, ``Refused`` when parts of it have been deleted or another writer was faster.
+    It is a commit on top: nothing is deleted, and it can be undone in the same way. A run that was
+    broken off is given up. Called again after a crash between its two commits, it does the second.
+    Raises ``UserError`` for a version that there is not, ``Refused`` when parts of it have been
+    deleted or another writer was faster.
     """
     storage = open_storage(output, stores)
     tables = Tables.published(storage)
@@ -49,16 +51,20 @@ def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
     target = next((version for version in versions if version.number == number), None)
     if target is None:
         raise UserError(
-            f"no version {number} of features in {output}: there are {versions[-1].number} to {versions[0].number} "
-            f"(see 'image-features history {output}')"
+            f"no version {number} of features in {output}: there are {versions[-1].number} to "
+            f"{versions[0].number} (see 'image-features history {output}')"
         )
     goals = [(features, number), (errors, _errors_version(errors, versions, number))]
     for table, version in goals:
         _check_parts(table, version)
-    goals = [(table, version) for table, version in goals if _paths(table) != _paths(table.at(version))]
+    goals = [
+        (table, version) for table, version in goals if _paths(table) != _paths(table.at(version))
+    ]
     run = unfinished_run(storage) if goals else None
     run_id = new_run_id(storage)
-    with bringing(storage, [table.key(path) for table, version in goals for path in _paths(table.at(version))]):
+    with bringing(
+        storage, [table.key(path) for table, version in goals for path in _paths(table.at(version))]
+    ):
         if run:
             run.end(storage, "superseded")
         for table, version in goals:
@@ -70,8 +76,9 @@ def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
 def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> int:
     """The errors table's version that belongs to version ``number`` of features.
 
-    It is the newest that was written by one of the runs up to there, or by compactions and repairs of that one:
-    the parts of one from before a compaction may have been deleted, and those from before a repair are damaged.
+    It is the newest that was written by one of the runs up to there, or by compactions and repairs
+    of that one: the parts of one from before a compaction may have been deleted, and those from
+    before a repair are damaged.
     """
     runs = {version.run_id for version in versions if version.number <= number and version.change}
     found: int | None = None
@@ -81,8 +88,8 @@ def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> 
             found = version.number
     if found is None:
         raise Refused(
-            f"the errors table of {errors.url} has no version of that time any more; nothing was done. "
-            "Go back less far."
+            f"the errors table of {errors.url} has no version of that time any more; nothing was "
+            "done. Go back less far."
         )
     return found
 
@@ -91,9 +98,10 @@ def _check_parts(table: Table, version: int) -> None:
     gone = table.at(version).lost_parts()
     if gone:
         raise Refused(
-            f"version {version} of {table.url} needs {len(gone)} parts that are not there any more ({gone[0]} is the "
-            "first), or not whole, as after vacuum or damage; nothing was done. Go back less far; where the newest "
-            "version is damaged too, 'image-features repair OUTPUT' mends it."
+            f"version {version} of {table.url} needs {len(gone)} parts that are not there any more "
+            f"({gone[0]} is the first), or not whole, as after vacuum or damage; nothing was done. "
+            "Go back less far; where the newest version is damaged too, 'image-features repair "
+            "OUTPUT' repairs it."
         )
 
 

@@ -29,12 +29,18 @@ from transforms.storage.local import unlisted
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
-LEAST_AGE = timedelta(hours=1)  # younger files may be a run's or a compaction's at work, or a reader's
-_DELETES = 16  # at once: in a bucket each takes some 20 ms
+LEAST_AGE = timedelta(
+    hours=1
+    # Younger files may be a run's or a compaction's at work, or a reader's
+)
+# At once: in a bucket each takes some 20 ms
+_DELETES = 16
 _FRUITLESS = ("planned", "refused", "superseded")
-# What makes a folder whole, and goes first: of a deletion that is broken off nothing is left that looks whole.
+# What makes a folder whole, and goes first: of a deletion that is broken off nothing is left that
+# looks whole.
 _MARKERS = ("/run.json", "/model.json")
-_BATCH = 1000  # files announced and deleted at once
+# Files announced and deleted at once
+_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +50,47 @@ class Kept:
     parts: frozenset[str]  # keys in the output
     runs: frozenset[str]
     models: frozenset[str]
-    going_on: frozenset[str]  # the run that the next start may take up, and those that may be at work
+    going_on: frozenset[
+        str
+        # The run that the next start may take up, and those that may be at work
+    ]
 
 
 def vacuum(
-    output: str, older_than: timedelta, dry_run: bool = False, now: datetime | None = None, stores: Stores = ()
+    output: str,
+    older_than: timedelta,
+    dry_run: bool = False,
+    now: datetime | None = None,
+    stores: Stores = (),
 ) -> Freed:
     """Delete what is older than ``older_than`` and not needed; with ``dry_run`` only find it.
 
-    Needed are the parts of each version that readers saw within that time, and of the newest one; everything of a
-    run that the next start may take up; the notes of the runs that wrote those versions, and of the last ones; and
-    the networks of those versions' recipes. Files that are not ours are left alone.
+    Needed are the parts of each version that readers saw within that time, and of the newest one;
+    everything of a run that the next start may take up; the notes of the runs that wrote those
+    versions, and of the last ones; and the networks of those versions' recipes. Files that are not
+    ours are left alone.
     """
     storage = open_storage(output, stores)
     entries = [entry for folder in FOLDERS for entry in storage.list(folder)]
-    hidden = [entry for entry in unlisted(output) if entry.key.startswith(tuple(f"{folder}/" for folder in FOLDERS))]
-    runs = load_runs(storage, most=1_000_000)  # before the tables: a run that publishes now is in one or the other
+    hidden = [
+        entry
+        for entry in unlisted(output)
+        if entry.key.startswith(tuple(f"{folder}/" for folder in FOLDERS))
+    ]
+    runs = load_runs(
+        storage,
+        most=1_000_000,
+        # Before the tables: a run that publishes now is in one or the other
+    )
     tables = Tables.published(storage)
     cutoff = (now or _now(storage, dry_run)) - older_than
     kept = _kept(tables, runs, storage, cutoff, _at_work(entries, cutoff))
     ours = [entry for entry in entries if is_ours(entry.key)]
-    found = [*_parts(ours, kept, cutoff), *_folders(ours, kept, cutoff), *_temporary(hidden, cutoff)]
+    found = [
+        *_parts(ours, kept, cutoff),
+        *_folders(ours, kept, cutoff),
+        *_temporary(hidden, cutoff),
+    ]
     if not dry_run:
         noted = {entry.key.split("/")[1] for entry in entries if entry.key.endswith("/run.json")}
         _delete(storage, found, partial(_check_same, storage, tables, noted))
@@ -81,7 +107,12 @@ def _now(storage: Storage, dry_run: bool) -> datetime:
     here = datetime.now(UTC)
     there = None if dry_run else storage_time(storage)
     if there and abs(there - here) > LEAST_AGE:
-        _LOG.warning("this machine's clock says %s, and that of %s %s: the latter counts", here, storage.url, there)
+        _LOG.warning(
+            "this machine's clock says %s, and that of %s %s: the latter counts",
+            here,
+            storage.url,
+            there,
+        )
     return there or here
 
 
@@ -91,10 +122,15 @@ def _at_work(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
     return {run_of_part(place) or place for folder, place, *_ in young if folder != "models"}
 
 
-def _kept(tables: Tables, runs: Sequence[Run], storage: Storage, cutoff: datetime, at_work: set[str]) -> Kept:
+def _kept(
+    tables: Tables, runs: Sequence[Run], storage: Storage, cutoff: datetime, at_work: set[str]
+) -> Kept:
     parts: set[str] = set()
     run_ids: set[str] = set()
-    parts_of_recipe: dict[str, list[str]] = {}  # a recipe's id → parts that were made with it, newest version first
+    parts_of_recipe: dict[
+        str, list[str]
+        # A recipe's id → parts that were made with it, newest version first
+    ] = {}
     for table in tables:
         versions = versions_of(table.history())
         run_ids.add(last_run(versions) or "")  # verify compares its receipts
@@ -119,7 +155,10 @@ def _kept(tables: Tables, runs: Sequence[Run], storage: Storage, cutoff: datetim
 
 
 def _recipe_of(storage: Storage, keys: Sequence[str]) -> Recipe:
-    """The recipe of parts that share one, from the first that is sound. Raises ``Damaged`` where none is."""
+    """The recipe of parts that share one, from the first that is sound.
+
+    Raises ``Damaged`` where none is.
+    """
     for key in keys[:-1]:
         with suppress(Damaged):
             return read_recipe(read_part(storage, key))
@@ -130,7 +169,12 @@ def _parts(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterat
     """Parts of versions that are over, and orphans: parts that no version ever had."""
     for entry in ours:
         run_id = run_of_part(entry.key.rpartition("/")[2])
-        if run_id and run_id not in kept.going_on and entry.key not in kept.parts and _is_old([entry], cutoff):
+        if (
+            run_id
+            and run_id not in kept.going_on
+            and entry.key not in kept.parts
+            and _is_old([entry], cutoff)
+        ):
             yield Garbage("part", entry.key, entry.size, (entry.key,))
 
 
@@ -167,8 +211,14 @@ def _is_old(entries: Sequence[StoredObject], cutoff: datetime) -> bool:
 
 
 def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None]) -> None:
-    """Delete in batches, each announced and then checked. Raises ``Refused`` when somebody may need them by then."""
-    files = sorted((key for garbage in found for key in garbage.files), key=lambda key: not key.endswith(_MARKERS))
+    """Delete in batches, each announced and then checked.
+
+    Raises ``Refused`` when somebody may need them by then.
+    """
+    files = sorted(
+        (key for garbage in found for key in garbage.files),
+        key=lambda key: not key.endswith(_MARKERS),
+    )
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         with deleting(storage, batch) as until, ThreadPoolExecutor(_DELETES) as pool:
@@ -182,7 +232,10 @@ def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None
 
 def _delete_file(storage: Storage, until: float, key: str) -> None:
     if monotonic() > until:
-        raise Refused(f"{storage.url} is too slow, or this process stood still; the rest stays. Run vacuum again.")
+        raise Refused(
+            f"{storage.url} is too slow, or this process stood still; the rest stays. Run vacuum "
+            "again."
+        )
     storage.delete(key)
 
 
@@ -190,11 +243,14 @@ def _check_same(storage: Storage, tables: Tables, noted: set[str]) -> None:
     """Raise ``Refused`` when a run's plan, which names the network, or a commit has come since the look around."""
     for run_id in set(storage.folders("runs/")) - noted:
         if storage.exists(f"runs/{run_id}/run.json"):
-            raise Refused(f"run {run_id} has begun meanwhile; nothing more was deleted. Run vacuum again.")
+            raise Refused(
+                f"run {run_id} has begun meanwhile; nothing more was deleted. Run vacuum again."
+            )
     for table in tables:
         if table.newest().version != table.version:
             raise Refused(
-                f"another command changed the {table.name} table meanwhile; nothing more was deleted. Run vacuum again."
+                f"another command changed the {table.name} table meanwhile; nothing more was "
+                "deleted. Run vacuum again."
             )
 
 

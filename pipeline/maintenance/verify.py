@@ -1,4 +1,4 @@
-"""Verify: is the output what it says it is? Every part is read again, and on demand some vectors are computed again."""
+"""Verify an output: read every part again, and on demand compute some vectors again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from transforms.recompute import Recomputed, recompute
 from transforms.storage import Storage, StorageError, open_storage
 from transforms.storage.settings import Stores
 
-_CHECKS = 2  # parts at once, each some 400 MB when it has the size that compaction aims at
+# Parts at once, each some 400 MB when it has the size that compaction aims at
+_CHECKS = 2
 _SEED = 2026
 
 
@@ -61,19 +62,23 @@ class _Checked:
     table: Table
     parts: Sequence[LoggedPart]
     reports: Sequence[PartReport]
-    uris: pa.ChunkedArray  # of all rows: some 100 MB for a million
+    # Of all rows: some 100 MB for a million
+    uris: pa.ChunkedArray
     rows_of_run: Counter[str]
 
 
 def verify(output: str, sample: int = 0, stores: Stores = ()) -> Verification:
     """Check both tables as they are now, and with ``sample`` compute the vectors of so many images again.
 
-    The sample is the same for the same version of the table. Raises ``UserError`` where there is no table, and
-    ``StorageError`` when the output cannot be read: damage is a problem of the result and no exception.
+    The sample is the same for the same version of the table. Raises ``UserError`` where there is no
+    table, and ``StorageError`` when the output cannot be read: damage is a problem of the result
+    and no exception.
     """
     storage = open_storage(output, stores)
     tables = Tables.published(storage)
-    features, errors = (_check(table, storage, sample if table.name == "features" else 0) for table in tables)
+    features, errors = (
+        _check(table, storage, sample if table.name == "features" else 0) for table in tables
+    )
     problems = [problem for checked in (features, errors) for problem in _problems(checked)]
     problems += _between(features, errors, storage)
     recomputed = None
@@ -131,11 +136,15 @@ def _problems(checked: _Checked) -> Iterator[Problem]:
     counts = checked.uris.value_counts()
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(twice):
-        what = f"{len(twice):,} images have more than one row ({min(twice.to_pylist())} is the first)"
+        what = (
+            f"{len(twice):,} images have more than one row ({min(twice.to_pylist())} is the first)"
+        )
         yield Problem("duplicate", checked.table.name, what)
     recipes = {str(sorted(report.recipe.items())) for report in checked.reports if report.recipe}
     if len(recipes) > 1:
-        yield Problem("recipe", checked.table.name, f"its parts were made with {len(recipes)} recipes")
+        yield Problem(
+            "recipe", checked.table.name, f"its parts were made with {len(recipes)} recipes"
+        )
     dimensions = sorted({report.dimension for report in checked.reports if report.dimension})
     if len(dimensions) > 1:
         yield Problem("schema", checked.table.name, f"vectors of different lengths: {dimensions}")
@@ -155,7 +164,10 @@ def _between(features: _Checked, errors: _Checked, storage: Storage) -> Iterator
     run_id = last_run(versions_of(features.table.history()))
     if run_id:
         rows, failures = features.rows_of_run[run_id], errors.rows_of_run[run_id]
-        yield from (Problem("receipts", f"runs/{run_id}", what) for what in _receipts(storage, run_id, rows, failures))
+        yield from (
+            Problem("receipts", f"runs/{run_id}", what)
+            for what in _receipts(storage, run_id, rows, failures)
+        )
 
 
 def _receipts(storage: Storage, run_id: str, rows: int, failures: int) -> Iterator[str]:
@@ -179,7 +191,9 @@ def _receipts(storage: Storage, run_id: str, rows: int, failures: int) -> Iterat
             yield f"the {table} table has {there:,} rows of this run, and its receipts say {said:,}"
 
 
-def _recompute(features: _Checked, storage: Storage, problems: list[Problem], stores: Stores) -> Recomputed:
+def _recompute(
+    features: _Checked, storage: Storage, problems: list[Problem], stores: Stores
+) -> Recomputed:
     """Compute the sample's vectors again; what is wrong is added to ``problems``."""
     first = next((report for report in features.reports if report.recipe), None)
     if first is None:
@@ -194,7 +208,9 @@ def _recompute(features: _Checked, storage: Storage, problems: list[Problem], st
         return Recomputed()
     model = model_id_of(recipe)
     if not storage.exists(f"models/{model}/model.json"):
-        problems.append(Problem("model", f"models/{model}", "the network that made the vectors is not there"))
+        problems.append(
+            Problem("model", f"models/{model}", "the network that made the vectors is not there")
+        )
         return Recomputed()
     try:
         folder = load_model(storage, model)

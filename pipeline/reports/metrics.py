@@ -24,7 +24,12 @@ from transforms.names import printable
 from transforms.stopwatch import Stopwatch
 from transforms.storage.urls import without_password
 
-_NOT_COUNTS = ("run_id", "state", "seconds")  # fields of ``Summary`` that the line has under other names
+_NOT_COUNTS = (
+    "run_id",
+    "state",
+    "seconds",
+    # Fields of ``Summary`` that the line has under other names
+)
 
 
 class Counted(Protocol):
@@ -41,15 +46,16 @@ C = TypeVar("C", bound=Counted)
 class Metrics:
     """What is known of a run so far, and its line at the end of the block, for those of the two files that are given.
 
-    Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed, invalid or stopped),
-    ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan, extract, publish, total), ``worker_seconds``
-    (read, decode, embed, reuse, write) and ``program``, its version. Counts are those of the last stage that was
-    reached.
+    Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed,
+    invalid or stopped), ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan,
+    extract, publish, total), ``worker_seconds`` (read, decode, embed, reuse, write) and
+    ``program``, its version. Counts are those of the last stage that was reached.
     """
 
     def __init__(self, output: str, target: str | None, textfile: str | None = None) -> None:
         self._output = output
-        self._target = target  # a file to which the line is added, or "-" for standard output
+        # A file to which the line is added, or "-" for standard output
+        self._target = target
         self._textfile = textfile  # of Prometheus, written anew
         self._start = time.monotonic()
         self._unwritten = True
@@ -81,15 +87,21 @@ class Metrics:
         for option, target in (("json", self._target), ("prometheus", self._textfile)):
             if target not in (None, "-"):
                 try:
-                    with Path(str(target)).open("a"):  # find out now, not after the night's work
+                    # Find out now, not after the night's work
+                    with Path(str(target)).open("a"):
                         pass
                 except OSError as error:
-                    raise UserError(f"--metrics-{option} {target}: cannot be written: {error.strerror}") from error
+                    raise UserError(
+                        f"--metrics-{option} {target}: cannot be written: {error.strerror}"
+                    ) from error
         self._stop.__enter__()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._stop.__exit__(kind, error, trace)
         self._write(self._state(error), "" if error is None else str(error) or type(error).__name__)
@@ -115,7 +127,8 @@ class Metrics:
     def _line(self, state: str, error: str) -> dict[str, Any]:
         seconds = {**self._watch.seconds, "total": time.monotonic() - self._start}
         program = None
-        with suppress(PackageNotFoundError):  # run from a folder that is not installed
+        # Run from a folder that is not installed
+        with suppress(PackageNotFoundError):
             program = version("beam-image-features")
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -123,9 +136,15 @@ class Metrics:
             "state": state,
             "error": without_password(error) or None,
             "output": without_password(self._output),
-            **{name: value for name, value in asdict(self._summary).items() if name not in _NOT_COUNTS},
+            **{
+                name: value
+                for name, value in asdict(self._summary).items()
+                if name not in _NOT_COUNTS
+            },
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-            "worker_seconds": {stage: round(value, 3) for stage, value in self._summary.seconds.items()},
+            "worker_seconds": {
+                stage: round(value, 3) for stage, value in self._summary.seconds.items()
+            },
             "program": program,
         }
 
@@ -137,7 +156,10 @@ def _named(target: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        print(f"image-features: cannot write the metrics to {printable(target)}: {reason}", file=sys.stderr)
+        print(
+            f"image-features: cannot write the metrics to {printable(target)}: {reason}",
+            file=sys.stderr,
+        )
 
 
 def _add(target: str, line: str) -> None:
@@ -148,12 +170,17 @@ def _add(target: str, line: str) -> None:
         return
     with Path(target).open("ab", buffering=0) as file:
         start = file.tell() if file.seekable() else None
-        data = line.encode("utf-8", "backslashreplace")  # what is left of a name that is no text is JSON's escape
+        data = line.encode(
+            "utf-8",
+            "backslashreplace",
+            # What is left of a name that is no text is JSON's escape
+        )
         done = 0
         try:
             while done < len(data):
                 done += file.write(data[done:])
         except OSError:
             if start is not None and file.seek(0, os.SEEK_END) == start + done:
-                file.truncate(start)  # nobody else has added to it meanwhile
+                # Nobody else has added to it meanwhile
+                file.truncate(start)
             raise

@@ -14,7 +14,8 @@ from pipeline.state.run import Run, read_receipts
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
-_PIECE = 1_000  # receipts read between two looks at whether the block has ended
+# Receipts read between two looks at whether the block has ended
+_PIECE = 1_000
 
 
 class Progress:
@@ -40,7 +41,9 @@ class Progress:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         if self._live:
@@ -61,7 +64,8 @@ class Progress:
     def _show(self) -> None:
         try:
             self._count()
-        except Exception as error:  # the run goes on without its progress line
+        except Exception as error:
+            # The run goes on without its progress line
             _LOG.debug("progress cannot be read: %s", error)
             return
         if self._live:

@@ -17,8 +17,9 @@ _CLASSES = ("listed", "new", "changed", "unchanged", "retried", "still_failed", 
 def write_textfile(path: Path, line: Mapping[str, Any]) -> None:
     """Write ``line``, that of ``--metrics-json``, over what is in ``path``, whole or not at all.
 
-    The time of the last good run is carried over from what was there, so that an alarm can wait for it to be long
-    ago, whatever went wrong since. All metrics have the label ``output``. Raises ``OSError``.
+    The time of the last good run is carried over from what was there, so that an alarm can wait for
+    it to be long ago, whatever went wrong since. All metrics have the label ``output``. Raises
+    ``OSError``.
     """
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
@@ -36,13 +37,25 @@ def write_textfile(path: Path, line: Mapping[str, Any]) -> None:
         text = "End of the last run that published, or had nothing to do; Unix time"
         Gauge(_SUCCESS, text, ["output"], registry=registry).labels(**output).set(success)
     text = "End of the last run; Unix time"
-    Gauge("image_features_run_timestamp_seconds", text, ["output"], registry=registry).labels(**output).set(ended)
+    Gauge("image_features_run_timestamp_seconds", text, ["output"], registry=registry).labels(
+        **output
+    ).set(ended)
     gauge("run_state", "How the last run ended", {line["state"]: 1}, "state")
-    gauge("images", "Images of the last run, by what became of them", {c: line[c] for c in _CLASSES}, "class")
+    gauge(
+        "images",
+        "Images of the last run, by what became of them",
+        {c: line[c] for c in _CLASSES},
+        "class",
+    )
     gauge("failures", "Failed images of the last run, by kind", line["failures_by_kind"], "kind")
     gauge("bytes", "Bytes of images read, and of parts written", _bytes(line), "direction")
     gauge("stage_seconds", "Time of the last run, by stage", line["seconds"], "stage")
-    gauge("worker_seconds", "Time of the last run's workers added up, by stage", line["worker_seconds"], "stage")
+    gauge(
+        "worker_seconds",
+        "Time of the last run's workers added up, by stage",
+        line["worker_seconds"],
+        "stage",
+    )
     write_to_textfile(str(path), registry)
 
 

@@ -54,8 +54,10 @@ class Contents:
     rows: int
     parts: int
     size: int  # bytes of the parts
-    version: int | None  # of features; None before the first commit
-    failures: Mapping[str, int]  # rows of the errors table by kind, most frequent first
+    # Of features; None before the first commit
+    version: int | None
+    # Rows of the errors table by kind, most frequent first
+    failures: Mapping[str, int]
     recipe: Recipe | None
     runs: tuple[Run, ...]  # the last few, newest first
     samples: Samples | None = None  # where images were asked for
@@ -71,7 +73,10 @@ class Contents:
             fields = sorted(self.recipe.items())
             lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in fields)]
         if self.runs:
-            lines += ["runs, newest first", *(printable(f"  {_run_line(run)}") for run in self.runs)]
+            lines += [
+                "runs, newest first",
+                *(printable(f"  {_run_line(run)}") for run in self.runs),
+            ]
         if self.samples:
             lines += ["", *_sample_lines(self.samples)]
             lines += ["", *_how_to_read(self.features_url, self.output)]
@@ -146,7 +151,8 @@ def _how_to_read(features_url: str, output: str) -> list[str]:
         f"the table lies in {features_url}; read it with {not_a_glob}",
         f"  pyarrow  import deltalake, pyarrow.dataset as ds; ds.dataset({files}).to_table()",
         f"  pandas   import deltalake; deltalake.DeltaTable({place!r}).to_pandas()",
-        f"  DuckDB   import deltalake, duckdb; duckdb.read_parquet({files}).select('uri, label, score')",
+        f"  DuckDB   import deltalake, duckdb; duckdb.read_parquet({files}).select('uri, label, "
+        "score')",
     ]
 
 

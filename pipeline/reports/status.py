@@ -16,7 +16,10 @@ from transforms.parts.write import Receipt
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
-WINDOW = timedelta(minutes=15)  # the rate is that of the last while: a run may have lain still for a day
+WINDOW = timedelta(
+    minutes=15
+    # The rate is that of the last while: a run may have lain still for a day
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Status:
 
     output: str  # as it was given
     run: Run
-    done: tuple[Done, ...]  # by time; empty for a run that is not at work
+    # By time; empty for a run that is not at work
+    done: tuple[Done, ...]
     at: datetime  # UTC; when this was looked at
 
     @property
@@ -110,8 +114,14 @@ def status(output: str, stores: Stores = ()) -> Status:
 
 def done_shards(run: Run, output: Storage) -> list[Done]:
     """What the run's receipts say, in the order in which they were written."""
-    times = {entry.key.rsplit("/", 1)[-1]: entry.modified for entry in output.list(f"{run.folder}/receipts/")}
-    done = [Done(receipt, times.get(f"{receipt.shard}.json") or datetime.now(UTC)) for receipt in run.receipts(output)]
+    times = {
+        entry.key.rsplit("/", 1)[-1]: entry.modified
+        for entry in output.list(f"{run.folder}/receipts/")
+    }
+    done = [
+        Done(receipt, times.get(f"{receipt.shard}.json") or datetime.now(UTC))
+        for receipt in run.receipts(output)
+    ]
     return sorted(done, key=lambda shard: shard.at)
 
 

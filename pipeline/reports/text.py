@@ -20,7 +20,10 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell; names in them are made printable."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def time_text(seconds: float) -> str:

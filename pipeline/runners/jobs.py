@@ -1,7 +1,8 @@
 """Jobs that outlive their driver: what ``run.json`` notes of one, and how the next start finds it again.
 
-Two kinds of service keep jobs: Dataflow, and a job service at ``--job_endpoint`` (that of Flink, Spark or Prism,
-started by itself). What a driver runs or starts ends with it, and has nothing to find.
+Two kinds of service keep jobs: Dataflow, and a job service at ``--job_endpoint`` (that of Flink,
+Spark or Prism, started by itself). What a driver runs or starts ends with it, and has nothing to
+find.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.runners.local import is_local
+from pipeline.runners.options import DATAFLOW, RunnerOptions
 from pipeline.runners.stall import Stalled, StallWatch
 
 if TYPE_CHECKING:
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
 
 _LOG = logging.getLogger(__name__)
-_DATAFLOW = "Dataflow "
-_ANSWER_SECONDS = 30  # a job service answers at once, or is not there
+# A job service answers at once, or is not there
+_ANSWER_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job of a runner, as ``run.json`` notes it."""
 
-    place: str  # "Dataflow PROJECT/REGION", or a job service's HOST:PORT
+    # "Dataflow PROJECT/REGION", or a job service's HOST:PORT
+    place: str
     id: str
 
     def __str__(self) -> str:
@@ -37,17 +39,20 @@ class Job:
     @property
     def cancel(self) -> str:
         """How to end it."""
-        if not self.place.startswith(_DATAFLOW):
+        if not self.place.startswith(DATAFLOW):
             return "as its runner has it, for Flink 'flink cancel' or the web page"
-        project, _, region = self.place.removeprefix(_DATAFLOW).partition("/")
+        project, _, region = self.place.removeprefix(DATAFLOW).partition("/")
         return f"gcloud dataflow jobs cancel {self.id} --project {project} --region {region}"
 
 
 @dataclass(slots=True)
 class Submission:
-    """How a graph is handed to the runner. ``noted`` is told the job, as soon as there is one to find again."""
+    """How a graph is handed to the runner.
 
-    beam_args: Sequence[str]
+    ``noted`` is told the job, as soon as there is one to find again.
+    """
+
+    runner: RunnerOptions
     noted: Callable[[Job], None] = lambda _: None
     wait: bool = True
     accelerator: str | None = None  # of the workers
@@ -58,10 +63,11 @@ class Submission:
         """Submit, and wait for the end if that is wanted. Raises as ``wait_for``."""
         from apache_beam.utils.subprocess_server import SubprocessServer
 
-        place = job_place(self.beam_args)
-        if place and not place.startswith(_DATAFLOW):
+        place = self.runner.job_place
+        if place and not place.startswith(DATAFLOW):
             _check_answers(place)
-        with SubprocessServer.cache_subprocesses():  # as `with pipeline` does: ends a server that Beam itself started
+        with SubprocessServer.cache_subprocesses():
+            # As `with pipeline` does: ends a server that Beam itself started
             result = pipeline.run()
             self.job = Job(place, _id_of(result)) if place else None
             if self.job:
@@ -71,40 +77,35 @@ class Submission:
                 self.wait_for(_without_deadline(result))
 
     def wait_for(self, result: PipelineResult) -> None:
-        """Wait for the end of a job, submitted here or found again. Raises what the runner raises, and ``Stalled``."""
+        """Wait for the end of a job, submitted here or found again.
+
+        Raises what the runner raises, and ``Stalled``.
+        """
         try:
             self.watch.wait(result.wait_until_finish)
         except Stalled as stall:
             if self.job is None:
                 raise
-            raise Stalled(f"{stall}; job {self.job} is still there: cancel it ({self.job.cancel})") from stall
+            raise Stalled(
+                f"{stall}; job {self.job} is still there: cancel it ({self.job.cancel})"
+            ) from stall
 
 
-def job_place(beam_args: Sequence[str]) -> str | None:
-    """Where the options' runner keeps its jobs; None when they end with their driver."""
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, PortableOptions, StandardOptions
-
-    options = _options(beam_args)
-    if is_local(options):
-        return None
-    if "dataflow" in options.view_as(StandardOptions).runner.lower():
-        cloud = options.view_as(GoogleCloudOptions)
-        return f"{_DATAFLOW}{cloud.project}/{cloud.region}"
-    portable = options.view_as(PortableOptions)
-    ends_with_us = portable.job_endpoint == "embed" or portable.environment_type == "LOOPBACK"
-    return None if ends_with_us else portable.job_endpoint
-
-
-def find_running(job: Job, beam_args: Sequence[str]) -> PipelineResult | None:
+def find_running(job: Job, runner: RunnerOptions) -> PipelineResult | None:
     """The job that an earlier start noted, to be waited for; None when it has ended, or is not known any more.
 
-    Raises ``ConnectionError`` when the job service does not answer: the job may be at work all the same.
+    Raises ``ConnectionError`` when the job service does not answer: the job may be at work all the
+    same.
     """
-    if job.place != job_place(beam_args):
-        _LOG.warning("job %s may still be at work; with these options it cannot be found, and is not waited for", job)
+    if job.place != runner.job_place:
+        _LOG.warning(
+            "job %s may still be at work; with these options it cannot be found, and is not "
+            "waited for",
+            job,
+        )
         return None
-    find = _find_on_dataflow if job.place.startswith(_DATAFLOW) else _find_at_job_service
-    result = find(job, _options(beam_args))
+    find = _find_on_dataflow if job.place.startswith(DATAFLOW) else _find_at_job_service
+    result = find(job, runner.for_beam())
     state = result.state if result else "not known there any more"
     _LOG.info("job %s: %s", job, state.lower())
     return None if result is None or _has_ended(state) else result
@@ -114,12 +115,6 @@ def _has_ended(state: str) -> bool:
     from apache_beam.runners.runner import PipelineState
 
     return bool(PipelineState.is_terminal(state))
-
-
-def _options(beam_args: Sequence[str]) -> PipelineOptions:
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    return PipelineOptions(list(beam_args))
 
 
 def _id_of(result: Any) -> str:
@@ -135,7 +130,10 @@ def _find_on_dataflow(job: Job, options: PipelineOptions) -> PipelineResult | No
     runner = DataflowRunner()
     runner.dataflow_client = apiclient.DataflowApplicationClient(options)
     try:
-        found = runner.dataflow_client.get_job(job.id)  # asks for up to ten minutes before it believes a "not found"
+        found = runner.dataflow_client.get_job(
+            job.id
+            # Asks for up to ten minutes before it believes a "not found"
+        )
     except NotFound:
         return None
     return DataflowPipelineResult(found, runner, options)
@@ -145,30 +143,43 @@ def _find_at_job_service(job: Job, options: PipelineOptions) -> PipelineResult |
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
-    service = beam_job_api_pb2_grpc.JobServiceStub(grpc.insecure_channel(job.place))  # as Beam's own: no TLS
+    service = beam_job_api_pb2_grpc.JobServiceStub(
+        grpc.insecure_channel(job.place)
+    )  # as Beam's own: no TLS
     try:
-        service.GetState(beam_job_api_pb2.GetJobStateRequest(job_id=job.id), timeout=_ANSWER_SECONDS)
+        service.GetState(
+            beam_job_api_pb2.GetJobStateRequest(job_id=job.id), timeout=_ANSWER_SECONDS
+        )
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise ConnectionError(
-                f"the job service at {job.place} does not answer, and job {job.id} may be at work there"
+                f"the job service at {job.place} does not answer, and job {job.id} may be at work "
+                "there"
             ) from error
-        return None  # each service has its own code for a job that it does not know
+        # Each service has its own code for a job that it does not know
+        return None
     return _attach(service, job.id)
 
 
 def _check_answers(place: str) -> None:
-    """Raise ``ConnectionError`` when no job service is there. Beam would wait for it for five minutes, in silence."""
+    """Raise ``ConnectionError`` when no job service is there.
+
+    Beam would wait for it for five minutes, in silence.
+    """
     import grpc
 
     with grpc.insecure_channel(place) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_ANSWER_SECONDS)
         except grpc.FutureTimeoutError:
-            raise ConnectionError(f"the job service at {place} (--job_endpoint) does not answer") from None
+            raise ConnectionError(
+                f"the job service at {place} (--job_endpoint) does not answer"
+            ) from None
 
 
-def _attach(service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = ()) -> PipelineResult:
+def _attach(
+    service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = ()
+) -> PipelineResult:
     """A result to wait for. Both streams begin with what there is already, and have no deadline."""
     from apache_beam.portability.api import beam_job_api_pb2
     from apache_beam.runners.portability import portable_runner
@@ -181,8 +192,9 @@ def _attach(service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = (
 def _without_deadline(result: PipelineResult) -> PipelineResult:
     """The result of a job service with streams of our own.
 
-    Beam 2.77 gives its own the deadline ``--job_server_timeout`` where a service (Prism's) lets it ask before the
-    job runs: a job that took longer than those 300 s broke off with "Deadline Exceeded".
+    Beam 2.77 gives its own the deadline ``--job_server_timeout`` where a service (Prism's) lets it
+    ask before the job runs: a job that took longer than those 300 s broke off with "Deadline
+    Exceeded".
     """
     from apache_beam.runners.portability import portable_runner
 

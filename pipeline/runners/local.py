@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
 
-def is_local(options: PipelineOptions) -> bool:
-    """Whether the run's own process is the runner."""
-    from apache_beam.options.pipeline_options import StandardOptions
-
-    return options.view_as(StandardOptions).runner in (None, "DirectRunner")
-
-
 def local_runner(options: PipelineOptions) -> PipelineRunner:
     """Return Beam's local runner with its worker processes watched."""
     """Return Beam's local runner with its worker processes watched."""
@@ -35,7 +28,10 @@ def local_runner(options: PipelineOptions) -> PipelineRunner:
     from apache_beam.runners.runner import PipelineResult, PipelineState
 
     class LocalRun(PipelineResult):  # type: ignore[misc]
-        """Begins when it is waited for. Ends with what ``run`` comes to, or before it when a worker process dies."""
+        """Begins when it is waited for.
+
+        Ends with what ``run`` comes to, or before it when a worker process dies.
+        """
 
         def __init__(self, run: Callable[[], Any], end: Future[Any]) -> None:
             super().__init__(PipelineState.RUNNING)

@@ -24,7 +24,8 @@ def watch_workers(kind: str, end: Future[Any]) -> None:
     started: list[Any] = []
 
     @worker_handlers.WorkerHandler.register_environment(kind, bytes)
-    class Watched(worker_handlers.SubprocessSdkWorkerHandler):  # type: ignore[misc]  # Beam has no types
+    # Beam has no types
+    class Watched(worker_handlers.SubprocessSdkWorkerHandler):  # type: ignore[misc]
         closing = False
 
         def start_worker(self) -> None:
@@ -55,10 +56,15 @@ def watch_workers(kind: str, end: Future[Any]) -> None:
 def _how(said: str) -> str:
     """What Beam says of the end of a process, in a line that says what to do."""
     code = int(said.rpartition(" ")[2])
-    number = -code if code < 0 else code - 128  # the second is how a shell tells of it
+    # The second is how a shell tells of it
+    number = -code if code < 0 else code - 128
     if number not in set(signal.Signals):
         return f"a worker process ended with exit code {code}; what it said stands above"
-    more = ", as when memory runs out: fewer --direct_num_workers need less" if number == signal.SIGKILL else ""
+    more = (
+        ", as when memory runs out: fewer --direct_num_workers need less"
+        if number == signal.SIGKILL
+        else ""
+    )
     return f"a worker process was ended by {signal.Signals(number).name}{more}"
 
 

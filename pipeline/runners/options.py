@@ -1,64 +1,95 @@
-"""The options that are Beam's and its runners' own: known ones pass, a mistyped one is refused."""
+"""Beam's options, parsed once: which runner, how many workers, and where its jobs are."""
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import shlex
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from transforms.errors import UserError
+from transforms.engines.base import available_cores
 
-
-def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
-    """Refuse what no Beam option class knows: Beam itself would drop a mistyped option in silence."""
+if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    if runner:
-        _check_runner(runner)
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for options in subclasses(PipelineOptions):
-        options._add_argparse_args(parser)
-    try:
-        _, unknown = parser.parse_known_args(left)
-    except (SystemExit, argparse.ArgumentError):
-        raise UserError(f"cannot read the Beam options {shlex.join(left)}") from None
-    if any(word.startswith("--no_wait_until_finish") for word in left):
-        raise UserError("--no_wait_until_finish would not wait for the listing either; give --no-wait")
-    if unknown:
-        beam = [name for action in parser._actions for name in action.option_strings]
-        refuse(unknown[0], own + beam)
+DATAFLOW = "Dataflow "
 
 
-def _check_runner(name: str) -> None:
-    """Refuse a runner that there is not. One that is named with its module is imported: its options are known then."""
-    from apache_beam.runners.runner import create_runner
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """What Beam's options say. Without options Beam is not imported."""
 
-    try:
-        create_runner(name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--runner {name} cannot be imported: {error}") from error
-    except ValueError:
-        raise UserError(
-            f"--runner {name}: Beam has none of that name; it has DirectRunner, PrismRunner, FlinkRunner, SparkRunner, "
-            "PortableRunner and DataflowRunner. Others are named with their module, as in launch/dask.args"
-        ) from None
+    args: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)  # of all options, by name
+    given: Mapping[str, Any] = field(default_factory=dict)  # of those that are no default
 
+    @classmethod
+    def parse(cls, args: Sequence[str]) -> RunnerOptions:
+        """Parse options as they stand on Beam's own command line."""
+        if not args:
+            return cls()
+        from apache_beam.options.pipeline_options import PipelineOptions
 
-def subclasses(base: Any) -> list[Any]:
-    """The classes below ``base`` that bring options of their own, one of each name."""
-    direct = {cls.__name__: cls for cls in base.__subclasses__()}
-    return [
-        cls for child in direct.values() for cls in [child, *subclasses(child)] if "_add_argparse_args" in vars(cls)
-    ]
+        options = PipelineOptions(list(args))
+        given = options.get_all_options(drop_default=True)
+        return cls(tuple(args), options.get_all_options(), given)
 
+    def for_beam(self, more: Sequence[str] = ()) -> PipelineOptions:
+        """Return the options as Beam takes them, with some more."""
+        from apache_beam.options.pipeline_options import PipelineOptions
 
-def refuse(word: str, known: list[str]) -> NoReturn:
-    """Say that an option is unknown, and which one it may have been meant for."""
-    name = word.split("=")[0]
-    if not name.startswith("-"):
-        raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")
-    close = difflib.get_close_matches(name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65)
-    spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
-    hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
-    raise UserError(f"unknown option {name}; {hint}")
+        return PipelineOptions([*self.args, *more])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this process is the runner, with or without worker processes."""
+        return self.values.get("runner") in (None, "DirectRunner")
+
+    @property
+    def on_dataflow(self) -> bool:
+        """Whether the runner is Dataflow's, by whichever of its names."""
+        name: str = self.values.get("runner") or ""
+        return name.rpartition(".")[2].lower() in ("dataflowrunner", "dataflow")
+
+    @property
+    def workers(self) -> int:
+        """How many shards the runner can work on at once, as far as its options say; at least 1."""
+        names = ("direct_num_workers", "max_num_workers", "num_workers", "parallelism")
+        counts = [value for name in names if isinstance(value := self.values.get(name), int)]
+        return max([1, *counts])
+
+    @property
+    def cores_per_worker(self) -> int | None:
+        """The cores of each local worker process, so that they share the machine; None: all cores.
+
+        The worker processes of a cluster are limited by their containers, or by
+        ``--cores-per-worker``.
+        """
+        if self.values.get("direct_running_mode") != "multi_processing":
+            return None
+        # Beam takes 0 for one process per core.
+        processes = self.values["direct_num_workers"] or available_cores()
+        return max(1, available_cores() // processes)
+
+    @property
+    def job_place(self) -> str | None:
+        """Where the runner keeps its jobs; None when they end with their driver."""
+        if self.is_local:
+            return None
+        if "dataflow" in self.values["runner"].lower():
+            return f"{DATAFLOW}{self.values.get('project')}/{self.values.get('region')}"
+        endpoint: str | None = self.values.get("job_endpoint")
+        ends_with_us = endpoint == "embed" or self.values.get("environment_type") == "LOOPBACK"
+        return None if ends_with_us else endpoint
+
+    def limit_workers(self, tasks: int) -> tuple[str, ...]:
+        """Return the options that ask for no more workers than there are tasks.
+
+        A cluster would start all of them, and bill the idle ones.
+        """
+        if not self.args:
+            return ()
+        asked = {name: self.values.get(name) for name in ("num_workers", "max_num_workers")}
+        if self.on_dataflow and not asked["max_num_workers"]:
+            # Dataflow's own limit is hundreds.
+            asked["max_num_workers"] = tasks
+        return tuple(f"--{name}={min(count, tasks)}" for name, count in asked.items() if count)

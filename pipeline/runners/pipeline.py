@@ -8,58 +8,30 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.runners.cluster import check_credentials
-from pipeline.runners.local import is_local, local_runner
+from pipeline.runners.local import local_runner
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.stall import Stalled
-from transforms.engines.base import available_cores
 from transforms.errors import Refused, RunFailed, UserError
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
 
-def new_pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
-    """A pipeline for the runner that the options name.
+def new_pipeline(runner: RunnerOptions, more: Sequence[str] = ()) -> beam.Pipeline:
+    """Return a pipeline for the runner that the options name, with some more options.
 
-    Beam's own ``DirectRunner`` decides by the graph's content which of three runners really runs, tries to
-    download one of them, and warns about what it did not find. Pinned here is the one in this process,
-    ``FnApiRunner``, with the options handed on to its worker processes, which it does not do by itself.
+    Beam's own ``DirectRunner`` decides by the graph's content which of three runners really runs,
+    tries to download one of them, and warns about what it did not find. Pinned here is the one in
+    this process, ``FnApiRunner``, with the options handed on to its worker processes, which it does
+    not do by itself.
     """
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
 
-    options = PipelineOptions(list(beam_args))
-    if not is_local(options):
-        check_credentials(options.get_all_options())
+    options = runner.for_beam(more)
+    if not runner.is_local:
+        check_credentials(runner)
         return beam.Pipeline(options=options)
     return beam.Pipeline(runner=local_runner(options), options=options)
-
-
-def worker_count(beam_args: Sequence[str]) -> int:
-    """How many shards the runner can work on at once, as far as its options tell; at least 1."""
-    if not beam_args:
-        return 1
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    options = PipelineOptions(list(beam_args)).get_all_options()
-    names = ("direct_num_workers", "max_num_workers", "num_workers", "parallelism")
-    counts: list[int] = [options[name] for name in names if isinstance(options.get(name), int)]
-    return max([1, *counts])
-
-
-def cores_per_worker(beam_args: Sequence[str]) -> int | None:
-    """The cores of each local worker process, so that several do not fight for them; None: all there are.
-
-    Processes of a cluster's runner are held to their share by their containers, or by ``--cores-per-worker``.
-    """
-    if not beam_args:
-        return None
-    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-
-    local = PipelineOptions(list(beam_args)).view_as(DirectOptions)
-    if local.direct_running_mode != "multi_processing":
-        return None
-    processes = local.direct_num_workers or available_cores()  # 0 means one a core
-    return max(1, available_cores() // processes)
 
 
 @contextmanager
@@ -71,15 +43,15 @@ def run_failed(what: str) -> Iterator[None]:
         raise
     except Stalled as stall:
         raise RunFailed(
-            f"{what} stalled: {stall}. Check that this package is installed for the python on the workers' PATH, "
-            "that the cluster has free slots and room for the workers, and what their logs say; a shard that takes "
-            "longer wants a smaller --shard-size. Nothing was published. Then run the same command again: it takes up "
-            "what is done."
+            f"{what} stalled: {stall}. Check that this package is installed for the python on the "
+            "workers' PATH, that the cluster has free slots and room for the workers, and what "
+            "their logs say; a shard that takes longer wants a smaller --shard-size. Nothing was "
+            "published. Then run the same command again: it resumes the run."
         ) from stall
     except Exception as error:
         raise RunFailed(
-            f"{what} broke off: {_cause(error)}. Nothing was published. Run the same command again: it takes up "
-            "what is done."
+            f"{what} failed: {_cause(error)}. Nothing was published. Run the same command "
+            "again: it resumes the run."
         ) from error
 
 
@@ -88,6 +60,7 @@ def _cause(error: Exception) -> str:
     text = re.sub(r"\s*\[while running '[^']*'\]\s*", " ", str(error)).strip()
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
-    if text.startswith("Service failed to start up"):  # a program that the runner started, and that ended at once
+    if text.startswith("Service failed to start up"):
+        # A program that the runner started, and that ended at once
         text += " (IMAGE_FEATURES_DEBUG=1 shows what it said; 'make engines' builds those of launch/prism.args)"
     return " ".join(text.split())[:500].rstrip(".") or type(error).__name__

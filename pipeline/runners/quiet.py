@@ -1,10 +1,12 @@
 """Silence for what Beam and gRPC say of themselves: it is no news, and it hides what is.
 
-- gRPC notes each program that is started beside a run ("fork_posix.cc … skipping fork() handlers"), and its handlers
-  for that now and then end a process ("mutex.cc … Mutex::Fer", https://github.com/grpc/grpc/issues/37710; Beam's own
-  tests turn them off). They are for programs that fork and go on with gRPC; here a fork only starts another program.
-- Beam 2.77 without the ``gcp`` extra logs "apitools not found" at its import, by ``logging.warning``. In a process
-  whose logging is not set up that also sets it up, and a worker then says all that it does on standard error.
+- gRPC notes each program that is started beside a run ("fork_posix.cc … skipping fork() handlers"),
+  and its handlers for that now and then end a process ("mutex.cc … Mutex::Fer",
+  https://github.com/grpc/grpc/issues/37710; Beam's own tests turn them off). They are for programs
+  that fork and go on with gRPC; here a fork only starts another program.
+- Beam 2.77 without the ``gcp`` extra logs "apitools not found" at its import, by
+  ``logging.warning``. In a process whose logging is not set up that also sets it up, and a worker
+  then says all that it does on standard error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Stall: a job at which nothing moves any more.
 
-A worker that cannot start, or a job for which there is no room, is no error to most runners: they wait. What has
-been done lies in the output, one file for each piece of work, and so this looks the same on every runner.
+A worker that cannot start, or a job for which there is no room, is no error to most runners: they
+wait. What has been done lies in the output, one file for each piece of work, and so this looks the
+same on every runner.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class StallWatch:
     seconds: float
 
     def wait(self, work: Callable[[], object]) -> None:
-        """Call ``work`` and return when it does, or raise what it raises. Raises ``Stalled``; ``work`` then goes on."""
+        """Call ``work`` and return when it does, or raise what it raises.
+
+        Raises ``Stalled``; ``work`` then goes on.
+        """
         if not self.seconds:
             work()
             return
@@ -46,7 +50,9 @@ class StallWatch:
             if (seen := self._files()) != files:
                 files, moved = seen, now
             elif now - moved >= self.seconds:
-                raise Stalled(f"nothing new in {self.folder}/ for {self.seconds:,g} s (--stall-timeout)")
+                raise Stalled(
+                    f"nothing new in {self.folder}/ for {self.seconds:,g} s (--stall-timeout)"
+                )
         end.result()
 
     def _files(self) -> int | None:

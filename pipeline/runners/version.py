@@ -15,5 +15,6 @@ def versions() -> str:
 def _installed(distribution: str) -> str:
     try:
         return version(distribution)
-    except PackageNotFoundError:  # run from a folder that is not installed
+    except PackageNotFoundError:
+        # Run from a folder that is not installed
         return "unknown"

@@ -34,16 +34,32 @@ class Run:
     inputs: tuple[str, ...]
     recipe: Recipe
     state: State = "planned"
-    policy: Mapping[str, Any] = field(default_factory=dict)  # the options that the plan depends on
-    covers: tuple[str, ...] = ()  # the inputs that the tables' rows come from, once it is published
+    # The options that the plan depends on
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    # The inputs that the tables' rows come from, once it is published
+    covers: tuple[str, ...] = ()
     plan: Summary | None = None  # the counts of the plan
     shards: tuple[str, ...] = ()
-    versions: Mapping[str, int | None] = field(default_factory=dict)  # of the tables that the plan was made from
-    stale: Mapping[str, int] = field(default_factory=dict)  # by table: rows that leave it, named in stale/
-    kept: Mapping[str, int] = field(default_factory=dict)  # by table: rows that stay though nothing lists them
-    reuse: bool = False  # the plan has an index of the vectors that there are
-    max_failure_rate: float = 0.1  # for a 'publish' that is not told another
-    job: Job | None = None  # the last one that was submitted to a service that keeps it when its driver has gone
+    versions: Mapping[str, int | None] = field(
+        default_factory=dict
+        # Of the tables that the plan was made from
+    )
+    stale: Mapping[str, int] = field(
+        default_factory=dict
+        # By table: rows that leave it, named in stale/
+    )
+    kept: Mapping[str, int] = field(
+        default_factory=dict
+        # By table: rows that stay though nothing lists them
+    )
+    # The plan has an index of the vectors that there are
+    reuse: bool = False
+    # For a 'publish' that is not told another
+    max_failure_rate: float = 0.1
+    job: Job | None = (
+        # The last one that was submitted to a service that keeps it when its driver has gone
+        None
+    )
     summary: Mapping[str, Any] | None = None
 
     @property
@@ -68,7 +84,10 @@ class Run:
 
     def save(self, output: Storage) -> Run:
         """Write the note."""
-        output.write(f"{self.folder}/run.json", json.dumps(asdict(self), ensure_ascii=False, indent=1).encode())
+        output.write(
+            f"{self.folder}/run.json",
+            json.dumps(asdict(self), ensure_ascii=False, indent=1).encode(),
+        )
         return self
 
     def end(self, output: Storage, state: State, summary: Summary | None = None) -> Run:
@@ -90,16 +109,21 @@ class Run:
 
 
 def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
-    """Read many at once: a bucket takes some 40 ms for each. One that cannot be read is named and left out."""
+    """Read many at once: a bucket takes some 40 ms for each.
+
+    One that cannot be read is named and left out.
+    """
     with ThreadPoolExecutor(_READS) as pool:
-        return [receipt for receipt in pool.map(lambda key: read_receipt(output, key), keys) if receipt]
+        return [
+            receipt for receipt in pool.map(lambda key: read_receipt(output, key), keys) if receipt
+        ]
 
 
 def new_run_id(output: Storage) -> str:
     """Sorts after all runs in the output: ``20261124T221943.127Z-1f9c``.
 
-    It says the time, unless a run is there whose clock was ahead: then it follows that one by a millisecond. So the
-    order of runs is that in which they came, whatever their clocks said.
+    It says the time, unless a run is there whose clock was ahead: then it follows that one by a
+    millisecond. So the order of runs is that in which they came, whatever their clocks said.
     """
     moment = datetime.now(UTC)
     if before := max(_run_ids(output), default=None):
@@ -119,7 +143,11 @@ def _moment_after(run_id: str) -> datetime | None:
 
 def _run_ids(output: Storage) -> list[str]:
     """Of all folders that a run made, one without a note too; other folders are not ours."""
-    return [name for name in output.folders("runs/") if re.fullmatch(RUN_ID, name) and _moment_after(name)]
+    return [
+        name
+        for name in output.folders("runs/")
+        if re.fullmatch(RUN_ID, name) and _moment_after(name)
+    ]
 
 
 def load_runs(output: Storage, most: int) -> list[Run]:
@@ -134,7 +162,9 @@ def latest_run(output: Storage) -> Run | None:
 
 def last_good_run(output: Storage) -> Run | None:
     """The newest run whose listing the tables stand for: it published, or found nothing to change."""
-    return next((run for run in _newest_first(output) if run.state in ("published", "unchanged")), None)
+    return next(
+        (run for run in _newest_first(output) if run.state in ("published", "unchanged")), None
+    )
 
 
 def _newest_first(output: Storage) -> Iterator[Run]:
@@ -145,7 +175,12 @@ def _newest_first(output: Storage) -> Iterator[Run]:
 
 def _decode(data: bytes) -> Run:
     noted = json.loads(data)
-    values = {f.name: noted[f.name] for f in fields(Run) if f.name in noted}  # another version may say more, or less
+    values = {
+        f.name: noted[f.name]
+        for f in fields(Run)
+        if f.name in noted
+        # Another version may say more, or less
+    }
     plan = Summary.of(values["plan"]) if values["plan"] else None
     job = Job(**values["job"]) if values.get("job") else None
     lists = {name: tuple(values[name]) for name in ("inputs", "covers", "shards")}
@@ -166,5 +201,9 @@ def load_run(output: Storage, run_id: str) -> Run | None:
     try:
         return _decode(output.read(key))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        _LOG.warning("the note %s of a run cannot be read (%s); it counts as if it were not there", key, error)
+        _LOG.warning(
+            "the note %s of a run cannot be read (%s); it counts as if it were not there",
+            key,
+            error,
+        )
         return None

@@ -16,30 +16,43 @@ State = Literal[
 class Summary:
     """What a run found, and what became of it; checked before anything is published.
 
-    ``listed = new + changed + unchanged + retried + still_failed``, the five classes of the plan, and
-    ``new + changed + retried = embedded + reused + failed``, the three ends that an image can come to.
+    ``listed = new + changed + unchanged + retried + still_failed``, the five classes of the plan,
+    and ``new + changed + retried = embedded + reused + failed``, the three ends that an image can
+    come to.
     """
 
     run_id: str
     listed: int = 0  # distinct images of the inputs
     new: int = 0
-    changed: int = 0  # another etag or size than in the tables
+    # Another etag or size than in the tables
+    changed: int = 0
     unchanged: int = 0  # have a vector of this version
-    retried: int = 0  # failed in an earlier run and were tried again
-    still_failed: int = 0  # failed in an earlier run and were not: the image has not changed, and is the reason
-    removed: int = 0  # images whose rows left the tables, for nothing lists them any more
-    kept: int = 0  # images that nothing lists, and whose rows stay (--keep-removed)
+    # Failed in an earlier run and were tried again
+    retried: int = 0
+    still_failed: int = (
+        # Failed in an earlier run and were not: the image has not changed, and is the reason
+        0
+    )
+    # Images whose rows left the tables, for nothing lists them any more
+    removed: int = 0
+    # Images that nothing lists, and whose rows stay (--keep-removed)
+    kept: int = 0
     embedded: int = 0  # vectors computed
-    reused: int = 0  # vectors taken from another image of the same bytes
-    failed: int = 0  # of the images tried: no vector, a row in the errors table
-    ignored: int = 0  # files of a folder that are no images by their name; not listed
-    todo: int = 0  # before the work is done, or in a dry run: images to do
+    # Vectors taken from another image of the same bytes
+    reused: int = 0
+    # Of the images tried: no vector, a row in the errors table
+    failed: int = 0
+    # Files of a folder that are no images by their name; not listed
+    ignored: int = 0
+    # Before the work is done, or in a dry run: images to do
+    todo: int = 0
     state: State = "planned"
     failures_by_kind: Mapping[str, int] = field(default_factory=dict)
     bytes_read: int = 0  # of images
     bytes_written: int = 0  # of parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # of the workers' time, by stage
-    version: int | None = None  # of the features table that readers see now
+    # Of the features table that readers see now
+    version: int | None = None
 
     @property
     def published(self) -> bool:
@@ -55,7 +68,10 @@ class Summary:
     def balanced(self) -> bool:
         """Whether no image was lost and none counted twice."""
         classes = self.tried + self.unchanged + self.still_failed
-        return self.listed == classes and self.tried == self.embedded + self.reused + self.failed + self.todo
+        return (
+            self.listed == classes
+            and self.tried == self.embedded + self.reused + self.failed + self.todo
+        )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Summary:
@@ -80,4 +96,7 @@ class Summary:
             return ""
         ranked = sorted(self.seconds.items(), key=lambda item: -item[1])
         bound = "model" if ranked[0][0] == "embed" else ranked[0][0]
-        return ", ".join(f"{stage} {100 * s / total:.0f} %" for stage, s in ranked) + f": {bound}-bound"
+        return (
+            ", ".join(f"{stage} {100 * s / total:.0f} %" for stage, s in ranked)
+            + f": {bound}-bound"
+        )

@@ -19,12 +19,23 @@ from pipeline.tables import Table, Tables
 from pipeline.tables.snapshot import no_rows
 from transforms import parquet
 from transforms.errors import Damaged
-from transforms.plan import Changes, Counts, PlanPolicy, Range, ShardPolicy, compare, ranges, shard_bounds
+from transforms.plan import (
+    Changes,
+    Counts,
+    PlanPolicy,
+    Range,
+    ShardPolicy,
+    compare,
+    ranges,
+    shard_bounds,
+)
 from transforms.storage import Storage
 from transforms.storage.urls import scheme_of
 
-RANGE_ROWS = 2_000_000  # of the listing and the tables, compared at once: 1 to 2 GB
-_REQUESTS = 32  # to the storage at once: a bucket takes some 40 ms for each shard
+# Of the listing and the tables, compared at once: 1 to 2 GB
+RANGE_ROWS = 2_000_000
+# To the storage at once: a bucket takes some 40 ms for each shard
+_REQUESTS = 32
 _LOG = logging.getLogger(__name__)
 
 
@@ -46,27 +57,42 @@ def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -
     except Damaged as error:
         if not policy.rebuild:
             raise
-        _LOG.warning("%s; --rebuild replaces it, and counts no image as removed from there", error.what)
+        _LOG.warning(
+            "%s; --rebuild replaces it, and counts no image as removed from there", error.what
+        )
         return no_rows(columns)
 
 
 class Plan:
     """A plan under way: adds its ranges up, and writes the images to do as shards, Parquet files of references.
 
-    Without an output, for a dry run, it only counts. A run that replaces whole tables need not name stale rows.
+    Without an output, for a dry run, it only counts. A run that replaces whole tables need not name
+    stale rows.
     """
 
-    def __init__(self, output: Storage | None, run_folder: str, policy: ShardPolicy, replace_all: bool = False) -> None:
+    def __init__(
+        self,
+        output: Storage | None,
+        run_folder: str,
+        policy: ShardPolicy,
+        replace_all: bool = False,
+    ) -> None:
         self.counts = Counts()
         self.todo = 0  # images
         self.todo_bytes = 0  # of those whose size is known
         self.remote = False  # whether they lie in a bucket
         self.shards: list[str] = []
         self.stale: Counter[str] = Counter()  # by table: rows that leave it
-        self.kept: Counter[str] = Counter()  # by table: rows that stay though nothing lists them
+        # By table: rows that stay though nothing lists them
+        self.kept: Counter[str] = Counter()
         self.sizes = pa.array([], pa.int64())  # distinct sizes of the images to do
         self._stale_uris: dict[str, list[pa.Array]] = {"features": [], "errors": []}
-        self._output, self._folder, self._policy, self._replace_all = output, run_folder, policy, replace_all
+        self._output, self._folder, self._policy, self._replace_all = (
+            output,
+            run_folder,
+            policy,
+            replace_all,
+        )
         self._pending: list[pa.Table] = []
 
     @property
@@ -97,17 +123,27 @@ class Plan:
         self._cut()
         for name, uris in self._stale_uris.items():
             if self._output and sum(map(len, uris)):
-                _write(self._output, f"{self._folder}/stale/{name}.parquet", pa.table({"uri": pa.chunked_array(uris)}))
+                _write(
+                    self._output,
+                    f"{self._folder}/stale/{name}.parquet",
+                    pa.table({"uri": pa.chunked_array(uris)}),
+                )
 
     def _cut(self) -> None:
-        """Write the pending images as shards. The first ones are enough for all workers, the others are full."""
+        """Write the pending images as shards.
+
+        The first ones are enough for all workers, the others are full.
+        """
         if not self._pending:
             return
         todo = pa.concat_tables(self._pending)
         self._pending = []
         policy = replace(self._policy, workers=0) if self.shards else self._policy
         bounds = shard_bounds(todo["size"].to_numpy(), policy)
-        names = [f"shard-{number:05d}" for number in range(len(self.shards), len(self.shards) + len(bounds))]
+        names = [
+            f"shard-{number:05d}"
+            for number in range(len(self.shards), len(self.shards) + len(bounds))
+        ]
         self.shards += names
         if self._output:
             keys = [f"{self._folder}/plan/{name}.parquet" for name in names]
@@ -132,9 +168,17 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
         ignored=listing.ignored,
         todo=plan.todo,
     )
-    said = (summary.listed, summary.ignored, summary.new, summary.changed, summary.retried, summary.unchanged)
+    said = (
+        summary.listed,
+        summary.ignored,
+        summary.new,
+        summary.changed,
+        summary.retried,
+        summary.unchanged,
+    )
     _LOG.info(
-        "listed %s images (%s other files ignored): %s new, %s changed, %s to retry, %s unchanged, %s to remove",
+        "listed %s images (%s other files ignored): %s new, %s changed, %s to retry, %s "
+        "unchanged, %s to remove",
         *(f"{count:,}" for count in (*said, summary.removed)),
     )
     return summary

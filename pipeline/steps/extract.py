@@ -14,7 +14,7 @@ from pipeline.maintenance.announce import bringing
 from pipeline.reports.progress import Progress
 from pipeline.runners.cluster import extract_args
 from pipeline.runners.jobs import Job, Submission, find_running
-from pipeline.runners.pipeline import cores_per_worker, new_pipeline, run_failed
+from pipeline.runners.pipeline import new_pipeline, run_failed
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
@@ -59,7 +59,7 @@ def extract_missing(run: Run, session: Session) -> Extracted:
     config, output = session.config, session.output
     missing = missing_shards(run, output)
     submission = Submission(
-        config.beam_args,
+        session.runner,
         partial(_note_job, run, output),
         not config.no_wait,
         config.accelerator,
@@ -68,7 +68,7 @@ def extract_missing(run: Run, session: Session) -> Extracted:
     )
     if missing and run.job:
         with Progress(run, output), run_failed(f"run {run.run_id}"):
-            running = find_running(run.job, config.beam_args)
+            running = find_running(run.job, session.runner)
             if running and config.no_wait:
                 return Extracted(run, submitted=True)
             if running:
@@ -95,16 +95,20 @@ def _note_job(run: Run, output: Storage, job: Job) -> None:
 
 def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
     """Do the shards on the runner's workers; what they did lies in their receipts."""
-    pipeline = new_pipeline(extract_args(submission.beam_args, submission.accelerator, len(shards)))
+    runner = submission.runner
+    pipeline = new_pipeline(runner, extract_args(runner, submission.accelerator, len(shards)))
     _ = pipeline | "Extract" >> extraction(shards, job, submission.accelerator)
     submission.run(pipeline)
 
 
-def extraction(shards: Sequence[str], job: ExtractJob, accelerator: str | None = None) -> beam.PTransform:
+def extraction(
+    shards: Sequence[str], job: ExtractJob, accelerator: str | None = None
+) -> beam.PTransform:
     """The graph: names of shards → the same names, each with a receipt.
 
-    The accelerator is asked for by all of it, not by a step: another environment in the middle would cut the graph
-    there, and a cluster would start other workers for each side. So it has two stages, with or without.
+    The accelerator is asked for by all of it, not by a step: another environment in the middle
+    would cut the graph there, and a cluster would start other workers for each side. So it has two
+    stages, with or without.
     """
     import apache_beam as beam
 
@@ -125,16 +129,18 @@ def prepare_job(run: Run, session: Session) -> ExtractJob:
     from transforms.read import ReadPolicy
 
     config = session.config
-    cores = config.cores_per_worker or cores_per_worker(config.beam_args)
+    cores = config.cores_per_worker or session.runner.cores_per_worker
     network_id = model_id(session.network)
 
     def fill(scratch: Path) -> None:
-        import_tensorflow(cores)  # its threads are set once, and this process may be the worker too
+        # Its threads are set once, and this process may be the worker too
+        import_tensorflow(cores)
         export(session.network, scratch)
 
     folder = cached_model(network_id, fill)
     with bringing(session.output, save_model(session.output, network_id, folder)):
-        pass  # it is there, and a vacuum that comes from now on sees this run's note
+        # It is there, and a vacuum that comes from now on sees this run's note
+        pass
     return ExtractJob(
         output=session.output.url,
         run_id=run.run_id,

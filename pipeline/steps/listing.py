@@ -1,4 +1,7 @@
-"""List the sources with Beam, into files that are read back range by range. THE graph of the listing."""
+"""List the sources with Beam, into files that are read back range by range.
+
+THE graph of the listing.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,8 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from pipeline.runners.cluster import at_most
 from pipeline.runners.jobs import Submission
-from pipeline.runners.pipeline import new_pipeline, run_failed, worker_count
+from pipeline.runners.pipeline import new_pipeline, run_failed
 from transforms.errors import UserError
 from transforms.plan import Range, in_range
 from transforms.records import REFERENCE_SCHEMA
@@ -29,10 +31,14 @@ class Listing:
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage = storage
-        names = sorted(entry.key for entry in storage.list(f"{folder}/") if entry.key.endswith(".json"))
+        names = sorted(
+            entry.key for entry in storage.list(f"{folder}/") if entry.key.endswith(".json")
+        )
         with ThreadPoolExecutor(_REQUESTS) as pool:
             notes = list(pool.map(lambda name: read_listing_note(storage.read(name)), names))
-        self._files = {name.removesuffix(".json"): note for name, note in zip(names, notes, strict=True)}
+        self._files = {
+            name.removesuffix(".json"): note for name, note in zip(names, notes, strict=True)
+        }
 
     @property
     def rows(self) -> int:
@@ -80,9 +86,9 @@ def list_sources(
 
     folder = submission.watch.folder
     pieces = [piece for source in sources for piece in source.split()]
-    groups = group_pieces(pieces, worker_count(submission.beam_args))
+    groups = group_pieces(pieces, submission.runner.workers)
     with run_failed("the listing"):
-        pipeline = new_pipeline(at_most(len(groups), submission.beam_args))
+        pipeline = new_pipeline(submission.runner, submission.runner.limit_workers(len(groups)))
         _ = (
             pipeline
             | "Sources" >> beam.Create(groups)
@@ -113,5 +119,9 @@ def nothing_listed(sources: Sequence[Source], ignored: int, rows: int) -> UserEr
     """The error for inputs that hold no image: what was looked for, and that the table keeps its ``rows``."""
     reasons = [source.nothing_found() for source in sources]
     others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
-    kept = f". The table keeps its {rows:,} rows; if the images are really gone, delete the output" if rows else ""
+    kept = (
+        f". The table keeps its {rows:,} rows; if the images are really gone, delete the output"
+        if rows
+        else ""
+    )
     return UserError("; ".join(reasons) + others + kept)

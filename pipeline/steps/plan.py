@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from pipeline.config import Config
 from pipeline.diagnostics.estimate import estimate_plan
 from pipeline.runners.jobs import Submission
-from pipeline.runners.pipeline import worker_count
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run, last_good_run, new_run_id
 from pipeline.state.summary import Summary
@@ -36,7 +35,8 @@ class Compared:
 
     run: Run
     plan: Plan
-    before: Run | None  # the last run that published, or found nothing to change
+    # The last run that published, or found nothing to change
+    before: Run | None
 
     @property
     def counts(self) -> Summary:
@@ -45,7 +45,9 @@ class Compared:
 
 
 def compare(session: Session) -> Compared:
-    """List the sources, compare them with the tables, and write the shards. A dry run writes nothing.
+    """List the sources, compare them with the tables, and write the shards.
+
+    A dry run writes nothing.
 
     Raises:
         UserError: An input does not exist, or none holds an image.
@@ -66,15 +68,21 @@ def compare(session: Session) -> Compared:
     )
     sources = [parse_input(text, config.stores) for text in config.inputs]
     watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
-    submission = Submission(config.beam_args, watch=watch)
-    listed = list_here(sources) if config.dry_run else list_sources(sources, session.output, submission, config.stores)
+    submission = Submission(session.runner, watch=watch)
+    listed = (
+        list_here(sources)
+        if config.dry_run
+        else list_sources(sources, session.output, submission, config.stores)
+    )
     with listed as listing:
         if not listing.rows:
             rows = sum(rows for _, rows in session.tables.features.spread())
             raise nothing_listed(sources, listing.ignored, rows)
         plan = _compare_listing(listing, run, session)
         counts = summarise(run.run_id, plan, listing, config)
-    return Compared(replace(run, plan=counts, stale=dict(plan.stale), kept=dict(plan.kept)), plan, before)
+    return Compared(
+        replace(run, plan=counts, stale=dict(plan.stale), kept=dict(plan.kept)), plan, before
+    )
 
 
 def settle(compared: Compared, session: Session) -> Run:
@@ -93,13 +101,17 @@ def settle(compared: Compared, session: Session) -> Run:
             run.end(session.output, "refused", run.counts)
         raise
     if config.dry_run:
-        if expected := estimate_plan(plan, config):
+        if expected := estimate_plan(plan, config, session.runner):
             _LOG.info("%s", expected)
         return run
     if plan.nothing_to_do:
         return run.end(session.output, "unchanged", run.counts)
     features = session.tables.features
-    reuse = plan.todo > 0 and not config.rebuild and write_index(plan.sizes, features, session.output, run.folder)
+    reuse = (
+        plan.todo > 0
+        and not config.rebuild
+        and write_index(plan.sizes, features, session.output, run.folder)
+    )
     return replace(run, shards=tuple(plan.shards), reuse=reuse).save(session.output)
 
 
@@ -107,7 +119,7 @@ def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
     """Compare range by range, and write shards on the way; a dry run only counts."""
     config = session.config
     output = None if config.dry_run else session.output
-    shards = ShardPolicy(config.shard_size, config.shard_bytes, worker_count(config.beam_args))
+    shards = ShardPolicy(config.shard_size, config.shard_bytes, session.runner.workers)
     plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
     policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
     for changes in find_changes(listing, session.tables, policy):
@@ -125,8 +137,8 @@ def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
 def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     """Refuse to take more rows out than a quiet change of the sources explains.
 
-    ``before`` is the last good run: when it had inputs that this one lacks, the images of those would be removed
-    for no reason but that nobody listed them.
+    ``before`` is the last good run: when it had inputs that this one lacks, the images of those
+    would be removed for no reason but that nobody listed them.
     """
     rate = config.max_removed_rate
     if config.keep_removed or not counts.gone or rate == 1:
@@ -135,21 +147,30 @@ def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     lacking = [text for text in (before.covers if before else ()) if meaning_of(text) not in given]
     if counts.gone <= rate * counts.known and not lacking:
         return
-    more = f", more than --max-removed-rate {rate:g} allows" if counts.gone > rate * counts.known else ""
-    inputs = f"; the run before had --input {' and '.join(map(shlex.quote, lacking))} too" if lacking else ""
+    more = (
+        f", more than --max-removed-rate {rate:g} allows"
+        if counts.gone > rate * counts.known
+        else ""
+    )
+    inputs = (
+        f"; the run before had --input {' and '.join(map(shlex.quote, lacking))} too"
+        if lacking
+        else ""
+    )
     raise Refused(
-        f"{counts.gone:,} of the {counts.known:,} images in {config.output} are not listed any more{more}{inputs}. "
-        "Nothing was published. Give all inputs and see that they are complete; or --keep-removed to keep the rows of "
-        "such images, or --max-removed-rate 1 to remove them."
+        f"{counts.gone:,} of the {counts.known:,} images in {config.output} are not listed any "
+        f"more{more}{inputs}. Nothing was published. Give all inputs and see that they are "
+        "complete; or --keep-removed to keep the rows of such images, or --max-removed-rate 1 to "
+        "remove them."
     )
 
 
 def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: str) -> bool:
     """Write the index of the vectors that the images to do may share; False when there can be none.
 
-    Equal bytes are equally many, so only rows of an image's size count: few for a night's images, all when
-    a list did not tell the sizes. Of more than a few million rows some are left out: their images, if there are
-    any, are computed anew.
+    Equal bytes are equally many, so only rows of an image's size count: few for a night's images,
+    all when a list did not tell the sizes. Of more than a few million rows some are left out: their
+    images, if there are any, are computed anew.
     """
     unknown = pc.any(pc.less(sizes, 0)).as_py()
     where = None if unknown else pc.field("size").isin(sizes)

@@ -84,7 +84,9 @@ def _commit_both(reconciled: Reconciled, output: Storage, tables: Tables) -> int
     return features.version or 0
 
 
-def _write_failures(run: Run, receipts: Sequence[Receipt], output: Storage, errors: Table) -> list[Part]:
+def _write_failures(
+    run: Run, receipts: Sequence[Receipt], output: Storage, errors: Table
+) -> list[Part]:
     """Write the failures of a run as one part, or as none."""
     rows = failure_rows(run, receipts, errors)
     if not rows.num_rows:
@@ -96,7 +98,9 @@ def _commit(run: Run, table: Table, parts: Sequence[Part], output: Storage) -> C
     """What the run changes in a table. Writes the rewritten parts; nothing is visible yet."""
     if run.rebuild or not run.stale[table.name]:
         return Commit(run.run_id, parts, replace_all=run.rebuild)
-    new, old = table.rewrite_without(read_stale(output, run.folder, table.name), run.run_id, run.recipe)
+    new, old = table.rewrite_without(
+        read_stale(output, run.folder, table.name), run.run_id, run.recipe
+    )
     return Commit(run.run_id, [*parts, *new], old)
 
 
@@ -107,8 +111,9 @@ def _check_rows(table: Table, commit: Commit, expected: int) -> None:
     rows = stay + sum(part.rows for part in commit.add)
     if rows != expected:
         raise Refused(
-            f"the {table.name} table would hold {rows:,} rows, and the counts say {expected:,}; nothing was published. "
-            "Was the output changed by hand? 'image-features verify' looks for what is wrong."
+            f"the {table.name} table would hold {rows:,} rows, and the counts say {expected:,}; "
+            "nothing was published. Was the output changed by hand? 'image-features verify' looks "
+            "for what is wrong."
         )
 
 
@@ -117,8 +122,9 @@ def _check_parts(parts: Sequence[Part], output: Storage) -> None:
     for part in parts:
         if is_lost(part, sizes):
             raise Refused(
-                f"part features/{part.path} has {sizes.get(part.path, 'no')} bytes, and its receipt says "
-                f"{part.size}; nothing was published. Was the output changed by hand? Run the same command again."
+                f"part features/{part.path} has {sizes.get(part.path, 'no')} bytes, and its "
+                f"receipt says {part.size}; nothing was published. Was the output changed by hand? "
+                "Run the same command again."
             )
 
 
@@ -127,7 +133,8 @@ def failure_rows(run: Run, receipts: Sequence[Receipt], errors: Table) -> pa.Tab
     failures = [failure for receipt in receipts for failure in receipt.failures]
     earlier: dict[str, tuple[int, datetime]] = {}
     if failures and errors.version is not None:
-        with suppress(Damaged) if run.rebuild else nullcontext():  # what is replaced need not be readable
+        with suppress(Damaged) if run.rebuild else nullcontext():
+            # What is replaced need not be readable
             rows = errors.read(["uri", "attempts", "first_failed_at"]).to_pylist()
             earlier = {row["uri"]: (row["attempts"], row["first_failed_at"]) for row in rows}
     started = datetime.fromisoformat(run.started_at)

@@ -39,8 +39,8 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
     missing = [shard for shard in run.shards if done[shard] != 1]
     if missing:
         raise Refused(
-            f"{len(missing)} of {len(run.shards)} shards have no receipt ({missing[0]} is the first); nothing was "
-            "published. Run the same command again: it does what is missing."
+            f"{len(missing)} of {len(run.shards)} shards have no receipt ({missing[0]} is the "
+            "first); nothing was published. Run the same command again: it does what is missing."
         )
     kinds = Counter(failure.kind for receipt in receipts for failure in receipt.failures)
     seconds: Counter[str] = Counter()
@@ -61,15 +61,19 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
     off = [r.shard for r in receipts if r.rows + len(r.failures) != r.references]
     if off or not summary.balanced:
         where = f"; shard {off[0]} does not add up" if off else ""
-        raise Refused(f"the counts do not balance: {summary}{where}. Nothing was published; this is a bug to report.")
+        raise Refused(
+            f"the counts do not balance: {summary}{where}. Nothing was published; this is a bug to "
+            "report."
+        )
     return summary
 
 
 def check_failure_rate(run: Run, summary: Summary, again: Counter[str], allowed: float) -> None:
     """Refuse a run in which too many of the images that were tried failed, ``again`` (by kind) left aside.
 
-    Where the cause lies in the images themselves, too many of all that are listed: a quiet night of three new images,
-    one of them broken, is no reason to stop, night after night. Nor is one that nobody mends and that is all there is.
+    Where the cause lies in the images themselves, too many of all that are listed: a quiet night of
+    three new images, one of them broken, is no reason to stop, night after night. Nor is one that
+    nobody mends and that is all there is.
     """
     failures = Counter(summary.failures_by_kind) - again
     failed, references = failures.total(), run.references - again.total()
@@ -79,13 +83,16 @@ def check_failure_rate(run: Run, summary: Summary, again: Counter[str], allowed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in failures.most_common())
         more = f", and {again.total():,} as before" if again else ""
         raise Refused(
-            f"{failed:,} of {references:,} images failed ({kinds}){more}, more than --max-failure-rate {allowed:g} "
-            "allows; nothing was published. Mend the cause, or allow more, and run the same command again."
+            f"{failed:,} of {references:,} images failed ({kinds}){more}, more than "
+            f"--max-failure-rate {allowed:g} allows; nothing was published. Fix the cause, or "
+            "allow more, and run the same command again."
         )
 
 
 def failed_again(run: Run, receipts: Sequence[Receipt], errors: Table) -> Counter[str]:
     """The run's failures of images that the errors table has already, by kind: they were let pass once."""
-    failures = [] if run.rebuild else [failure for receipt in receipts for failure in receipt.failures]
+    failures = (
+        [] if run.rebuild else [failure for receipt in receipts for failure in receipt.failures]
+    )
     known = set(errors.read(["uri"])["uri"].to_pylist()) if failures else set()
     return Counter(failure.kind for failure in failures if failure.uri in known)

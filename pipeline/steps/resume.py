@@ -24,13 +24,25 @@ def resume(session: Session) -> Run | None:
     latest = latest_run(session.output)
     if latest is None or latest.state != "planned":
         return None
-    if _other_options(latest, session) or _moved_on(latest, session.tables) or _plan_is_lost(latest, session.output):
+    if (
+        _other_options(latest, session)
+        or _moved_on(latest, session.tables)
+        or _plan_is_lost(latest, session.output)
+    ):
         # Killed after its last commit, a run lacks only this note.
-        latest.end(session.output, "published" if session.tables.features.has_run(latest.run_id) else "superseded")
+        latest.end(
+            session.output,
+            "published" if session.tables.features.has_run(latest.run_id) else "superseded",
+        )
         if latest.job:
-            _LOG.warning("run %s is given up; is its job %s still at work, for nothing?", latest.run_id, latest.job)
+            _LOG.warning(
+                "run %s is given up; is its job %s still at work, for nothing?",
+                latest.run_id,
+                latest.job,
+            )
         return None
-    for table in () if latest.rebuild else session.tables:  # a plan reads them, and sees for itself
+    # A plan reads them, and sees for itself
+    for table in () if latest.rebuild else session.tables:
         if lost := table.lost_parts():
             raise Damaged(f"part {lost[0]} of {table.url} is not there any more, or cut off")
     _LOG.info("resuming run %s of %s", latest.run_id, latest.started_at)
@@ -46,8 +58,8 @@ def planned_run(session: Session) -> Run:
     if run.state == "planned":
         if others := _other_options(run, session):
             raise Refused(
-                f"run {run.run_id} was planned with other options: {'; '.join(others)}. Nothing was done. Give the "
-                "options that it was planned with, or plan again with these."
+                f"run {run.run_id} was planned with other options: {'; '.join(others)}. Nothing "
+                "was done. Give the options that it was planned with, or plan again with these."
             )
         check_fits(run, session.tables)
     return run
@@ -71,13 +83,16 @@ def check_fits(run: Run, tables: Tables) -> None:
     """Refuse a plan that was made from other versions of the tables."""
     if _moved_on(run, tables):
         raise Refused(
-            f"the tables have changed since run {run.run_id} was planned: by another run, a rollback or a merge. "
-            "Nothing was done. Plan again."
+            f"the tables have changed since run {run.run_id} was planned: by another run, a "
+            "rollback or a merge. Nothing was done. Plan again."
         )
 
 
 def _moved_on(run: Run, tables: Tables) -> bool:
-    return any(run.versions.get(table.name) != table.version and not table.has_run(run.run_id) for table in tables)
+    return any(
+        run.versions.get(table.name) != table.version and not table.has_run(run.run_id)
+        for table in tables
+    )
 
 
 def _plan_is_lost(run: Run, output: Storage) -> bool:
@@ -86,7 +101,11 @@ def _plan_is_lost(run: Run, output: Storage) -> bool:
     there = {entry.key.rpartition("/")[2].partition(".")[0] for entry in found if entry.size}
     lost = [shard for shard in run.shards if shard not in there]
     if lost:
-        _LOG.warning("the plan of %s in %s is not there any more; the run is planned anew", lost[0], run.folder)
+        _LOG.warning(
+            "the plan of %s in %s is not there any more; the run is planned anew",
+            lost[0],
+            run.folder,
+        )
     return bool(lost)
 
 
@@ -95,7 +114,10 @@ def _other_options(run: Run, session: Session) -> list[str]:
     inputs = [shlex.join(run.inputs), shlex.join(session.config.inputs)]
     meanings = [[*map(meaning_of, texts)] for texts in (run.inputs, session.config.inputs)]
     policies = run.policy, session.config.plan_options
-    names = [f"--{line.split(':')[0].replace('_', '-')}:{line.split(':', 1)[1]}" for line in differences(*policies)]
+    names = [
+        f"--{line.split(':')[0].replace('_', '-')}:{line.split(':', 1)[1]}"
+        for line in differences(*policies)
+    ]
     return [
         *([f"--input: {' → '.join(inputs)}"] if meanings[0] != meanings[1] else []),
         *differences(run.recipe, session.recipe),

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
+from pipeline.runners.options import RunnerOptions
 from pipeline.tables import Tables
 from transforms.backbones import Resolved, resolve
 from transforms.errors import Refused, UserError
 from transforms.recipe import Recipe, differences
 from transforms.storage import Storage, local_path, open_storage
 
-_PIXELS = {"decode": "srgb-white-exif-1", "resize_kernel": "bilinear-antialias-8bit"}  # docs/decoding.md
+_PIXELS = {
+    "decode": "srgb-white-exif-1",
+    "resize_kernel": "bilinear-antialias-8bit",
+}  # docs/decoding.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,16 @@ class Session:
     output: Storage
     network: Resolved
     recipe: Recipe
+    runner: RunnerOptions
     tables: Tables
 
 
-def open_session(config: Config) -> Session:
-    """Open what the options name. Raises ``UserError``, and ``Refused`` for a table of another recipe."""
-    check_cluster(config.beam_args, config.accelerator)
+def open_session(config: Config, runner: RunnerOptions) -> Session:
+    """Open what the options name.
+
+    Raises ``UserError``, and ``Refused`` for a table of another recipe.
+    """
+    check_cluster(runner, config.accelerator)
     _check_folder(config.output)
     network = resolve(config.network)
     output = open_storage(config.output, config.stores)
@@ -37,6 +45,7 @@ def open_session(config: Config) -> Session:
         output=output,
         network=network,
         recipe=make_recipe(config, network),
+        runner=runner,
         tables=Tables.open(output),
     )
     _check_recipe(session)
@@ -46,12 +55,19 @@ def open_session(config: Config) -> Session:
 def _check_folder(output: str) -> None:
     path = local_path(output)
     if path and path.exists() and not path.is_dir():
-        raise UserError(f"--output {output} is a file; name a folder: it is made where there is none")
+        raise UserError(
+            f"--output {output} is a file; name a folder: it is made where there is none"
+        )
 
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
     """Everything that determines a vector, flat."""
-    return {**network.recipe_fields, **_PIXELS, "resize": config.resize, "precision": config.precision}
+    return {
+        **network.recipe_fields,
+        **_PIXELS,
+        "resize": config.resize,
+        "precision": config.precision,
+    }
 
 
 def _check_recipe(session: Session) -> None:
@@ -62,6 +78,7 @@ def _check_recipe(session: Session) -> None:
     changes = differences(known, session.recipe)
     if changes:
         raise Refused(
-            f"the table in {session.config.output} was made with another recipe: {'; '.join(changes)}. "
-            "Use the old options, another --output, or --rebuild to do all images again and replace the table."
+            f"the table in {session.config.output} was made with another recipe: "
+            f"{'; '.join(changes)}. Use the old options, another --output, or --rebuild to do all "
+            "images again and replace the table."
         )

@@ -16,7 +16,8 @@ __all__ = ["Table", "Tables"]
 class Tables:
     """The two tables that belong together, each in the version that readers saw when it was opened.
 
-    No path of a table is spelled anywhere else: a second pair in the same output would be another ``Tables``.
+    No path of a table is spelled anywhere else: a second pair in the same output would be another
+    ``Tables``.
     """
 
     features: Table  # one row per image with a vector

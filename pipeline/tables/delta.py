@@ -22,7 +22,10 @@ _THERE_ALREADY = re.compile(r"(?:Invalid table version|Failed to commit transact
 
 
 def read_delta(url: str, read: Callable[[], T]) -> T:
-    """Read something of the table at ``url``. Raises ``StorageError`` where its bucket or its log fails."""
+    """Read something of the table at ``url``.
+
+    Raises ``StorageError`` where its bucket or its log fails.
+    """
     from deltalake.exceptions import DeltaError
 
     remote = bool(scheme_of(url))
@@ -46,13 +49,16 @@ def read_delta(url: str, read: Callable[[], T]) -> T:
 def delta_url(url: str) -> str:
     """Return the address of a table as deltalake wants it: a URL's key percent-encoded, a local path as it is.
 
-    Raises ``UserError`` for a key that holds what looks encoded: deltalake decodes it once too often, and would
-    write the table to another place.
+    Raises ``UserError`` for a key that holds what looks encoded: deltalake decodes it once too
+    often, and would write the table to another place.
     """
     if not scheme_of(url):
         return url
     if found := re.search(r"%[0-9A-Fa-f]{2}", url):
-        raise UserError(f"{url!r}: {found[0]!r} in the name of an output in a bucket is more than Delta can address")
+        raise UserError(
+            f"{url!r}: {found[0]!r} in the name of an output in a bucket is more than Delta can "
+            "address"
+        )
     scheme, bucket, key = parse_url(url)
     return f"{scheme}://{bucket}/{quote(key)}"
 
@@ -85,14 +91,18 @@ def add_action(part: Part, data_change: bool) -> Any:
         "maxValues": part.maximum,
         "nullCount": dict.fromkeys(part.minimum, 0),
     }
-    return AddAction(part.path, part.size, {}, time.time_ns() // 1_000_000, data_change, json.dumps(stats))
+    return AddAction(
+        part.path, part.size, {}, time.time_ns() // 1_000_000, data_change, json.dumps(stats)
+    )
 
 
 def remove_action(part: Mapping[str, Any], data_change: bool) -> Any:
     """A part that goes, as Delta's log has it."""
     from deltalake.transaction import RemoveAction
 
-    return RemoveAction(part["path"], data_change, time.time_ns() // 1_000_000, part["size_bytes"], {})
+    return RemoveAction(
+        part["path"], data_change, time.time_ns() // 1_000_000, part["size_bytes"], {}
+    )
 
 
 def row_ids(rows: pa.Table) -> pa.Array:

@@ -12,13 +12,17 @@ Operation = Literal["extract", "rebuild", "compact", "rollback", "repair"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a commit does to the rows of a table. A row that moves to another part is neither added nor removed."""
+    """What a commit does to the rows of a table.
+
+    A row that moves to another part is neither added nor removed.
+    """
 
     operation: Operation
     rows: int  # of the table afterwards
     added: int
     removed: int
-    restored: int | None = None  # of a rollback: the version that it went back to
+    # Of a rollback: the version that it went back to
+    restored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Version:
 
     number: int
     time: datetime  # UTC, of its commit
-    run_id: str  # of the run, compaction or rollback; "" for another writer's
+    # Of the run, compaction or rollback; "" for another writer's
+    run_id: str
     delta_operation: str  # in Delta's own words
     change: Change | None  # None for another writer's
 
@@ -49,7 +54,11 @@ def versions_of(history: Sequence[Mapping[str, Any]]) -> list[Version]:
 def current_since(versions: Sequence[Version], moment: datetime) -> list[Version]:
     """Those that readers saw at ``moment`` or later, newest first as given: the newest one always is."""
     replaced = [None, *(version.time for version in versions)]
-    return [version for version, gone in zip(versions, replaced, strict=False) if gone is None or gone > moment]
+    return [
+        version
+        for version, gone in zip(versions, replaced, strict=False)
+        if gone is None or gone > moment
+    ]
 
 
 def last_run(versions: Sequence[Version]) -> str | None:

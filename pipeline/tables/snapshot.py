@@ -32,11 +32,14 @@ class Snapshot:
         self._delta = self._open()
 
     def _open(self) -> Any:
-        if not check_newest_entry(self.storage):  # our own look first: its errors are one line
+        # Our own look first: its errors are one line
+        if not check_newest_entry(self.storage):
             return None
         from deltalake import DeltaTable
 
-        return read_delta(self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options))
+        return read_delta(
+            self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options)
+        )
 
     @property
     def version(self) -> int | None:
@@ -52,7 +55,9 @@ class Snapshot:
     def lost_parts(self) -> list[str]:
         """The paths of the parts that are not there, or have another size than the log says."""
         there = {(entry.key, entry.size) for entry in self.storage.list()}
-        return sorted(part["path"] for part in self.parts if (part["path"], part["size_bytes"]) not in there)
+        return sorted(
+            part["path"] for part in self.parts if (part["path"], part["size_bytes"]) not in there
+        )
 
     def has_run(self, run_id: str) -> bool:
         """Whether this run is committed already."""
@@ -77,7 +82,8 @@ class Snapshot:
 
         table = self.newest()
         table._delta = read_delta(
-            self.url, lambda: DeltaTable(self._delta_url, version=version, storage_options=self._options)
+            self.url,
+            lambda: DeltaTable(self._delta_url, version=version, storage_options=self._options),
         )
         return table
 
@@ -96,7 +102,8 @@ class Snapshot:
     def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
         """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
 
-        ``__filename`` gives the path of each row's part. Raises ``Damaged`` when a part cannot be read.
+        ``__filename`` gives the path of each row's part. Raises ``Damaged`` when a part cannot be
+        read.
         """
         if self._delta is None:
             return no_rows(columns)
@@ -121,7 +128,10 @@ class Snapshot:
             return self.read(columns)
         uri = pa.compute.field("uri")
         where = uri >= within.low
-        bounds = [("uri", ">=", within.low)] if within.low else []  # to Delta "" is null, and nothing is more than that
+        bounds = (
+            [("uri", ">=", within.low)] if within.low else []
+            # To Delta "" is null, and nothing is more than that
+        )
         if within.high is not None:
             bounds, where = [*bounds, ("uri", "<", within.high)], where & (uri < within.high)
 
@@ -136,7 +146,9 @@ class Snapshot:
         parts = self._add_actions()
         if not parts.num_rows:
             return []
-        return list(zip(parts["min.uri"].to_pylist(), parts["num_records"].to_pylist(), strict=True))
+        return list(
+            zip(parts["min.uri"].to_pylist(), parts["num_records"].to_pylist(), strict=True)
+        )
 
     def _add_actions(self) -> pa.Table:
         """The parts of this version, as Delta's log has them."""

@@ -1,7 +1,7 @@
 """The two Delta tables of an output, features and errors: what they hold, and how a run is committed.
 
-Delta (``deltalake``, https://delta.io) gives atomic commits of many files with conditional puts, on local disk
-and on object stores, without a server; see docs/decisions/0001-shards-and-delta.md.
+Delta (``deltalake``, https://delta.io) gives atomic commits of many files with conditional puts, on
+local disk and on object stores, without a server; see docs/decisions/0001-shards-and-delta.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.tables.delta import add_action, commit_error, count_missing, is_there_already, remove_action, row_ids
+from pipeline.tables.delta import (
+    add_action,
+    commit_error,
+    count_missing,
+    is_there_already,
+    remove_action,
+    row_ids,
+)
 from pipeline.tables.history import Change, Operation
 from pipeline.tables.log import make_durable
 from pipeline.tables.snapshot import Snapshot, TableName, holds_run
@@ -27,10 +34,13 @@ from transforms.storage.retries import broke_off, wait_before
 __all__ = ["Commit", "Table", "TableName"]
 
 _LOG = logging.getLogger(__name__)
-# Without it deltalake takes the bounds of all other columns for null, and a reader's filter on them finds nothing.
+# Without it deltalake takes the bounds of all other columns for null, and a reader's filter on them
+# finds nothing.
 _CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(BOUNDED)}
 _ROW = ("uri", "run_id")
-_REWRITES = 4  # parts rewritten at once: each takes some 40 MB, and most of its time is compression without the GIL
+# Parts rewritten at once: each takes some 40 MB, and most of its time is compression without the
+# GIL
+_REWRITES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +51,41 @@ class Commit:
     add: Sequence[Part]
     remove: Sequence[str] = ()  # paths of parts
     replace_all: bool = False  # remove every part of the table
-    operation: Operation = "extract"  # for the history; one that only moves rows is no change to Delta's readers
+    operation: Operation = (
+        # For the history; one that only moves rows is no change to Delta's readers
+        "extract"
+    )
 
 
 class Table(Snapshot):
     """A table that a command may also change: every change is one commit on top of the version it opened."""
 
-    def rewrite_without(self, uris: pa.Array, run_id: str, recipe: Recipe) -> tuple[list[Part], list[str]]:
+    def rewrite_without(
+        self, uris: pa.Array, run_id: str, recipe: Recipe
+    ) -> tuple[list[Part], list[str]]:
         """Write the parts that hold rows of ``uris`` anew without them.
 
-        Returns the new parts and the paths of the old ones, for the commit; changes nothing by itself.
+        Returns the new parts and the paths of the old ones, for the commit; changes nothing by
+        itself.
         """
         from transforms.parts.rewrite import rewrite_part
 
         known = self.read(["uri", "__filename"])
         stale = known.filter(pa.compute.is_in(known["uri"], value_set=uris))
-        old = sorted({str(path).rsplit("/", 1)[-1] for path in stale["__filename"].unique().to_pylist()})
+        old = sorted(
+            {str(path).rsplit("/", 1)[-1] for path in stale["__filename"].unique().to_pylist()}
+        )
         with ThreadPoolExecutor(_REWRITES) as pool:
-            new = list(pool.map(lambda path: rewrite_part(self.storage, path, uris, run_id, recipe), old))
+            new = list(
+                pool.map(lambda path: rewrite_part(self.storage, path, uris, run_id, recipe), old)
+            )
         return [part for part in new if part is not None], old
 
     def commit(self, commit: Commit) -> int:
         """Commit atomically on top of the version that was opened; returns the new version.
 
-        A second call for the same run does nothing. Raises ``Refused`` when another writer was faster.
+        A second call for the same run does nothing. Raises ``Refused`` when another writer was
+        faster.
         """
         from deltalake import CommitProperties, Schema, Transaction
         from deltalake.transaction import create_table_with_add_actions
@@ -80,7 +101,11 @@ class Table(Snapshot):
         )
         fresh = commit.operation != "compact"
         adds = [add_action(part, fresh) for part in commit.add]
-        gone = [] if commit.replace_all else [part for part in self.parts if part["path"] in commit.remove]
+        gone = (
+            []
+            if commit.replace_all
+            else [part for part in self.parts if part["path"] in commit.remove]
+        )
 
         def write() -> None:
             if self._delta is None:
@@ -91,7 +116,9 @@ class Table(Snapshot):
             else:
                 removes = [remove_action(part, fresh) for part in gone]
                 mode = "overwrite" if commit.replace_all else "append"
-                self._delta.create_write_transaction(adds + removes, mode, schema, commit_properties=properties)
+                self._delta.create_write_transaction(
+                    adds + removes, mode, schema, commit_properties=properties
+                )
 
         return self._transact(commit.run_id, write)
 
@@ -112,7 +139,9 @@ class Table(Snapshot):
             max_commit_retries=0,
             app_transactions=[Transaction(run_id, 1)],
         )
-        return self._transact(run_id, lambda: self._delta.restore(version, commit_properties=properties))
+        return self._transact(
+            run_id, lambda: self._delta.restore(version, commit_properties=properties)
+        )
 
     def _difference(self, goal: Snapshot) -> tuple[int, int, int]:
         """The rows of ``goal``, those that it has more, and those that it lacks.
@@ -124,15 +153,19 @@ class Table(Snapshot):
             before = row_ids(self.read(_ROW))
             return len(after), count_missing(after, before), count_missing(before, after)
         except Damaged:
-            here, there = ({part["path"]: part["num_records"] for part in table.parts} for table in (self, goal))
+            here, there = (
+                {part["path"]: part["num_records"] for part in table.parts}
+                for table in (self, goal)
+            )
             added = sum(there[path] for path in there.keys() - here.keys())
             return len(after), added, sum(here[path] for path in here.keys() - there.keys())
 
     def _transact(self, run_id: str, write: Callable[[], None]) -> int:
         """Write a commit, again where it was not done and may be done yet; returns the new version.
 
-        So it is where the exchange broke off, and where the store answers that the version is there when it is not:
-        a proxy repeated the request, or S3 could not decide between two tries of one.
+        So it is where the exchange broke off, and where the store answers that the version is there
+        when it is not: a proxy repeated the request, or S3 could not decide between two tries of
+        one.
         """
         from deltalake.exceptions import DeltaError
 
@@ -145,8 +178,8 @@ class Table(Snapshot):
                     break
                 if not ((broke_off(error) or is_there_already(error)) and wait_before(attempt)):
                     raise RunFailed(
-                        f"cannot commit to {self.url}: {commit_error(error)}. Nothing was published there. Run the "
-                        "same command again: it takes up what is done."
+                        f"cannot commit to {self.url}: {commit_error(error)}. Nothing was "
+                        "published there. Run the same command again: it resumes the run."
                     ) from error
         first = 0 if self.version is None else self.version + 1
         self._delta = self._open()
@@ -154,31 +187,43 @@ class Table(Snapshot):
         return int(self._delta.version())
 
     def _change(self, commit: Commit) -> dict[str, Any]:
-        """What a commit does to the rows. A row of another run that it writes is one that it only moves."""
+        """What a commit does to the rows.
+
+        A row of another run that it writes is one that it only moves.
+        """
         known = {part["path"]: part["num_records"] for part in self.parts}
         fresh = sum(part.rows for part in commit.add if part.minimum["run_id"] == commit.run_id)
         moved = sum(part.rows for part in commit.add) - fresh
-        gone = sum(known.values()) if commit.replace_all else sum(known[path] for path in commit.remove)
+        gone = (
+            sum(known.values())
+            if commit.replace_all
+            else sum(known[path] for path in commit.remove)
+        )
         operation: Operation = "rebuild" if commit.replace_all else commit.operation
-        return asdict(Change(operation, sum(known.values()) + fresh + moved - gone, fresh, gone - moved))
+        return asdict(
+            Change(operation, sum(known.values()) + fresh + moved - gone, fresh, gone - moved)
+        )
 
     def _is_done(self, run_id: str, error: Exception) -> bool:
-        """Whether a failed commit of this run is there all the same. Raises ``Refused`` when another one is.
+        """Whether a failed commit of this run is there all the same.
 
-        It is when an answer was lost on its way, or when the same command is running twice and the other
-        process, which works on the same run, was first.
+        Raises ``Refused`` when another one is.
+
+        It is when an answer was lost on its way, or when the same command is running twice and the
+        other process, which works on the same run, was first.
         """
         current = self._open()
         if current and holds_run(current, self.url, run_id):
             _LOG.info(
-                "run %s is in %s already: an answer was lost, or another process was at work on the same run",
+                "run %s is in %s already: an answer was lost, or another process was at work on "
+                "the same run",
                 run_id,
                 self.url,
             )
             return True
         if (current.version() if current else None) != self.version:
             raise Refused(
-                f"another run published to {self.url} in the meantime; this one published nothing there. "
-                "Run the same command again."
+                f"another run published to {self.url} in the meantime; this one published nothing "
+                "there. Run the same command again."
             ) from error
         return False

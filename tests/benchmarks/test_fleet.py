@@ -7,7 +7,14 @@ import pytest
 from benchmarks.fleet import Fleet, Simulation
 
 CALM = Fleet(
-    images=64_000, workers=10, fixed=1.0, speeds_differ=0, start=0, preempted_each=1e12, failures=0, stragglers=0
+    images=64_000,
+    workers=10,
+    fixed=1.0,
+    speeds_differ=0,
+    start=0,
+    preempted_each=1e12,
+    failures=0,
+    stragglers=0,
 )
 
 

@@ -1,6 +1,7 @@
 """What the tests on real engines share: 200 images, the table that DirectRunner makes of them, and a Dask cluster.
 
-Use as a pytest plugin. All that is started here is on a leash: it ends with the test run, however that ends.
+Use as a pytest plugin. All that is started here is on a leash: it ends with the test run, however
+that ends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from tests.helpers.runs import read_features, vectors
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 8
-_ON_LEASH = "import os, sys; from leash import on_leash; on_leash(); os.execv(sys.argv[1], sys.argv[1:])"
+_ON_LEASH = (
+    "import os, sys; from leash import on_leash; on_leash(); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -33,7 +36,9 @@ def environment(**more: str) -> dict[str, str]:
 def on_leash(*words: object, **options: object) -> subprocess.Popen[str]:
     """Start a program of Python's that ends with this process."""
     command = [sys.executable, "-c", _ON_LEASH, sys.executable, "-m", *map(str, words)]
-    return subprocess.Popen(command, env=environment(PYTHONPATH=f"{ROOT}/launch"), text=True, **options)  # type: ignore[call-overload]
+    return subprocess.Popen(
+        command, env=environment(PYTHONPATH=f"{ROOT}/launch"), text=True, **options
+    )  # type: ignore[call-overload]
 
 
 def extract(images: Path, output: Path, *words: object, **options: object) -> subprocess.Popen[str]:
@@ -41,7 +46,9 @@ def extract(images: Path, output: Path, *words: object, **options: object) -> su
     common = ["--input", images, "--output", output, "--shard-size", 200 // SHARDS]
     command = [sys.executable, "-m", "pipeline.cli", "extract", *map(str, [*words, *common])]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, text=True, **{"env": environment(), **pipes, **options})  # type: ignore[call-overload]
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, **{"env": environment(), **pipes, **options}
+    )  # type: ignore[call-overload]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -99,7 +106,16 @@ class Dask:
     def __init__(self, folder: Path) -> None:
         self._folder, self.workers = folder, list[subprocess.Popen[str]]()
         note = folder / "scheduler.json"
-        words = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", note]
+        words = [
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            note,
+        ]
         self._scheduler = self._start("scheduler", *words)
         from distributed import Client
 
@@ -114,9 +130,18 @@ class Dask:
     def add_workers(self, count: int) -> None:
         for _ in range(count):
             name = f"worker-{len(self.workers)}"
-            words = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", self._folder / name]
+            words = [
+                "--nthreads",
+                "1",
+                "--no-nanny",
+                "--no-dashboard",
+                "--local-directory",
+                self._folder / name,
+            ]
             self.workers.append(self._start(name, "worker", self.address, *words))
-        self.client.wait_for_workers(sum(worker.poll() is None for worker in self.workers), timeout=60)
+        self.client.wait_for_workers(
+            sum(worker.poll() is None for worker in self.workers), timeout=60
+        )
 
     def close(self) -> None:
         self.client.close()

@@ -40,7 +40,10 @@ def commit_damaged(output, change, table="features", **facts):
     path = f"part-damaged-{digest(encoded)}.parquet"
     target.storage.write(path, encoded)
     known = next(part for part in target.parts if part["path"] == old.name)
-    least, most = ({name: known[f"{end}.{name}"] for name in ("uri", "recipe", "run_id")} for end in ("min", "max"))
+    least, most = (
+        {name: known[f"{end}.{name}"] for name in ("uri", "recipe", "run_id")}
+        for end in ("min", "max")
+    )
     part = replace(Part(path, len(encoded), rows.num_rows, least, most), **facts)
     target.commit(Commit("damage", [part], [old.name], operation="compact"))
     old.unlink()

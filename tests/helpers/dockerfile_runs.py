@@ -2,7 +2,8 @@
 
     python tests/helpers/dockerfile_runs.py launch/Dockerfile cpu /tmp/scratch
 
-A virtual environment of this Python stands for the base image's; it needs a package registry, and minutes.
+A virtual environment of this Python stands for the base image's; it needs a package registry, and
+minutes.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ ROOT = Path(__file__).parents[2]
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     """Keyword and arguments of each instruction, comments left out and continued lines joined."""
-    lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line
+        for line in dockerfile.read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
-    return [(words[0], " ".join(words[1].split())) for line in joined if (words := line.split(None, 1))]
+    return [
+        (words[0], " ".join(words[1].split())) for line in joined if (words := line.split(None, 1))
+    ]
 
 
 def stage(dockerfile: Path, target: str) -> list[tuple[str, str]]:
@@ -41,8 +48,17 @@ def run(dockerfile: Path, target: str, scratch: Path, tag: str) -> None:
     venv.create(scratch / "python", with_pip=True)
     source = scratch / "src"
     source.mkdir()
-    keep = {name: os.environ[name] for name in os.environ if not name.startswith(("VIRTUAL_ENV", "PYTHON"))}
-    environment = {**keep, "PATH": f"{scratch}/python/bin:/usr/bin:/bin", "HOME": str(scratch), "TAG": tag}
+    keep = {
+        name: os.environ[name]
+        for name in os.environ
+        if not name.startswith(("VIRTUAL_ENV", "PYTHON"))
+    }
+    environment = {
+        **keep,
+        "PATH": f"{scratch}/python/bin:/usr/bin:/bin",
+        "HOME": str(scratch),
+        "TAG": tag,
+    }
     for keyword, words in stage(dockerfile, target):
         if keyword == "ENV":
             environment |= dict(pair.split("=", 1) for pair in words.split())

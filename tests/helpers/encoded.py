@@ -14,7 +14,15 @@ from PIL import Image
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import ImageError
 
-ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
 
 
 def encode(image: Image.Image, name: str, **options: object) -> bytes:
@@ -34,10 +42,17 @@ def tiff(array: np.ndarray, **options: object) -> bytes:
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
-def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False) -> bytes:
+def png(
+    array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False
+) -> bytes:
     """A PNG of a [H, W] or [H, W, C] array; each value takes ``depth`` bits."""
     height, width = array.shape[:2]
     raw = b""
@@ -47,7 +62,12 @@ def png(array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interla
                 bits = row.reshape(-1, 1).astype(np.uint32) >> np.arange(depth - 1, -1, -1) & 1
                 raw += b"\0" + np.packbits(bits.astype(np.uint8)).tobytes()
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
-    body = png_chunk(b"IHDR", header) + chunks + png_chunk(b"IDAT", zlib.compress(raw)) + png_chunk(b"IEND", b"")
+    body = (
+        png_chunk(b"IHDR", header)
+        + chunks
+        + png_chunk(b"IDAT", zlib.compress(raw))
+        + png_chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -82,7 +102,8 @@ def difference(pixels: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(pixels.astype(float) - expected).max())
 
 
-# Columns of the matrix to XYZ (D50) of ICC's white: Display P3 has sRGB's blue and a wider red and green.
+# Columns of the matrix to XYZ (D50) of ICC's white: Display P3 has sRGB's blue and a wider red and
+# green.
 P3 = [(0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407)]
 
 
@@ -112,5 +133,7 @@ def profile(columns: list[tuple[float, float, float]] | None, gamma: float) -> b
         table += name + struct.pack(">II", start + len(body), len(content))
         body += content
     space = b"RGB " if columns else b"GRAY"
-    head = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
+    head = struct.pack(
+        ">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp"
+    )
     return head + fixed(*white) + bytes(48) + table + body

@@ -1,14 +1,15 @@
 """A proxy on loopback that spoils requests: ``python faulty_proxy.py UPSTREAM_PORT RATE SEED MOST_IN_A_ROW [FAULT …]``.
 
-Prints its port, serves until its standard input ends, and then prints how many requests it saw and what it did to
-them, as JSON. What happens to a request depends on the seed, the request and how often it came, not on the order.
+Prints its port, serves until its standard input ends, and then prints how many requests it saw and
+what it did to them, as JSON. What happens to a request depends on the seed, the request and how
+often it came, not on the order.
 
-``500 503 429`` are answers instead of the server's; ``reset`` breaks the connection before the server hears of the
-request; ``lost`` lets the server do it and breaks the connection instead of answering, and ``lost503`` answers 503;
-``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle. Named one by one, ``409 412`` are answers to
-requests that create what is not there yet, and to no others.
-``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle. ``flip``, only when asked for, changes one
-bit of an object's bytes, at another place each time.
+``500 503 429`` are answers instead of the server's; ``reset`` breaks the connection before the
+server hears of the request; ``lost`` lets the server do it and breaks the connection instead of
+answering, and ``lost503`` answers 503; ``cut`` breaks off in the middle of the answer; ``slow``
+lets it trickle. Named one by one, ``409 412`` are answers to requests that create what is not there
+yet, and to no others. ``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle.
+``flip``, only when asked for, changes one bit of an object's bytes, at another place each time.
 """
 
 from __future__ import annotations
@@ -56,10 +57,14 @@ class Proxy:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
-            lengths = [line.split(":")[1] for line in lines if line.lower().startswith("content-length:")]
+            lengths = [
+                line.split(":")[1] for line in lines if line.lower().startswith("content-length:")
+            ]
             body = await reader.readexactly(int(lengths[0]) if lengths else 0)
             creates = any(line.lower().startswith("if-none-match:") for line in lines)
-            fault = self.choose(lines[0]) if creates or not REFUSALS.intersection(self.faults) else ""
+            fault = (
+                self.choose(lines[0]) if creates or not REFUSALS.intersection(self.faults) else ""
+            )
             if fault.isdecimal():
                 writer.write(_answer(fault))
             elif fault == "reset":
@@ -93,7 +98,11 @@ class Proxy:
         else:
             if fault == "flip" and b"application/xml" not in head:
                 place = self.done["flip"] % max(1, len(body))
-                body = body[:place] + bytes(byte ^ 4 for byte in body[place : place + 1]) + body[place + 1 :]
+                body = (
+                    body[:place]
+                    + bytes(byte ^ 4 for byte in body[place : place + 1])
+                    + body[place + 1 :]
+                )
             writer.write(head + b"\r\n\r\n")
             size = max(1, len(body) // 5) if fault == "slow" else len(body) or 1
             for start in range(0, len(body), size):
@@ -108,7 +117,9 @@ def _answer(code: str) -> bytes:
 
 def _break(writer: asyncio.StreamWriter) -> None:
     """Reset the connection once what was written is on its way."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
     writer.transport.abort()
 
 

@@ -1,7 +1,7 @@
 """A server for ``gs://``: the XML interface of Google's storage is that of S3, but for signatures and conditions.
 
-It is moto's S3 server behind a translation of the two headers in which they differ. Of the emulators of Google's
-storage none takes the writes of our client (docs/sources.md).
+It is moto's S3 server behind a translation of the two headers in which they differ. Of the
+emulators of Google's storage none takes the writes of our client (docs/sources.md).
 """
 
 import sys

@@ -1,8 +1,9 @@
 """The command in a process that kills itself: ``python -m tests.helpers.killed WHERE COUNT extract …``.
 
-SIGKILL at the COUNT-th point whose name contains WHERE (all do for ""): ``before`` and ``after`` each ``write KEY``,
-``delete KEY`` and ``commit TABLE``, and each ``fsync`` (a file is complete but not yet there; it is there but the run
-does not know yet). A process that gets to its end says how many points it passed.
+SIGKILL at the COUNT-th point whose name contains WHERE (all do for ""): ``before`` and ``after``
+each ``write KEY``, ``delete KEY`` and ``commit TABLE``, and each ``fsync`` (a file is complete but
+not yet there; it is there but the run does not know yet). A process that gets to its end says how
+many points it passed.
 """
 
 from __future__ import annotations

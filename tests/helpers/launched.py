@@ -19,7 +19,14 @@ SHARDS = ["shard-00000", "shard-00001", "shard-00002"]
 
 def arguments(name, *more):
     """The run that an arguments file of ``launch/`` means, in the image of the driver's own versions."""
-    here = ["extract", f"@{LAUNCH}/{name}.args", "--input", "gs://my-bucket/images", "--output", "gs://my-bucket/out"]
+    here = [
+        "extract",
+        f"@{LAUNCH}/{name}.args",
+        "--input",
+        "gs://my-bucket/images",
+        "--output",
+        "gs://my-bucket/out",
+    ]
     config = config_of(parse([*here, *more]))
     return replace(config, beam_args=tuple(word.replace("0.1.0-py3.11-beam2.77.0", versions())
                                            for word in config.beam_args))  # fmt: skip
@@ -28,4 +35,6 @@ def arguments(name, *more):
 @pytest.fixture
 def job():
     started = datetime(2026, 1, 1, tzinfo=UTC)
-    return ExtractJob(output="gs://my-bucket/out", run_id="run-1", started_at=started, recipe={}, model_id="m")
+    return ExtractJob(
+        output="gs://my-bucket/out", run_id="run-1", started_at=started, recipe={}, model_id="m"
+    )

@@ -2,8 +2,9 @@
 
 Run as ``python -m tests.helpers.mutants SEED FIRST COUNT PLACE``.
 
-Decodes and resizes the mutants FIRST to FIRST + COUNT one by one, as a worker does, each of them given by SEED and its
-number alone. The number of the one at work stands in the file PLACE, for whoever finds the process dead.
+Decodes and resizes the mutants FIRST to FIRST + COUNT one by one, as a worker does, each of them
+given by SEED and its number alone. The number of the one at work stands in the file PLACE, for
+whoever finds the process dead.
 """
 
 from __future__ import annotations
@@ -29,8 +30,19 @@ from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize
 from transforms.errors import ImageError
 
-DECODE = DecodeAndResize(DecodePolicy(max_bytes=1 << 20, max_pixels=4_000_000), (224, 224), "squash")
-_NUMBERS = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff" * 4, b"\xff" * 8, b"\0\0\xff\xff", b"\xff\xff\0\0", bytes(4))
+DECODE = DecodeAndResize(
+    DecodePolicy(max_bytes=1 << 20, max_pixels=4_000_000), (224, 224), "squash"
+)
+_NUMBERS = (
+    b"\0",
+    b"\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff" * 4,
+    b"\xff" * 8,
+    b"\0\0\xff\xff",
+    b"\xff\xff\0\0",
+    bytes(4),
+)
 
 
 def _photo(name: str, box: tuple[int, int, int, int]) -> Image.Image:
@@ -45,9 +57,15 @@ def _run_length_encoded() -> bytes:
     """A BMP as old Windows programs write it; Pillow writes none."""
     image = _photo("coffee", (100, 100, 180, 150)).quantize(16)
     rows = np.asarray(image)[::-1]
-    body = b"".join(b"".join(bytes((1, value)) for value in row) + b"\0\0" for row in rows) + b"\0\1"
-    palette = b"".join(bytes((*image.getpalette()[3 * i : 3 * i + 3][::-1], 0)) for i in range(16)) + bytes(4 * 240)
-    info = struct.pack("<IiiHHIIiiII", 40, image.width, image.height, 1, 8, 1, len(body), 0, 0, 256, 0)
+    body = (
+        b"".join(b"".join(bytes((1, value)) for value in row) + b"\0\0" for row in rows) + b"\0\1"
+    )
+    palette = b"".join(
+        bytes((*image.getpalette()[3 * i : 3 * i + 3][::-1], 0)) for i in range(16)
+    ) + bytes(4 * 240)
+    info = struct.pack(
+        "<IiiHHIIiiII", 40, image.width, image.height, 1, 8, 1, len(body), 0, 0, 256, 0
+    )
     start = 14 + len(info) + len(palette)
     return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + palette + body
 
@@ -59,7 +77,10 @@ def originals() -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
     exif.get_ifd(0x8769)[0x9003] = "2024:01:01 00:00:00"
-    kept = {"exif": exif.tobytes(), "icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()}
+    kept = {
+        "exif": exif.tobytes(),
+        "icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes(),
+    }
     alpha = photo.copy()
     alpha.putalpha(other.convert("L"))
     frames = {"save_all": True, "append_images": [other]}
@@ -94,7 +115,8 @@ def originals() -> dict[str, bytes]:
 def mutant(seed: int, number: int) -> tuple[str, bytes]:
     """The kind of file, and its bytes after one to eight damages: half of them in its first 600 bytes.
 
-    Half of the damaged PNGs get right check sums again, which would otherwise keep the decoder from looking further.
+    Half of the damaged PNGs get right check sums again, which would otherwise keep the decoder from
+    looking further.
     """
     chance = random.Random(f"{seed}:{number}")
     files = originals()
@@ -102,14 +124,18 @@ def mutant(seed: int, number: int) -> tuple[str, bytes]:
     data = bytearray(files[name])
     for _ in range(chance.choice((1, 1, 2, 3, 8))):
         _damage(data, chance, files)
-    return name, _with_right_sums(data) if name.endswith("png") and chance.random() < 0.5 else bytes(data)
+    return name, _with_right_sums(data) if name.endswith(
+        "png"
+    ) and chance.random() < 0.5 else bytes(data)
 
 
 def _with_right_sums(png: bytearray) -> bytes:
     at = 8
     while at + 12 <= len(png):
         end = at + 8 + int.from_bytes(png[at : at + 4])
-        png[end : end + 4] = struct.pack(">I", zlib.crc32(png[at + 4 : end])) if end + 4 <= len(png) else png[end:]
+        png[end : end + 4] = (
+            struct.pack(">I", zlib.crc32(png[at + 4 : end])) if end + 4 <= len(png) else png[end:]
+        )
         at = end + 4
     return bytes(png)
 
@@ -140,7 +166,10 @@ def _damage(data: bytearray, chance: random.Random, files: dict[str, bytes]) -> 
 
 
 def main(seed: int, first: int, count: int, place: Path) -> None:
-    """Print what became of the mutants as JSON. Whatever is no vector and no failure ends the process."""
+    """Print what became of the mutants as JSON.
+
+    Whatever is no vector and no failure ends the process.
+    """
     ends: Counter[str] = Counter()
     slowest = (0.0, -1)
     originals()

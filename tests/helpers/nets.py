@@ -19,7 +19,8 @@ SIZE = 24
 
 
 LABELS = ["cat", "dog", "bird"]
-SMALLEST = {  # of each family, and an input size that keeps it quick
+# Of each family, and an input size that keeps it quick
+SMALLEST = {
     "ResNet50": 96,
     "ResNet50V2": 96,
     "MobileNet": 96,
@@ -46,23 +47,30 @@ def net(size: int | None = SIZE, activation: str | None = "softmax", scaling: bo
     x = layers.Conv2D(8, 3, strides=2, activation="relu", name="conv_again")(x)
     x = layers.Flatten(name="flat")(x) if size else layers.GlobalAveragePooling2D(name="flat")(x)
     x = layers.Dense(5, activation="tanh", name="hidden")(x)
-    outputs = layers.Dense(len(LABELS), activation=activation, name="answer")(layers.Dropout(0.5)(x))
+    outputs = layers.Dense(len(LABELS), activation=activation, name="answer")(
+        layers.Dropout(0.5)(x)
+    )
     return keras.Model(inputs, outputs)
 
 
 def pixels(folder: Path, size: int, names: str = PHOTOS) -> np.ndarray:
     """Photos squashed to uint8 [N, size, size, 3]."""
     opened = [Image.open(next(folder.glob(f"{name}.*"))) for name in names.split()]
-    return np.stack([np.asarray(i.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)) for i in opened])
+    return np.stack(
+        [
+            np.asarray(i.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+            for i in opened
+        ]
+    )
 
 
 def calibrate(name: str, model: Any, images: np.ndarray) -> None:
     """Change a model's seeded weights so that they tell photos apart.
 
-    Weights as they are drawn make deep networks give nearly the same vector for everything, and then a wrong
-    network would pass. So each BatchNormalization takes the statistics of these photos and of the golden images
-    (no channel's variance so small that rounding is blown up), and ConvNeXt's layer scales, drawn as 1e-6, become
-    a trained network's.
+    Weights as they are drawn make deep networks give nearly the same vector for everything, and
+    then a wrong network would pass. So each BatchNormalization takes the statistics of these photos
+    and of the golden images (no channel's variance so small that rounding is blown up), and
+    ConvNeXt's layer scales, drawn as 1e-6, become a trained network's.
     """
     _, preprocess = builder(BACKBONES[name])
     random = np.random.RandomState(2)
@@ -77,14 +85,17 @@ def calibrate(name: str, model: Any, images: np.ndarray) -> None:
         elif kind == "LayerScale":
             layer.gamma.assign(random.uniform(0.2, 0.6, layer.gamma.shape))
         elif kind == "Normalization" and layer.weights:
-            layer.set_weights([np.array([0.48, 0.46, 0.41]), np.array([0.05, 0.06, 0.07]), np.array(1)])
+            layer.set_weights(
+                [np.array([0.48, 0.46, 0.41]), np.array([0.05, 0.06, 0.07]), np.array(1)]
+            )
             layer.finalize_state()
     batch = np.concatenate([images, golden_images(*images.shape[1:3])])
     model(preprocess(batch.astype(np.float32)), training=True)
     for layer in norms:
         variance = layer.moving_variance.numpy()
         layer.moving_variance.assign(np.maximum(variance, 0.5 * variance.mean()))
-    bias = model.weights[-1]  # of the classifier: no class is to win for every photo
+    # Of the classifier: no class is to win for every photo
+    bias = model.weights[-1]
     bias.assign(bias - np.log(run(model, preprocess(batch.astype(np.float32)))).mean(axis=0))
 
 
@@ -103,7 +114,9 @@ def keras_says(name: str, model: Any, images: np.ndarray) -> np.ndarray:
     return run(model, preprocess(images.astype(np.float32)))
 
 
-def exported(folder: Path, **options: Any) -> tuple[Resolved, Callable[[np.ndarray], list[np.ndarray]]]:
+def exported(
+    folder: Path, **options: Any
+) -> tuple[Resolved, Callable[[np.ndarray], list[np.ndarray]]]:
     """Resolve, export, and open the graph: what was resolved, and a function of pixels."""
     resolved = resolve(BackboneConfig(**options))
     export(resolved, folder)
@@ -115,7 +128,9 @@ def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     import openvino as ov
 
     core = ov.Core()
-    compiled = core.compile_model(core.read_model(folder / "graph.pb"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core.compile_model(
+        core.read_model(folder / "graph.pb"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
     given = {name for output in compiled.outputs for name in output.names}
     names = [f"{name}:0" for name in ("features", "scores", "indices") if f"{name}:0" in given]
 
@@ -132,9 +147,15 @@ def in_tensorflow(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
 
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString((folder / "graph.pb").read_bytes())
-    names = [name for name in ("features", "scores", "indices") if name in {node.name for node in graph.node}]
+    names = [
+        name
+        for name in ("features", "scores", "indices")
+        if name in {node.name for node in graph.node}
+    ]
     wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph, name=""), [])
-    function = wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(f"{name}:0") for name in names])
+    function = wrapped.prune(
+        "images:0", [wrapped.graph.get_tensor_by_name(f"{name}:0") for name in names]
+    )
     return lambda images: [tensor.numpy() for tensor in function(tf.constant(images))]
 
 

@@ -51,7 +51,9 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     root = tmp_path_factory.mktemp("nights")
     images = make_folder(root / "images", photos)
     (images / "broken.jpg").write_bytes(b"no image")
-    night = Config(inputs=(str(images),), output=str(root / "out"), shard_size=3, max_failure_rate=1)
+    night = Config(
+        inputs=(str(images),), output=str(root / "out"), shard_size=3, max_failure_rate=1
+    )
     extract(night)
     make_folder(images / "new", photos, "cell")
     extract(night)
@@ -79,4 +81,6 @@ def own_images(images, tmp_path):
 @pytest.fixture
 def night(run, own_images, tmp_path):
     """Run over the test's own images."""
-    return lambda **options: run(own_images, tmp_path / "out", **{"max_failure_rate": 1, "shard_size": 3, **options})
+    return lambda **options: run(
+        own_images, tmp_path / "out", **{"max_failure_rate": 1, "shard_size": 3, **options}
+    )

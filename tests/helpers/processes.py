@@ -20,6 +20,7 @@ def command_line(pid):
 
 
 def alive(pid):
-    with suppress(OSError):  # it is gone, or goes while it is looked at
+    # It is gone, or goes while it is looked at
+    with suppress(OSError):
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     return False

@@ -10,7 +10,9 @@ from PIL import Image
 
 
 def make_folder(
-    folder: Path, photos: Path, names: str = "chelsea coffee camera astronaut rocket motorcycle_left"
+    folder: Path,
+    photos: Path,
+    names: str = "chelsea coffee camera astronaut rocket motorcycle_left",
 ) -> Path:
     """JPEGs of at most 300 pixels made of the named sample photos."""
     folder.mkdir(parents=True)

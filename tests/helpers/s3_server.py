@@ -80,8 +80,8 @@ sys.stdin.read()
 def serve_s3() -> Iterator[str]:
     """Start a server, and give its endpoint.
 
-    It is a process of its own: deltalake's history and restore hold the GIL while they wait for an answer, which a
-    thread of this process could then never give. It ends with this process.
+    It is a process of its own: deltalake's history and restore hold the GIL while they wait for an
+    answer, which a thread of this process could then never give. It ends with this process.
     """
     words = [sys.executable, "-c", _SERVER]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -125,7 +125,8 @@ def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 class Misbehaving:
     """Serves ``body`` for every key; what a key is called says what goes wrong, and how often.
 
-    ``503x2`` answers 503 twice, ``cut x3`` breaks the body off three times, ``403x9`` denies nine times.
+    ``503x2`` answers 503 twice, ``cut x3`` breaks the body off three times, ``403x9`` denies nine
+    times.
     """
 
     endpoint: str = ""
@@ -175,7 +176,9 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
             self.send_header("ETag", f'"{state.etag}"')
             self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
             self.end_headers()
-            self.wfile.write(state.body[start : start + 1000] if cut else state.body[start : last + 1])
+            self.wfile.write(
+                state.body[start : start + 1000] if cut else state.body[start : last + 1]
+            )
             if cut:
                 self.close_connection = True
 

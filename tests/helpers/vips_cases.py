@@ -14,10 +14,15 @@ from PIL import Image, ImageCms
 
 from tests.helpers.encoded import P3, encode, png, png_chunk, profile, riff_chunk, tiff, webp_with
 
-PHOTO = Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((61, 41))
+PHOTO = (
+    Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((61, 41))
+)
 PIXELS, GRAY = np.asarray(PHOTO), np.asarray(PHOTO.convert("L"))
 ALPHA = np.tile(np.linspace(0, 255, 61).astype(np.uint8), (41, 1))
-RGBA, LA = Image.fromarray(np.dstack([PIXELS, ALPHA])), Image.fromarray(np.dstack([GRAY, ALPHA]), "LA")
+RGBA, LA = (
+    Image.fromarray(np.dstack([PIXELS, ALPHA])),
+    Image.fromarray(np.dstack([GRAY, ALPHA]), "LA"),
+)
 PALETTE = PHOTO.quantize(200)
 WIDE = profile(P3, 2.2)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -37,7 +42,18 @@ PLAIN: dict[str, tuple[Image.Image, str, dict[str, object]]] = {  # what metadat
 
 def cases() -> dict[str, bytes]:
     """Every file by its name; that starts with the format."""
-    parts = _jpegs, _pngs, _png_transparency, _bmps, _others, _tiffs, _vips_tiffs, _orientations, _profiles, _chunks
+    parts = (
+        _jpegs,
+        _pngs,
+        _png_transparency,
+        _bmps,
+        _others,
+        _tiffs,
+        _vips_tiffs,
+        _orientations,
+        _profiles,
+        _chunks,
+    )
     return {name: data for part in parts for name, data in part()}
 
 
@@ -52,10 +68,16 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
     for kind in ("baseline", "progressive"):
         options = {"quality": 85, "progressive": kind == "progressive"}
         for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
-            yield f"jpeg {kind} {subsampling}", encode(PHOTO, "JPEG", subsampling=subsampling, **options)
+            yield (
+                f"jpeg {kind} {subsampling}",
+                encode(PHOTO, "JPEG", subsampling=subsampling, **options),
+            )
         yield f"jpeg {kind} gray", encode(PHOTO.convert("L"), "JPEG", **options)
         yield f"jpeg {kind} cmyk", encode(PHOTO.convert("CMYK"), "JPEG", **options)
-        yield f"jpeg {kind} cmyk, profile", encode(PHOTO.convert("CMYK"), "JPEG", icc_profile=INK, **options)
+        yield (
+            f"jpeg {kind} cmyk, profile",
+            encode(PHOTO.convert("CMYK"), "JPEG", icc_profile=INK, **options),
+        )
 
 
 def _pngs() -> Iterator[tuple[str, bytes]]:
@@ -115,7 +137,9 @@ def _bmps() -> Iterator[tuple[str, bytes]]:
 def _bmp(size: int, bits: int, compression: int, body: bytes) -> bytes:
     """A BMP of any header's size; the larger ones have masks of red, green, blue and alpha."""
     head = struct.pack("<IiiHHIIiiII", size, 61, 41, 1, bits, compression, len(body), 0, 0, 0, 0)
-    head = (head + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(64))[:size]
+    head = (head + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(64))[
+        :size
+    ]
     return b"BM" + struct.pack("<IHHI", 14 + size + len(body), 0, 0, 14 + size) + head + body
 
 
@@ -138,9 +162,15 @@ def _tiffs() -> Iterator[tuple[str, bytes]]:
     pictures |= {"rgba": RGBA, "gray alpha": LA, "cmyk": cmyk}
     for compression in (None, "packbits", "tiff_lzw", "tiff_adobe_deflate", "lzma", "zstd"):
         for name, image in pictures.items():
-            yield f"tiff {compression or 'raw'} {name}", encode(image, "TIFF", compression=compression)
+            yield (
+                f"tiff {compression or 'raw'} {name}",
+                encode(image, "TIFF", compression=compression),
+            )
     for compression in (None, "group3", "group4", "tiff_ccitt", "packbits"):
-        yield f"tiff {compression or 'raw'} bits", encode(PHOTO.convert("1"), "TIFF", compression=compression)
+        yield (
+            f"tiff {compression or 'raw'} bits",
+            encode(PHOTO.convert("1"), "TIFF", compression=compression),
+        )
     for name in ("gray", "rgb"):
         yield f"tiff jpeg {name}", encode(pictures[name], "TIFF", compression="jpeg", quality=90)
     yield "tiff cmyk, profile", encode(cmyk, "TIFF", icc_profile=INK)
@@ -157,30 +187,51 @@ def _arrays() -> Iterator[tuple[str, np.ndarray, dict[str, object]]]:
     """Arrays of every depth, and what they mean."""
     for photometric in ("minisblack", "miniswhite"):
         for dtype, scale in (("u1", 1), ("u2", 257), ("i2", 128), ("u4", 1), ("i4", 1), ("f4", 1)):
-            yield f"{photometric} {dtype}", (GRAY.astype("f8") * scale).astype(dtype), {"photometric": photometric}
+            yield (
+                f"{photometric} {dtype}",
+                (GRAY.astype("f8") * scale).astype(dtype),
+                {"photometric": photometric},
+            )
     for dtype, scale in (("u1", 1), ("u2", 257), ("f4", 1)):
         yield f"rgb {dtype}", PIXELS.astype(dtype) * scale, {"photometric": "rgb"}
     for dtype, scale in (("u1", 1), ("u2", 257)):
         planes = (PIXELS.astype(dtype) * scale).transpose(2, 0, 1).copy()
         yield f"planes {dtype}", planes, {"photometric": "rgb", "planarconfig": "separate"}
         for extra in ("assocalpha", "unassalpha"):
-            colours = np.rint(PIXELS * (ALPHA[..., None] / 255)) if extra == "assocalpha" else PIXELS
+            colours = (
+                np.rint(PIXELS * (ALPHA[..., None] / 255)) if extra == "assocalpha" else PIXELS
+            )
             array = np.dstack([colours, ALPHA]).astype(dtype) * scale
-            yield f"rgb {extra} {dtype}", array.astype(dtype), {"photometric": "rgb", "extrasamples": [extra]}
+            yield (
+                f"rgb {extra} {dtype}",
+                array.astype(dtype),
+                {"photometric": "rgb", "extrasamples": [extra]},
+            )
         gray = (np.dstack([GRAY, ALPHA]).astype(dtype) * scale).astype(dtype)
-        yield f"gray alpha {dtype}", gray, {"photometric": "minisblack", "extrasamples": ["unassalpha"]}
+        yield (
+            f"gray alpha {dtype}",
+            gray,
+            {"photometric": "minisblack", "extrasamples": ["unassalpha"]},
+        )
 
 
 def _vips_tiffs() -> Iterator[tuple[str, bytes]]:
     """Written by libvips: what the other two do not write."""
     for name, array in (("gray", GRAY), ("rgb", PIXELS)):
-        image = pyvips.Image.new_from_array(array, interpretation="b-w" if name == "gray" else "srgb")
+        image = pyvips.Image.new_from_array(
+            array, interpretation="b-w" if name == "gray" else "srgb"
+        )
         for compression in ("none", "lzw", "deflate", "jpeg", "packbits"):
             for way in ({}, {"tile": True, "tile_width": 32, "tile_height": 32}, {"bigtiff": True}):
                 label = f"tiff vips {compression} {name} {'/'.join(way)}".rstrip()
                 yield label, image.tiffsave_buffer(compression=compression, Q=90, **way)
-        deep = (image.cast("ushort") * 257).copy(interpretation="grey16" if name == "gray" else "rgb16")
-        yield f"tiff vips {name} 16", deep.cast("ushort").tiffsave_buffer(predictor="horizontal", compression="lzw")
+        deep = (image.cast("ushort") * 257).copy(
+            interpretation="grey16" if name == "gray" else "rgb16"
+        )
+        yield (
+            f"tiff vips {name} 16",
+            deep.cast("ushort").tiffsave_buffer(predictor="horizontal", compression="lzw"),
+        )
     gray = pyvips.Image.new_from_array(GRAY, interpretation="b-w")
     for depth in (1, 2, 4):
         for miniswhite in (False, True):
@@ -194,10 +245,16 @@ def _vips_tiffs() -> Iterator[tuple[str, bytes]]:
 def _orientations() -> Iterator[tuple[str, bytes]]:
     for name, (image, kind, options) in PLAIN.items():
         for orientation in range(1, 9):
-            yield f"{name}, exif {orientation}", encode(image, kind, exif=exif(orientation), **options)
+            yield (
+                f"{name}, exif {orientation}",
+                encode(image, kind, exif=exif(orientation), **options),
+            )
             if kind in ("JPEG", "PNG", "WEBP"):
                 block = exif(orientation, entries=500)
-                yield f"{name}, exif {orientation} of 500", encode(image, kind, exif=block, **options)
+                yield (
+                    f"{name}, exif {orientation} of 500",
+                    encode(image, kind, exif=block, **options),
+                )
     for first, second in ((6, 1), (1, 6), (8, 3)):
         block = exif(second)
         jpeg = encode(PHOTO, "JPEG", exif=exif(first))
@@ -207,7 +264,10 @@ def _orientations() -> Iterator[tuple[str, bytes]]:
         chunks = png_chunk(b"eXIf", exif(first)[6:]) + png_chunk(b"eXIf", block[6:])
         yield f"png, exif {first} and {second}", png(PIXELS, 8, 2, chunks)
         webp = encode(PHOTO, "WEBP", lossless=True, exif=exif(first))
-        yield f"webp, exif {first} and {second}", webp_with(webp, riff_chunk(b"EXIF", block[6:]), b"EXIF")
+        yield (
+            f"webp, exif {first} and {second}",
+            webp_with(webp, riff_chunk(b"EXIF", block[6:]), b"EXIF"),
+        )
 
 
 def _profiles() -> Iterator[tuple[str, bytes]]:
@@ -222,9 +282,15 @@ def _profiles() -> Iterator[tuple[str, bytes]]:
     yield "png palette, profile wide", encode(PALETTE, "PNG", icc_profile=WIDE)
     for photometric in ("minisblack", "miniswhite"):
         deep = GRAY.astype(np.uint16) * 257
-        yield f"tiff {photometric} 16, profile gray", tiff(deep, photometric=photometric, iccprofile=curve)
+        yield (
+            f"tiff {photometric} 16, profile gray",
+            tiff(deep, photometric=photometric, iccprofile=curve),
+        )
     for kind in ("JPEG", "PNG", "TIFF"):
-        yield f"{kind.lower()} gray, profile gray", encode(PHOTO.convert("L"), kind, icc_profile=curve)
+        yield (
+            f"{kind.lower()} gray, profile gray",
+            encode(PHOTO.convert("L"), kind, icc_profile=curve),
+        )
         yield f"{kind.lower()}, profile gray", encode(PHOTO, kind, icc_profile=curve)
 
 
@@ -236,11 +302,17 @@ def _chunks() -> Iterator[tuple[str, bytes]]:
     """Other metadata, of odd sizes."""
     for size in (1, 3, 17):
         text = b"k\0" + bytes(size)
-        yield f"png, text of {size}", png(PIXELS, 8, 2, png_chunk(b"tEXt", text) + png_chunk(b"prVt", bytes(size)))
+        yield (
+            f"png, text of {size}",
+            png(PIXELS, 8, 2, png_chunk(b"tEXt", text) + png_chunk(b"prVt", bytes(size))),
+        )
         comment = b"\xff\xfe" + struct.pack(">H", size + 2) + bytes(size)
         jpeg = encode(PHOTO, "JPEG")
         yield f"jpeg, comment of {size}", jpeg[:2] + comment + jpeg[2:]
         webp = encode(PHOTO, "WEBP", lossless=True, exif=exif(6))
         yield f"webp, chunk of {size}", webp_with(webp, riff_chunk(b"oddc", bytes(size)), b"VP8X")
-        yield f"webp, xmp of {size}", encode(PHOTO, "WEBP", lossless=True, exif=exif(6), xmp=bytes(size))
+        yield (
+            f"webp, xmp of {size}",
+            encode(PHOTO, "WEBP", lossless=True, exif=exif(6), xmp=bytes(size)),
+        )
         yield f"gif, comment of {size}", encode(PALETTE, "GIF", comment=bytes(size))

@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.commands.options import config_of
 from pipeline.commands.parser import parse
 from pipeline.config import Config
-from pipeline.runners.options import subclasses
+from pipeline.runners.flags import subclasses
 from transforms.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,9 @@ def test_every_option_is_one_of_beams_or_ours(file, tmp_path):
     lines = file.read_text(encoding="utf-8").splitlines()
     last = max(number for number, line in enumerate(lines) if line.startswith("--"))
     mistyped = tmp_path / file.name
-    mistyped.write_text("\n".join([*lines[:last], lines[last].replace("--", "--x", 1)]), encoding="utf-8")
+    mistyped.write_text(
+        "\n".join([*lines[:last], lines[last].replace("--", "--x", 1)]), encoding="utf-8"
+    )
     with pytest.raises(UserError, match="unknown option --x"):
         read(mistyped)
 
@@ -60,13 +62,25 @@ def test_every_option_is_one_of_beams_or_ours(file, tmp_path):
 def test_a_place_says_only_where_and_names_a_runner_that_there_is(file):
     """The network, the images and the limits are another matter; Beam's options must also hold together."""
     config = read(file)
-    own = {"--input", "--output", "--backbone", "--weights", "--resize", "--max-failure-rate", "--max-removed-rate"}
-    assert not {line.split()[0] for line in file.read_text().splitlines() if line.startswith("--")} & own
+    own = {
+        "--input",
+        "--output",
+        "--backbone",
+        "--weights",
+        "--resize",
+        "--max-failure-rate",
+        "--max-removed-rate",
+    }
+    assert (
+        not {line.split()[0] for line in file.read_text().splitlines() if line.startswith("--")}
+        & own
+    )
     options = PipelineOptions(list(config.beam_args))
     [name] = [word.split("=", 1)[1] for word in config.beam_args if word.startswith("--runner=")]
     runner = create_runner(name)
     validator = PipelineOptionsValidator(options, runner)
-    validator.is_service_runner = lambda: False  # would ask the cloud whether the bucket is there
+    # Would ask the cloud whether the bucket is there
+    validator.is_service_runner = lambda: False
     assert validator.validate() == []
 
 
@@ -104,17 +118,27 @@ def test_a_runner_that_is_not_built_says_what_builds_it(folder, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert main(["extract", "@launch/prism.args", "--input", str(folder), "--output", "out"]) == 1
-    assert "'make engines' builds those of launch/prism.args" in capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "'make engines' builds those of launch/prism.args"
+        in capsys.readouterr().err.splitlines()[-1]
+    )
 
 
 @pytest.mark.parametrize("guide", ["running.md", "flink.md", "dataflow.md"])
 def test_commands_that_were_not_run_are_commands_all_the_same(guide):
     text = (ROOT / "docs" / guide).read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    lines = [
+        line
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
     commands = [line for line in lines if line.startswith("image-features ")]
     assert commands
     for line in commands:
-        words = [word.replace("@launch/", f"@{ROOT}/launch/") for word in shlex.split(line, comments=True)[1:]]
+        words = [
+            word.replace("@launch/", f"@{ROOT}/launch/")
+            for word in shlex.split(line, comments=True)[1:]
+        ]
         files = [Path(word[1:]) for word in words if word.startswith("@")]
         if all(file.exists() for file in files):
             parse(words)

@@ -15,13 +15,21 @@ from tests.helpers.dockerfile_runs import ROOT, instructions, stage
 from transforms.errors import RunFailed
 
 DOCKERFILE = ROOT / "launch/Dockerfile"
-PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "launch/constraints.txt").read_text(), re.MULTILINE))
-ARGS = dict(words.split("=") for keyword, words in instructions(DOCKERFILE) if keyword == "ARG" and "=" in words)
+PINS = dict(
+    re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "launch/constraints.txt").read_text(), re.MULTILINE)
+)
+ARGS = dict(
+    words.split("=")
+    for keyword, words in instructions(DOCKERFILE)
+    if keyword == "ARG" and "=" in words
+)
 
 
 def hadolint(dockerfile):
     tool = Path(sys.executable).with_name("hadolint")
-    return subprocess.run([tool, "--no-color", dockerfile], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [tool, "--no-color", dockerfile], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_the_linter_finds_nothing(tmp_path):
@@ -37,12 +45,19 @@ def test_a_target_has_all_that_a_worker_needs(target):
     words = stage(DOCKERFILE, target)
     assert words[-1] == ("ENTRYPOINT", '["/opt/apache/beam/boot"]')
     assert any(keyword == "COPY" and "/opt/apache/beam/boot" in text for keyword, text in words)
-    assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in dict(words)["ENV"]  # or boot makes an environment at each start
+    assert (
+        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in dict(words)["ENV"]
+        # Or boot makes an environment at each start
+    )
     installs = [text for keyword, text in words if keyword == "RUN" and "pip install" in text]
-    assert all("--constraint launch/constraints.txt" in text or "--no-deps" in text for text in installs)
+    assert all(
+        "--constraint launch/constraints.txt" in text or "--no-deps" in text for text in installs
+    )
     assert [f".[{target},gcp]" in text for text in installs] == [False, True, False]
     # The dependencies' layer does not depend on the program.
-    assert keywords.index("RUN", keywords.index("RUN") + 1) < words.index(("COPY", "pipeline pipeline"))
+    assert keywords.index("RUN", keywords.index("RUN") + 1) < words.index(
+        ("COPY", "pipeline pipeline")
+    )
     ignore = (ROOT / "launch/Dockerfile.dockerignore").read_text().split()
     copied = [name for keyword, text in words if keyword == "COPY" and not text.startswith("--from")
               for name in text.split()[:-1]]  # fmt: skip
@@ -54,7 +69,10 @@ def test_the_pins_are_within_setup_py(monkeypatch):
     given = {}
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("setuptools.setup", lambda **words: given.update(words))
-    exec(compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"), {"__file__": str(ROOT / "setup.py")})
+    exec(
+        compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"),
+        {"__file__": str(ROOT / "setup.py")},
+    )
     wanted = [
         *given["install_requires"],
         *(r for extra in ("cpu", "gpu", "gcp") for r in given["extras_require"][extra]),
@@ -72,7 +90,10 @@ def test_the_images_versions_are_the_pins():
     assert f"FROM apache/beam_python{minor}_sdk:${{BEAM}} AS beam" in lines
     assert f"--python-version {minor} " in (ROOT / "launch/constraints.txt").read_text()
     tag = f"py{minor}-beam{ARGS['BEAM']}"
-    assert all(tag in (ROOT / f"launch/{name}.args").read_text() for name in ("dataflow_cpu", "dataflow_gpu"))
+    assert all(
+        tag in (ROOT / f"launch/{name}.args").read_text()
+        for name in ("dataflow_cpu", "dataflow_gpu")
+    )
 
 
 @pytest.mark.parametrize(("tag", "code"), [(versions(), 0), (f"{versions()}1", 1)])
@@ -80,12 +101,21 @@ def test_an_image_whose_tag_lies_is_not_built(tag, code, tmp_path):
     """The last RUN line, by the shell that a build takes; the self-check itself is the next test's."""
     [line] = {text for target in ("cpu", "gpu") for keyword, text in stage(DOCKERFILE, target) if "TAG" in text and
               keyword == "RUN"}  # fmt: skip
-    (tmp_path / "image-features").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n')
+    (tmp_path / "image-features").write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n'
+    )
     (tmp_path / "image-features").chmod(0o755)
-    environment = {**os.environ, "TAG": tag, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "TAG": tag,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
     checked = line.replace("image-features selfcheck", "true")
     assert checked != line
-    assert subprocess.run(["/bin/sh", "-c", checked], env=environment, timeout=60).returncode == code
+    assert (
+        subprocess.run(["/bin/sh", "-c", checked], env=environment, timeout=60).returncode == code
+    )
 
 
 def test_the_self_check_says_what_it_computed(capsys):

@@ -24,7 +24,11 @@ LAUNCH = ROOT / "launch"
 
 def crontab():
     """Schedule and command of each line of the crontab, and its variables."""
-    lines = [line for line in (LAUNCH / "cron.example").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (LAUNCH / "cron.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     jobs = [line.split(None, 5) for line in lines if re.match(r"\d", line)]
     variables = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]+=", line))
     return [(job[:5], job[5]) for job in jobs], variables
@@ -60,7 +64,9 @@ def test_cron_runs_commands_that_there_are():
 
 def test_systemd_runs_commands_that_there_are():
     service = unit("image-features.service")
-    commands = [shlex.split(line)[1:] for key in ("ExecStart", "ExecStartPost") for line in service[key]]
+    commands = [
+        shlex.split(line)[1:] for key in ("ExecStart", "ExecStartPost") for line in service[key]
+    ]
     assert [checked(words).command for words in commands] == ["extract", "vacuum"]
     assert service["RestartPreventExitStatus"] == [str(EXIT_USAGE)]
     assert service["SuccessExitStatus"] == ["130 143"]
@@ -71,7 +77,11 @@ def test_systemd_takes_the_units(tmp_path):
     if analyze is None:
         pytest.skip("systemd-analyze is not on this machine")
     for name in ("image-features.service", "image-features.timer"):
-        text = (LAUNCH / name).read_text().replace("/opt/image-features/bin/image-features", "/bin/true")
+        text = (
+            (LAUNCH / name)
+            .read_text()
+            .replace("/opt/image-features/bin/image-features", "/bin/true")
+        )
         (tmp_path / name).write_text(text)
     units = [str(path) for path in tmp_path.iterdir()]
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, timeout=60)
@@ -90,8 +100,16 @@ def test_kubernetes_takes_the_manifests():
 def test_kubernetes_runs_commands_that_there_are():
     options, *jobs = manifests()
     pods = [job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in jobs]
-    containers = [container for pod in pods for container in [*pod.get("initContainers", []), *pod["containers"]]]
-    assert [checked(container["args"]).command for container in containers] == ["extract", "verify", "vacuum"]
+    containers = [
+        container
+        for pod in pods
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
+    ]
+    assert [checked(container["args"]).command for container in containers] == [
+        "extract",
+        "verify",
+        "vacuum",
+    ]
     assert all(container["command"] == ["image-features"] for container in containers)
     [rule, _] = jobs[0]["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
     assert rule["onExitCodes"]["values"] == [EXIT_USAGE]
@@ -125,7 +143,9 @@ def places(tmp_path, images):
             text = text.replace(old, new)
         return text
 
-    arguments = put((LAUNCH / "nightly.args").read_text()).replace("--max-failure-rate 0.1", "--max-failure-rate 1")
+    arguments = put((LAUNCH / "nightly.args").read_text()).replace(
+        "--max-failure-rate 0.1", "--max-failure-rate 1"
+    )
     (tmp_path / "nightly.args").write_text(arguments)
     return put
 
@@ -135,14 +155,23 @@ def test_cron_is_silent_after_a_good_night_and_mails_after_a_bad_one(places, tmp
     """The two lines of the crontab, by the shell that cron takes."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "image-features").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n')
+    (tools / "image-features").write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n'
+    )
     (tools / "image-features").chmod(0o755)
     jobs, variables = crontab()
-    environment = {**os.environ, "LOG": str(tmp_path), "PATH": f"{tools}:{variables['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "LOG": str(tmp_path),
+        "PATH": f"{tools}:{variables['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
 
     def mail(number):
         words = ["/bin/sh", "-c", places(jobs[number][1])]
-        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=250).stdout
+        return subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=250
+        ).stdout
 
     assert mail(0) == ""
     assert mail(1) == ""
@@ -155,7 +184,10 @@ def test_cron_is_silent_after_a_good_night_and_mails_after_a_bad_one(places, tmp
     assert bad[0] == f"image-features: exit code {EXIT_FAILED}"
     assert any(line.startswith("missing: features/part-") for line in bad)
     metrics = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert ['"state": "published"' in metrics[0], '"state": "invalid"' in metrics[1]] == [True, True]
+    assert ['"state": "published"' in metrics[0], '"state": "invalid"' in metrics[1]] == [
+        True,
+        True,
+    ]
 
 
 def test_every_command_of_the_operations_guide_runs(places, two_nights, tmp_path, capsys):
@@ -163,10 +195,16 @@ def test_every_command_of_the_operations_guide_runs(places, two_nights, tmp_path
     shutil.copytree(two_nights / "out", tmp_path / "features")
     make_folder(tmp_path / "images/more", two_nights / "images", "camera")
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
-    commands = [shlex.split(places(line), comments=True)[1:] for block in blocks for line in block.splitlines()]
+    commands = [
+        shlex.split(places(line), comments=True)[1:]
+        for block in blocks
+        for line in block.splitlines()
+    ]
     assert len(commands) == 16
     for words in commands:
-        extra = ["--max-removed-rate", "1"] if words[0] == "extract" else []  # the images lie elsewhere now
+        extra = (
+            ["--max-removed-rate", "1"] if words[0] == "extract" else []
+        )  # the images lie elsewhere now
         assert main([*words, *extra]) == 0, (words, capsys.readouterr())
     out = capsys.readouterr().out
     assert "rolled back" in out
@@ -185,8 +223,14 @@ def test_the_operations_guide_tells_every_kind_and_every_problem():
         for word in re.findall(r"`(\w+)`", line.split("|")[1])
     }
     assert {kind.word for kind in FailureKind} <= rows
-    files = ("transforms/parts/check.py", "transforms/recompute.py", "pipeline/maintenance/verify.py")
+    files = (
+        "transforms/parts/check.py",
+        "transforms/recompute.py",
+        "pipeline/maintenance/verify.py",
+    )
     sources = "".join((ROOT / name).read_text() for name in files)
-    kinds = set(re.findall(r'(?:Problem|add)\("(\w+)"', sources)) | set(re.findall(r'yield "(\w+)",', sources))
+    kinds = set(re.findall(r'(?:Problem|add)\(\s*"(\w+)"', sources)) | set(
+        re.findall(r'yield (?:\(\s*)?"(\w+)",', sources)
+    )
     assert len(kinds) == 18
     assert kinds <= rows

@@ -13,7 +13,8 @@ from tests.helpers.processes import alive, descendants
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the leash is Linux's")
 
-# A program on a leash: says its own id, that of a child in a session of its own, and its folder; then becomes another.
+# A program on a leash: says its own id, that of a child in a session of its own, and its folder;
+# then becomes another.
 _PROGRAM = """
 import os, subprocess, sys
 from leash import on_leash

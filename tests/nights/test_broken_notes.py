@@ -19,7 +19,13 @@ def damage(path, how):
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     half, last = whole[: len(whole) // 2], b"".join(lines[:-1])
-    damaged = {"empty": b"", "half": half, "zeros": bytes(len(whole)), "first line": lines[0], "no last line": last}
+    damaged = {
+        "empty": b"",
+        "half": half,
+        "zeros": bytes(len(whole)),
+        "first line": lines[0],
+        "no last line": last,
+    }
     path.write_bytes(damaged[how])
 
 
@@ -36,7 +42,9 @@ def test_a_log_entry_that_was_not_written_whole_is_named_and_deleting_it_is_the_
     for words in (["show"], ["verify"], ["history"]):
         assert main([*words, str(output)]) == 1
         [line] = capsys.readouterr().err.splitlines()
-        assert re.search(rf"{entry} was not written whole \([\d,]+ bytes\).* Delete this file", line)
+        assert re.search(
+            rf"{entry} was not written whole \([\d,]+ bytes\).* Delete this file", line
+        )
     entry.unlink()
     night()
     assert verify(str(output)).clean
@@ -57,7 +65,9 @@ def test_an_empty_log_entry_in_a_bucket_is_named(output, s3, capsys):
 
 
 @pytest.mark.parametrize("how", ["empty", "half"])
-def test_the_note_of_a_run_that_cannot_be_read_is_named_and_stops_nothing(night, own_images, tmp_path, caplog, how):
+def test_the_note_of_a_run_that_cannot_be_read_is_named_and_stops_nothing(
+    night, own_images, tmp_path, caplog, how
+):
     output = tmp_path / "out"
     night()
     note = next(output.glob("runs/*/run.json"))
@@ -73,7 +83,11 @@ def test_the_note_of_a_run_that_cannot_be_read_is_named_and_stops_nothing(night,
 def test_a_note_of_another_form_and_a_folder_of_an_impossible_date_stop_nothing(output, caplog):
     storage = open_storage(str(output))
     newest = new_run_id(storage)
-    for impossible in ("20261399T000000Z-0000", "99991231T235959.999Z-0000", "00000101T000000Z-0000"):
+    for impossible in (
+        "20261399T000000Z-0000",
+        "99991231T235959.999Z-0000",
+        "00000101T000000Z-0000",
+    ):
         (output / "runs" / impossible).mkdir()
         assert newest.partition(".")[0] <= new_run_id(storage) < "9"
     note = next(output.glob("runs/*/run.json"))
@@ -82,7 +96,9 @@ def test_a_note_of_another_form_and_a_folder_of_an_impossible_date_stop_nothing(
     assert f"{note.relative_to(output)} of a run cannot be read" in caplog.text
 
 
-def test_a_receipt_that_cannot_be_read_is_named_and_its_shard_is_done_again(night, tmp_path, monkeypatch, caplog):
+def test_a_receipt_that_cannot_be_read_is_named_and_its_shard_is_done_again(
+    night, tmp_path, monkeypatch, caplog
+):
     output = tmp_path / "out"
     break_off(night, monkeypatch)
     receipt = next(output.glob("runs/*/receipts/*.json"))
@@ -127,7 +143,9 @@ def test_a_commit_is_on_the_disk_before_it_is_told(night, tmp_path, synced):
     assert str(tmp_path / "out") in synced
 
 
-def test_a_commit_of_a_process_that_was_killed_is_put_on_the_disk_by_the_next_one(night, tmp_path, monkeypatch, synced):
+def test_a_commit_of_a_process_that_was_killed_is_put_on_the_disk_by_the_next_one(
+    night, tmp_path, monkeypatch, synced
+):
     def fail(*_):
         raise OSError("killed here")
 

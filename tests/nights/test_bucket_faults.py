@@ -35,9 +35,13 @@ def spoiled(s3, s3_endpoint, monkeypatch):
         port = s3_endpoint.rsplit(":", 1)[1]
         words = [sys.executable, PROXY, port, str(rate), seed, str(most_in_a_row), *faults]
         done = {}
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy:
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as proxy:
             with monkeypatch.context() as patch:
-                patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.stdout.readline().strip()}")
+                patch.setenv(
+                    "AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.stdout.readline().strip()}"
+                )
                 yield done
             done.update(json.loads(proxy.communicate("", timeout=30)[0]))
 
@@ -45,7 +49,11 @@ def spoiled(s3, s3_endpoint, monkeypatch):
 
 
 def table(url):
-    return DeltaTable(f"{url}/features", storage_options=storage_options(url)).to_pyarrow_table().sort_by("uri")
+    return (
+        DeltaTable(f"{url}/features", storage_options=storage_options(url))
+        .to_pyarrow_table()
+        .sort_by("uri")
+    )
 
 
 @pytest.mark.slow
@@ -57,7 +65,9 @@ def test_two_nights_and_a_merge_over_a_bad_network_end_as_over_a_good_one(s3, fo
     s3.put("in/broken.jpg", b"no image")
 
     def night(output, **options):
-        return run(f"{s3.url}/in", f"{s3.url}/{output}", shard_size=5, max_failure_rate=1, **options)
+        return run(
+            f"{s3.url}/in", f"{s3.url}/{output}", shard_size=5, max_failure_rate=1, **options
+        )
 
     with spoiled("first") as done:
         first = night("bad")
@@ -69,7 +79,10 @@ def test_two_nights_and_a_merge_over_a_bad_network_end_as_over_a_good_one(s3, fo
         second = night("bad")
         compact(f"{s3.url}/bad")
     assert (second.listed, second.changed, second.removed, second.unchanged) == (18, 1, 1, 16)
-    spoilt = [sum(count for fault, count in counts.items() if fault != "requests") for counts in (done, again)]
+    spoilt = [
+        sum(count for fault, count in counts.items() if fault != "requests")
+        for counts in (done, again)
+    ]
     assert spoilt[0] > done["requests"] / 10  # it was a bad network
     assert spoilt[1] > again["requests"] / 10
     assert verify(f"{s3.url}/bad").clean
@@ -85,7 +98,11 @@ def test_a_listing_that_breaks_off_goes_on_where_it_was(s3, spoiled):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: store.write(key, b"x"), keys))
     with spoiled("", rate=1, most_in_a_row=1, faults=["cut"]) as done:
-        listed = [key for page in Bucket("s3", s3.bucket).pages("p", 300) for key in page["path"].to_pylist()]
+        listed = [
+            key
+            for page in Bucket("s3", s3.bucket).pages("p", 300)
+            for key in page["path"].to_pylist()
+        ]
     assert listed == keys
     assert done["cut"] >= 2
 
@@ -103,13 +120,18 @@ def test_a_create_whose_answer_is_lost_has_created(s3, fault, spoiled):
 
 
 @pytest.mark.parametrize(("fault", "times"), [("409", 1), ("412", 2)])
-def test_commits_that_are_refused_though_nobody_else_wrote_are_made(s3, run, folder, spoiled, fault, times):
+def test_commits_that_are_refused_though_nobody_else_wrote_are_made(
+    s3, run, folder, spoiled, fault, times
+):
     """A proxy repeats a request, or S3 cannot decide between two tries of one and answers that there was another."""
     with spoiled("", rate=1, most_in_a_row=times, faults=[fault]) as done:
         first = run(folder, f"{s3.url}/out")
         (folder / "rocket.jpg").unlink()
         second = run(folder, f"{s3.url}/out")
-    assert [(night.state, night.version) for night in (first, second)] == [("published", 0), ("published", 1)]
+    assert [(night.state, night.version) for night in (first, second)] == [
+        ("published", 0),
+        ("published", 1),
+    ]
     assert done[fault] >= 5 * times  # a receipt and four commits
     assert table(f"{s3.url}/out").num_rows == 5
     assert verify(f"{s3.url}/out").clean
@@ -119,13 +141,19 @@ def test_a_store_that_refuses_each_commit_is_one_line(s3, spoiled, monkeypatch):
     monkeypatch.setattr("transforms.storage.retries._WAITS", (0.0, 0.0))
     with spoiled("", rate=1, most_in_a_row=99, faults=["412"]) as done:
         errors = Tables.open(open_storage(f"{s3.url}/out")).errors
-        with pytest.raises(RunFailed, match=r"errors: the store answers each time that the new version is there"):
+        with pytest.raises(
+            RunFailed, match=r"errors: the store answers each time that the new version is there"
+        ):
             errors.commit(Commit("night", []))
     assert done["412"] == 3
 
 
 def read_all(s3):
-    listed = [ImageReference(**row) for batch in parse_input(f"{s3.url}/in").list_images() for row in batch.to_pylist()]
+    listed = [
+        ImageReference(**row)
+        for batch in parse_input(f"{s3.url}/in").list_images()
+        for row in batch.to_pylist()
+    ]
     return list(read_images(listed, ReadPolicy(concurrency=1)))
 
 
@@ -145,17 +173,27 @@ def test_bytes_that_change_each_time_cost_that_image_only(s3, spoiled, monkeypat
     s3.put("in/1.jpg", b"")  # nothing to change
     with spoiled("", rate=1, most_in_a_row=99, faults=["flip"]):
         (reference, error), empty = read_all(s3)
-    assert (reference.uri, error.kind.word, error.kind.transient) == (f"{s3.url}/in/0.jpg", "io_error", True)
-    assert error.message.startswith(f"{reference.uri}: the bytes changed on the way, and other ones came each of 3 ")
+    assert (reference.uri, error.kind.word, error.kind.transient) == (
+        f"{s3.url}/in/0.jpg",
+        "io_error",
+        True,
+    )
+    assert error.message.startswith(
+        f"{reference.uri}: the bytes changed on the way, and other ones came each of 3 "
+    )
     assert empty.data == b""
 
 
 @pytest.mark.parametrize(("endpoint", "requests"), [("http", 2), ("https", 1)])
-def test_an_etag_that_only_looks_like_an_md5_costs_a_second_read(misbehaving, monkeypatch, endpoint, requests):
+def test_an_etag_that_only_looks_like_an_md5_costs_a_second_read(
+    misbehaving, monkeypatch, endpoint, requests
+):
     """As those of encrypted objects do; over https nothing is checked (here: as far as our settings know)."""
     misbehaving.etag = "0123456789abcdef0123456789ABCDEF"
     monkeypatch.setattr("transforms.storage.bucket.plain_http", lambda *_: endpoint == "http")
-    [image] = read_images([ImageReference("s3://bucket/fine", misbehaving.etag, len(misbehaving.body), None)])
+    [image] = read_images(
+        [ImageReference("s3://bucket/fine", misbehaving.etag, len(misbehaving.body), None)]
+    )
     assert image.data == misbehaving.body
     assert misbehaving.requests["fine"] == requests
 

@@ -32,14 +32,20 @@ def bucket(s3, folder):
 
 def table(s3, columns=None):
     url = f"{s3.url}/out/features"
-    return DeltaTable(url, storage_options=storage_options(url)).to_pyarrow_table(columns=columns).sort_by("uri")
+    return (
+        DeltaTable(url, storage_options=storage_options(url))
+        .to_pyarrow_table(columns=columns)
+        .sort_by("uri")
+    )
 
 
 def test_from_bucket_to_bucket_and_again(bucket, run, folder, tmp_path):
     first = run(f"{bucket.url}/photos", f"{bucket.url}/out")
     assert (first.listed, first.embedded, first.failed) == (6, 6, 0)
     rows = table(bucket)
-    assert rows["uri"].to_pylist() == sorted(f"{bucket.url}/photos/deep er/{path.name}" for path in folder.iterdir())
+    assert rows["uri"].to_pylist() == sorted(
+        f"{bucket.url}/photos/deep er/{path.name}" for path in folder.iterdir()
+    )
     run(folder, tmp_path / "local")
     local = DeltaTable(tmp_path / "local/features").to_pyarrow_table().sort_by("uri")
     assert rows["embedding"].to_pylist() == local["embedding"].to_pylist()
@@ -102,19 +108,32 @@ def test_secrets_are_written_nowhere(bucket, run, monkeypatch, tmp_path, capfd, 
     jobs = []
     real = pipeline.steps.extract.extract_shards
     monkeypatch.setattr(
-        pipeline.steps.extract, "extract_shards", lambda *args: (jobs.append(pickle.dumps(args)), real(*args))
+        pipeline.steps.extract,
+        "extract_shards",
+        lambda *args: (jobs.append(pickle.dumps(args)), real(*args)),
     )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
     caplog.set_level(logging.DEBUG)
     metrics = tmp_path / "metrics.json"
-    words = ["extract", "--input", f"{bucket.url}/photos", "--metrics-json", str(metrics), "--output"]
+    words = [
+        "extract",
+        "--input",
+        f"{bucket.url}/photos",
+        "--metrics-json",
+        str(metrics),
+        "--output",
+    ]
     wrong = ["--store", f"s3://,secret_access_key={SECRET}"]
     signed = ["--store", f"s3://,endpoint=http://user:{SECRET}@127.0.0.1:9"]
     assert main([*words, f"{bucket.url}/out"]) == 0
     assert main([*words, "s3://no-such-bucket/out"]) == 1
     assert main([*words, f"s3://user:{SECRET}@bucket/out"]) == 2
-    assert main([*words, f"{bucket.url}/out", *wrong]) == main([*words, f"{bucket.url}/out", *signed]) == 2
+    assert (
+        main([*words, f"{bucket.url}/out", *wrong])
+        == main([*words, f"{bucket.url}/out", *signed])
+        == 2
+    )
     bucket.put("photos/broken.jpg", b"broken")
     assert main([*words, f"{bucket.url}/out", "--max-failure-rate", "0"]) == 1
     output = open_storage(f"{bucket.url}/out")
@@ -136,7 +155,9 @@ def test_a_second_night_and_the_upkeep_in_a_bucket(bucket, run, folder):
     assert [str(done.table) for done in compact(f"{bucket.url}/out")] == ["features"]
     assert table(bucket).equals(before)
     assert verify(f"{bucket.url}/out", sample=3).clean
-    freed = str(vacuum(f"{bucket.url}/out", timedelta(hours=1), now=datetime.now(UTC) + timedelta(days=1)))
+    freed = str(
+        vacuum(f"{bucket.url}/out", timedelta(hours=1), now=datetime.now(UTC) + timedelta(days=1))
+    )
     assert freed.startswith("freed ")
     assert verify(f"{bucket.url}/out").clean
     assert table(bucket).equals(before)
@@ -155,7 +176,9 @@ def test_where_the_buckets_are_reaches_worker_processes(bucket, run, monkeypatch
         monkeypatch.delenv(name)
     stores = (f"s3://{bucket.bucket},endpoint={s3_endpoint},region=us-east-1",)
     workers = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    done = run(f"{bucket.url}/photos", f"{bucket.url}/out", shard_size=3, stores=stores, beam_args=workers)
+    done = run(
+        f"{bucket.url}/photos", f"{bucket.url}/out", shard_size=3, stores=stores, beam_args=workers
+    )
     assert (done.embedded, done.published) == (6, True)
     assert main(["verify", f"{bucket.url}/out", "--store", stores[0]]) == 0
 
@@ -165,7 +188,8 @@ def test_any_name_goes_through_the_whole_job(s3, run, folder):
     """Special characters, the longest key, case, thousands under one prefix, and empty "directory" objects."""
     photos = [path.read_bytes() for path in sorted(folder.iterdir())]
     keys = [f"in #1/{key}" for key in SPECIAL if len(key) < 900]
-    keys += ["in #1/" + "x" * 1014 + ".jpg"]  # 1024 bytes, the most that S3 allows
+    # 1024 bytes, the most that S3 allows
+    keys += ["in #1/" + "x" * 1014 + ".jpg"]
     keys += [f"in #1/many/{number:05d}.jpg" for number in range(2000)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda item: s3.put(item[1], photos[item[0] % 6]), enumerate(keys)))

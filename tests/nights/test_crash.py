@@ -1,6 +1,7 @@
 """SIGKILL at any moment, any number of times: the same command ends in the table of a night without a crash.
 
-``IMAGE_FEATURES_KILLS`` sets how many kills come in a row (6 unless told), ``IMAGE_FEATURES_SEED`` where they fall.
+``IMAGE_FEATURES_KILLS`` sets how many kills come in a row (6 unless told), ``IMAGE_FEATURES_SEED``
+where they fall.
 """
 
 import os
@@ -31,12 +32,22 @@ class Night:
 
     def __init__(self, base: Path, photos: Path) -> None:
         self.folder, self.first, self.output = base / "images", base / "first", base / "out"
-        self.words = ["extract", "--input", self.folder, "--output", self.output, "--shard-size", "3"]
+        self.words = [
+            "extract",
+            "--input",
+            self.folder,
+            "--output",
+            self.output,
+            "--shard-size",
+            "3",
+        ]
         self.words += ["--max-failure-rate", "0.5"]
         make_folder(self.folder, photos)
         with Image.open(photos / "coffee.png") as image:
             for number in range(8):
-                image.crop((number * 20, 0, number * 20 + 250, 250)).save(self.folder / f"crop-{number}.png")
+                image.crop((number * 20, 0, number * 20 + 250, 250)).save(
+                    self.folder / f"crop-{number}.png"
+                )
         for name in ("broken", "mended"):
             (self.folder / f"{name}.jpg").write_bytes(b"not an image")
         assert self.start().wait() == 0
@@ -46,7 +57,9 @@ class Night:
         begin = time.monotonic()
         done = subprocess.run(self._command("", 0), capture_output=True, text=True, timeout=200)
         classes = "listed 22 = new 8 + changed 2 + unchanged 11 + retried 0 + still failed 1"
-        assert f"{classes}; removed 2; embedded 8, reused 1, failed 1" in done.stdout, done.stdout + done.stderr
+        assert f"{classes}; removed 2; embedded 8, reused 1, failed 1" in done.stdout, (
+            done.stdout + done.stderr
+        )
         self.seconds = time.monotonic() - begin
         self.points = int(done.stdout.split("points ")[1])
         self.expected = self.tables()
@@ -55,7 +68,9 @@ class Night:
         """New: six crops, a copy and a broken one; changed: one other picture and a mended one; two removed."""
         with Image.open(photos / "astronaut.png") as image:
             for number in range(6):
-                image.crop((number * 20, 0, number * 20 + 250, 250)).save(self.folder / f"new-{number}.png")
+                image.crop((number * 20, 0, number * 20 + 250, 250)).save(
+                    self.folder / f"new-{number}.png"
+                )
             image.convert("RGB").save(self.folder / "crop-3.png")
             image.crop((100, 0, 400, 300)).save(self.folder / "mended.jpg")
         shutil.copy(self.folder / "chelsea.jpg", self.folder / "zz-copy.jpg")
@@ -68,7 +83,14 @@ class Night:
         shutil.copytree(self.first, self.output)
 
     def _command(self, where: str, count: int) -> list[str]:
-        return [sys.executable, "-m", "tests.helpers.killed", where, str(count), *map(str, self.words)]
+        return [
+            sys.executable,
+            "-m",
+            "tests.helpers.killed",
+            where,
+            str(count),
+            *map(str, self.words),
+        ]
 
     def start(self, where: str = "", count: int = 0) -> subprocess.Popen[bytes]:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -81,7 +103,9 @@ class Night:
         return features, errors.drop_columns(["run_id", "first_failed_at"])
 
     def is_as_it_should_be(self) -> bool:
-        return all(found.equals(wanted) for found, wanted in zip(self.tables(), self.expected, strict=True))
+        return all(
+            found.equals(wanted) for found, wanted in zip(self.tables(), self.expected, strict=True)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +129,16 @@ def test_killed_at_many_random_points_a_night_ends_as_if_undisturbed(night):
                 process.kill()
                 code = process.wait()
         kills += code == -signal.SIGKILL
-        if code == 0:  # it had done the rest before it could be killed
+        # It had done the rest before it could be killed
+        if code == 0:
             assert night.is_as_it_should_be()
             night.reset()
             nights += 1
         else:
             assert code == -signal.SIGKILL
             before = read_features(night.output).num_rows
-            assert before in (14, 20)  # last night's table or tonight's, and nothing between them
+            # Last night's table or tonight's, and nothing between them
+            assert before in (14, 20)
     assert night.start().wait(timeout=200) == 0
     assert night.is_as_it_should_be()
     assert main(["verify", str(night.output)]) == 0
@@ -137,7 +163,10 @@ def test_killed_at_a_point_that_matters(night, where, count):
     assert night.start().wait(timeout=200) == 0
     assert night.is_as_it_should_be()
     assert DeltaTable(night.output / "features").version() == 1  # once, not twice
-    assert len(list(night.output.glob("runs/*/run.json"))) == 2  # the first night's, and the one that was taken up
+    assert (
+        len(list(night.output.glob("runs/*/run.json"))) == 2
+        # The first night's, and the one that was taken up
+    )
 
 
 def test_killed_again_and_again_in_a_bucket(s3, folder, tmp_path, run):
@@ -146,21 +175,47 @@ def test_killed_again_and_again_in_a_bucket(s3, folder, tmp_path, run):
     for path in folder.iterdir():
         s3.put(f"photos/{path.name}", path.read_bytes())
     run(folder, max_failure_rate=0.5)
-    words = ["extract", "--input", f"{s3.url}/photos", "--output", f"{s3.url}/out", "--shard-size", "3"]
+    words = [
+        "extract",
+        "--input",
+        f"{s3.url}/photos",
+        "--output",
+        f"{s3.url}/out",
+        "--shard-size",
+        "3",
+    ]
 
     def start(where="", count=0):
-        command = [sys.executable, "-m", "tests.helpers.killed", where, str(count), *words, "--max-failure-rate", "0.5"]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.helpers.killed",
+            where,
+            str(count),
+            *words,
+            "--max-failure-rate",
+            "0.5",
+        ]
         return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
-    steps = ["after write runs/", "/plan/shard-", "after write features/part-", "before commit errors"]
+    steps = [
+        "after write runs/",
+        "/plan/shard-",
+        "after write features/part-",
+        "before commit errors",
+    ]
     for where in [*steps, "before commit features"]:
         assert start(where, 1).returncode == -signal.SIGKILL
         assert not s3.under("out/features/_delta_log/")
     assert "embedded 6, reused 0, failed 1" in start().stdout
-    assert len([key for key in s3.under("out/runs/") if key.endswith("/run.json")]) == 1  # what had one was taken up
+    assert (
+        len([key for key in s3.under("out/runs/") if key.endswith("/run.json")]) == 1
+    )  # what had one was taken up
     url = f"{s3.url}/out/features"
     rows = DeltaTable(url, storage_options=storage_options(url)).to_pyarrow_table().sort_by("uri")
     local = read_features(tmp_path / "out")
-    assert [Path(uri).name for uri in rows["uri"].to_pylist()] == [Path(uri).name for uri in local["uri"].to_pylist()]
+    assert [Path(uri).name for uri in rows["uri"].to_pylist()] == [
+        Path(uri).name for uri in local["uri"].to_pylist()
+    ]
     assert rows["embedding"].to_pylist() == local["embedding"].to_pylist()
     assert main(["verify", f"{s3.url}/out"]) == 0

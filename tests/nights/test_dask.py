@@ -39,7 +39,9 @@ def test_dask_finishes_when_a_worker_is_killed(dask_cluster, two_hundred, expect
     assert same_table(tmp_path, expected)
 
 
-def test_a_driver_that_is_killed_goes_on_at_its_next_start(dask_cluster, two_hundred, expected, tmp_path):
+def test_a_driver_that_is_killed_goes_on_at_its_next_start(
+    dask_cluster, two_hundred, expected, tmp_path
+):
     run = extract(two_hundred, tmp_path, *words(dask_cluster))
     until(lambda: receipts(tmp_path))
     run.kill()
@@ -50,7 +52,9 @@ def test_a_driver_that_is_killed_goes_on_at_its_next_start(dask_cluster, two_hun
     assert same_table(tmp_path, expected)
 
 
-def test_shards_that_two_workers_do_at_once_count_once(dask_cluster, two_hundred, expected, tmp_path, monkeypatch):
+def test_shards_that_two_workers_do_at_once_count_once(
+    dask_cluster, two_hundred, expected, tmp_path, monkeypatch
+):
     real = pipeline.steps.extract.extract_shards
 
     def each_twice(shards, *rest):
@@ -59,7 +63,13 @@ def test_shards_that_two_workers_do_at_once_count_once(dask_cluster, two_hundred
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", each_twice)
     runner = "--runner=apache_beam.runners.dask.dask_runner.DaskRunner"
     beam = (runner, "--dask_partition_size=1", f"--dask_client_address={dask_cluster.address}")
-    config = Config((str(two_hundred),), str(tmp_path), shard_size=200 // SHARDS, cores_per_worker=1, beam_args=beam)
+    config = Config(
+        (str(two_hundred),),
+        str(tmp_path),
+        shard_size=200 // SHARDS,
+        cores_per_worker=1,
+        beam_args=beam,
+    )
     assert pipeline.extract(config).embedded == 200
     while client := distributed.client._get_global_client():
         client.close()
@@ -75,8 +85,11 @@ def test_a_cluster_without_room_stalls_and_the_same_command_finishes_later(
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
     assert line.startswith("image-features: the listing stalled: nothing new in runs/")
-    assert "/listing/ for 2 s (--stall-timeout). Check that this package is installed for the python" in line
-    assert line.endswith("Then run the same command again: it takes up what is done.")
+    assert (
+        "/listing/ for 2 s (--stall-timeout). Check that this package is installed for the python"
+        in line
+    )
+    assert line.endswith("Then run the same command again: it resumes the run.")
     dask_scheduler.add_workers(2)
     finish(extract(two_hundred, output, *words(dask_scheduler)))
     assert same_table(output, expected)

@@ -35,10 +35,17 @@ def test_kubernetes_takes_the_driver_and_runs_the_same_night():
     assert said(container["args"]) == NIGHT
     assert pod["serviceAccountName"] == account["metadata"]["name"]
     in_file = (LAUNCH / "dataflow_gpu.args").read_text()
-    assert shlex.split(options["data"]["dataflow_gpu.args"], comments=True) == shlex.split(in_file, comments=True)
+    assert shlex.split(options["data"]["dataflow_gpu.args"], comments=True) == shlex.split(
+        in_file, comments=True
+    )
     [rule, _] = cron["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
-    assert (rule["onExitCodes"]["values"], rule["onExitCodes"]["containerName"]) == ([EXIT_USAGE], container["name"])
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert (rule["onExitCodes"]["values"], rule["onExitCodes"]["containerName"]) == (
+        [EXIT_USAGE],
+        container["name"],
+    )
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
 
 
 def misfits(value, kind, schemas, at=""):
@@ -48,18 +55,33 @@ def misfits(value, kind, schemas, at=""):
     if not isinstance(value, types[kind["type"]]):
         return [f"{at}: not {kind['type']}"]
     if isinstance(value, list):
-        return [found for i, item in enumerate(value) for found in misfits(item, kind["items"], schemas, f"{at}[{i}]")]
+        return [
+            found
+            for i, item in enumerate(value)
+            for found in misfits(item, kind["items"], schemas, f"{at}[{i}]")
+        ]
     if isinstance(value, dict):
         known = kind.get("properties", {})
         other = kind.get("additionalProperties")
         unknown = [f"{at}.{name}: unknown" for name in value if name not in known and not other]
-        pairs = [(name, item, known.get(name, other)) for name, item in value.items() if name in known or other]
-        return unknown + [found for name, item, of in pairs for found in misfits(item, of, schemas, f"{at}.{name}")]
+        pairs = [
+            (name, item, known.get(name, other))
+            for name, item in value.items()
+            if name in known or other
+        ]
+        return unknown + [
+            found
+            for name, item, of in pairs
+            for found in misfits(item, of, schemas, f"{at}.{name}")
+        ]
     return []
 
 
 def test_cloud_run_takes_the_job_and_runs_the_same_night():
-    documents = Path(find_spec("googleapiclient").submodule_search_locations[0]) / "discovery_cache/documents"
+    documents = (
+        Path(find_spec("googleapiclient").submodule_search_locations[0])
+        / "discovery_cache/documents"
+    )
     schemas = json.loads((documents / "run.v1.json").read_text())["schemas"]
     job = yaml.safe_load((LAUNCH / "dataflow_cloud_run.yaml").read_text())
     assert misfits(job, {"$ref": "Job"}, schemas) == []
@@ -67,7 +89,9 @@ def test_cloud_run_takes_the_job_and_runs_the_same_night():
     [container] = task["containers"]
     assert said(container["args"]) == NIGHT
     mounts, [volume] = container["volumeMounts"], task["volumes"]
-    assert f"@{mounts[0]['mountPath']}/{volume['secret']['items'][0]['path']}" == container["args"][1]
+    assert (
+        f"@{mounts[0]['mountPath']}/{volume['secret']['items'][0]['path']}" == container["args"][1]
+    )
     task["maxRetry"], container["args"] = 3, "extract"
     found = misfits(job, {"$ref": "Job"}, schemas)
     assert len(found) == 2

@@ -86,7 +86,9 @@ def test_bfloat16_is_another_recipe_and_close(embed_one):
 
 
 def test_random_weights_are_seeded_and_not_imagenet(embed_one):
-    first, second = (vectors(embed_one(backbone="MobileNetV2", weights="random"))[0] for _ in range(2))
+    first, second = (
+        vectors(embed_one(backbone="MobileNetV2", weights="random"))[0] for _ in range(2)
+    )
     assert (first == second).all()
     assert first.shape == (1280,)
 
@@ -117,7 +119,9 @@ def test_shard_bytes_ends_shards_of_large_images(run, folder, tmp_path):
     assert read_features(tmp_path / "out").num_rows == 6
 
 
-@pytest.mark.parametrize(("limit", "kind"), [("max_image_bytes", "too_large"), ("max_pixels", "too_many_pixels")])
+@pytest.mark.parametrize(
+    ("limit", "kind"), [("max_image_bytes", "too_large"), ("max_pixels", "too_many_pixels")]
+)
 def test_limits_turn_images_into_failures(run, folder, tmp_path, limit, kind):
     summary = run(folder, max_failure_rate=1, **{limit: 100})
     assert summary.failures_by_kind == {kind: 6}
@@ -159,7 +163,11 @@ def test_a_list_may_name_images_that_are_not_there(run, folder, tmp_path):
     summary = run(f"list:{names}", max_failure_rate=0.5)
     assert (summary.listed, summary.embedded, summary.failed) == (2, 1, 1)
     [error] = read_errors(tmp_path / "out")
-    assert (error["uri"], error["stage"], error["kind"]) == (f"{folder}/none.jpg", "read", "not_found")
+    assert (error["uri"], error["stage"], error["kind"]) == (
+        f"{folder}/none.jpg",
+        "read",
+        "not_found",
+    )
 
 
 def test_a_glob_takes_what_it_matches_and_a_folder_only_images(run, folder, tmp_path):
@@ -177,7 +185,9 @@ def test_names_with_odd_characters_keep_them(run, folder, tmp_path):
     for name in names:
         (odd / name).write_bytes((folder / "coffee.jpg").read_bytes())
     run(odd, tmp_path / "out # 1")
-    assert sorted(read_features_of(tmp_path / "out # 1")) == sorted(str(odd / name) for name in names)
+    assert sorted(read_features_of(tmp_path / "out # 1")) == sorted(
+        str(odd / name) for name in names
+    )
 
 
 def read_features_of(output):

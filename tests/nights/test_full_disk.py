@@ -17,8 +17,14 @@ def disk(tmp_path):
     place = tmp_path / "disk"
     place.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here: that takes root, and a container with the right to it")
+    if (
+        not shutil.which("mount")
+        or subprocess.run(words, check=False, capture_output=True).returncode
+    ):
+        pytest.skip(
+            "no file system can be mounted here: that takes root, and a container with the right "
+            "to it"
+        )
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
@@ -34,12 +40,16 @@ def fill(disk, kilobytes):
 
 def lines(capsys):
     """What was said, without the counts of listing and progress."""
-    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("image-features: ")]
+    return [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("image-features: ")
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
-def test_a_full_disk_stops_the_night_with_one_line_and_the_same_command_goes_on(disk, folder, run, capsys, first):
+def test_a_full_disk_stops_the_night_with_one_line_and_the_same_command_goes_on(
+    disk, folder, run, capsys, first
+):
     """At the listing, the network, a part, a receipt and a commit: the first night, and one of changes."""
     output = disk / "out"
     if not first:

@@ -23,7 +23,9 @@ def google():
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                           text=True) as server:  # fmt: skip
         endpoint = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/photos", method="PUT"), timeout=30).close()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{endpoint}/photos", method="PUT"), timeout=30
+        ).close()
         yield endpoint
         server.stdin.close()
 
@@ -42,8 +44,12 @@ def test_from_bucket_to_bucket_and_again(google, folder, run, monkeypatch):
     second = run("gs://photos/in", "gs://photos/out", stores=stores)
     assert (second.unchanged, second.reused, second.removed) == (5, 1, 1)
     options = storage_options("gs://photos/out", stores)
-    uris = DeltaTable("gs://photos/out/features", storage_options=options).to_pyarrow_table(columns=["uri"])["uri"]
-    assert sorted(uris.to_pylist()) == sorted(f"gs://photos/in/{key}" for key in [*KEYS[1:], "new.jpg"])
+    uris = DeltaTable("gs://photos/out/features", storage_options=options).to_pyarrow_table(
+        columns=["uri"]
+    )["uri"]
+    assert sorted(uris.to_pylist()) == sorted(
+        f"gs://photos/in/{key}" for key in [*KEYS[1:], "new.jpg"]
+    )
     assert verify("gs://photos/out", sample=2, stores=stores).clean
     rollback("gs://photos/out", 0, stores=stores)
     assert verify("gs://photos/out", stores=stores).rows == 6

@@ -22,7 +22,8 @@ def no_workers(monkeypatch):
 
     def forbid():
         monkeypatch.setattr(
-            "pipeline.steps.extract.extract_shards", lambda *_: pytest.fail("the extract stage was started")
+            "pipeline.steps.extract.extract_shards",
+            lambda *_: pytest.fail("the extract stage was started"),
         )
 
     return forbid
@@ -48,7 +49,8 @@ def test_a_removed_image_leaves_by_rewriting_its_part_alone(folder, run, tmp_pat
     no_workers()
     summary = run(folder, shard_size=2)
     assert str(summary) == (
-        "listed 5 = new 0 + changed 0 + unchanged 5 + retried 0; removed 1; embedded 0, reused 0, failed 0"
+        "listed 5 = new 0 + changed 0 + unchanged 5 + retried 0; removed 1; embedded 0, reused 0, "
+        "failed 0"
     )
     assert summary.published
     after = read_features(output)
@@ -134,11 +136,16 @@ def test_a_dry_run_refuses_what_the_run_would_refuse_and_writes_nothing(folder, 
     assert sorted((tmp_path / "out/runs").iterdir()) == runs
 
 
-def test_a_night_with_fewer_inputs_does_not_remove_what_only_the_others_hold(folder, run, tmp_path, photos):
+def test_a_night_with_fewer_inputs_does_not_remove_what_only_the_others_hold(
+    folder, run, tmp_path, photos
+):
     """One image of seven is less than the rate allows, and still nobody said that it is gone."""
     other = make_folder(tmp_path / "other", photos, "cell")
     run([folder, other])
-    with pytest.raises(Refused, match=r"1 of the 7 images in .* any more; the run before had --input .*/other too\. "):
+    with pytest.raises(
+        Refused,
+        match=r"1 of the 7 images in .* any more; the run before had --input .*/other too\. ",
+    ):
         run(folder)
     assert not run(folder, keep_removed=True).published
     with pytest.raises(Refused, match="/other too"):  # kept rows are from there still
@@ -146,7 +153,8 @@ def test_a_night_with_fewer_inputs_does_not_remove_what_only_the_others_hold(fol
     assert run(folder, max_removed_rate=1).removed == 1
     assert len(names(tmp_path / "out")) == 6
     (folder / "chelsea.jpg").unlink()
-    assert run(folder).removed == 1  # now the inputs are those of the table
+    # Now the inputs are those of the table
+    assert run(folder).removed == 1
 
 
 def test_rebuild_removes_no_more_than_any_night(folder, run, tmp_path):
@@ -166,7 +174,9 @@ def test_an_empty_listing_removes_nothing_whatever_was_said(folder, run, tmp_pat
     run(folder)
     for path in folder.iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"no image in .*keeps its 6 rows; if .* really gone, delete the output$"):
+    with pytest.raises(
+        UserError, match=r"no image in .*keeps its 6 rows; if .* really gone, delete the output$"
+    ):
         run(folder, **options)
     assert len(names(tmp_path / "out")) == 6
 
@@ -177,7 +187,8 @@ def test_retry_failed_tries_again_what_cannot_have_changed(folder, run, tmp_path
     [first] = read_errors(tmp_path / "out")
     summary = run(folder, max_failure_rate=1, retry_failed=True)
     assert str(summary) == (
-        "listed 7 = new 0 + changed 0 + unchanged 6 + retried 1; removed 0; embedded 0, reused 0, failed 1"
+        "listed 7 = new 0 + changed 0 + unchanged 6 + retried 1; removed 0; embedded 0, reused 0, "
+        "failed 1"
     )
     assert read_errors(tmp_path / "out") == [{**first, "attempts": 2, "run_id": summary.run_id}]
 
@@ -206,19 +217,34 @@ def test_an_image_that_fails_every_night_stops_none(folder, run, tmp_path):
     assert (quiet.published, quiet.retried, quiet.failures_by_kind) == (True, 1, {"not_found": 1})
     assert read_errors(tmp_path / "out")[0]["attempts"] == 2
     listed.write_text("".join([*names, f"{folder}/gone-too.jpg\n"]))
-    with pytest.raises(Refused, match=r"1 of 1 images failed \(not_found 1\), and 1 as before, more than --max-fail"):
+    with pytest.raises(
+        Refused,
+        match=r"1 of 1 images failed \(not_found 1\), and 1 as before, more than --max-fail",
+    ):
         run(f"list:{listed}")
 
 
-def test_a_night_without_change_starts_no_workers_and_leaves_a_note(folder, run, tmp_path, no_workers):
+def test_a_night_without_change_starts_no_workers_and_leaves_a_note(
+    folder, run, tmp_path, no_workers
+):
     run(folder)
     no_workers()
     summary = run(folder)
     assert not summary.published
-    assert DeltaTable(tmp_path / "out/features").version() == DeltaTable(tmp_path / "out/errors").version() == 0
+    assert (
+        DeltaTable(tmp_path / "out/features").version()
+        == DeltaTable(tmp_path / "out/errors").version()
+        == 0
+    )
     [latest, _] = load_runs(open_storage(str(tmp_path / "out")), most=9)
-    assert (latest.state, latest.run_id, latest.summary["unchanged"]) == ("unchanged", summary.run_id, 6)
-    assert [path.name for path in (tmp_path / "out/runs" / summary.run_id).rglob("*") if path.is_file()] == ["run.json"]
+    assert (latest.state, latest.run_id, latest.summary["unchanged"]) == (
+        "unchanged",
+        summary.run_id,
+        6,
+    )
+    assert [
+        path.name for path in (tmp_path / "out/runs" / summary.run_id).rglob("*") if path.is_file()
+    ] == ["run.json"]
 
 
 def receipts(output):
@@ -237,12 +263,16 @@ def test_a_run_whose_receipts_do_not_add_up_is_not_published(folder, run, tmp_pa
         path.write_text(json.dumps({**json.loads(path.read_text()), "reused": 2, "references": 7}))
 
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", forge)
-    with pytest.raises(Refused, match=r"the counts do not balance: listed 6 .*shard-00000 does not add up"):
+    with pytest.raises(
+        Refused, match=r"the counts do not balance: listed 6 .*shard-00000 does not add up"
+    ):
         run(folder)
     assert not (tmp_path / "out/features/_delta_log").exists()
 
 
-def test_a_run_that_would_leave_other_rows_than_it_counted_is_not_published(folder, run, tmp_path, monkeypatch):
+def test_a_run_that_would_leave_other_rows_than_it_counted_is_not_published(
+    folder, run, tmp_path, monkeypatch
+):
     """A rewrite that loses a row, as a part that was changed by hand would."""
     import transforms.parts.rewrite
 
@@ -250,8 +280,15 @@ def test_a_run_that_would_leave_other_rows_than_it_counted_is_not_published(fold
     before = read_features(tmp_path / "out")
     (folder / "chelsea.jpg").unlink()
     real = transforms.parts.rewrite.write_part
-    monkeypatch.setattr(transforms.parts.rewrite, "write_part", lambda s, table, *rest: real(s, table.slice(1), *rest))
-    with pytest.raises(Refused, match="features table would hold 4 rows, and the counts say 5; nothing was published"):
+    monkeypatch.setattr(
+        transforms.parts.rewrite,
+        "write_part",
+        lambda s, table, *rest: real(s, table.slice(1), *rest),
+    )
+    with pytest.raises(
+        Refused,
+        match="features table would hold 4 rows, and the counts say 5; nothing was published",
+    ):
         run(folder)
     assert read_features(tmp_path / "out").equals(before)
     monkeypatch.setattr(transforms.parts.rewrite, "write_part", real)
@@ -274,7 +311,9 @@ def test_a_part_that_was_lost_before_the_commit_is_made_again(folder, run, tmp_p
     assert lost.exists()
 
 
-def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(night, own_images, tmp_path, monkeypatch):
+def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(
+    night, own_images, tmp_path, monkeypatch
+):
     """Runs come in the order in which they ran: the next ones are resumed, shown first and asked for their inputs."""
     output = tmp_path / "out"
     night()
@@ -282,7 +321,9 @@ def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(night, o
     ahead = datetime.now(UTC) + timedelta(days=180)
     future = f"{ahead:%Y%m%dT%H%M%S}.999Z-aaaa"
     text = (output / run.folder / "run.json").read_text().replace(run.run_id, future)
-    dropped = text.replace(json.dumps(str(own_images)), f'{json.dumps(str(own_images))}, "/dropped"')
+    dropped = text.replace(
+        json.dumps(str(own_images)), f'{json.dumps(str(own_images))}, "/dropped"'
+    )
     (output / "runs" / future).mkdir()
     (output / "runs" / future / "run.json").write_text(dropped)
     (own_images / "coffee.jpg").unlink()

@@ -14,7 +14,16 @@ import sys
 import apache_beam
 import pytest
 
-from tests.helpers.clusters import ROOT, SHARDS, environment, extract, finish, receipts, same_table, until
+from tests.helpers.clusters import (
+    ROOT,
+    SHARDS,
+    environment,
+    extract,
+    finish,
+    receipts,
+    same_table,
+    until,
+)
 from tests.helpers.processes import alive, command_line, descendants
 
 pytestmark = pytest.mark.slow
@@ -39,7 +48,9 @@ def workers(pid):
     return {child for child in descendants(pid) if "sdk_worker_main" in command_line(child)}
 
 
-def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred, expected, tmp_path):
+def test_prism_makes_the_same_table_in_workers_that_have_the_package(
+    two_hundred, expected, tmp_path
+):
     run = extract(two_hundred, tmp_path, "@launch/prism.args")
     listing, extraction = set(), set()
     until(lambda: listing.update(workers(run.pid)) or any(tmp_path.glob("runs/*/plan/*.parquet")))
@@ -47,7 +58,10 @@ def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred
     until(lambda: extraction.update(workers(run.pid)) or run.poll() is not None)
     out, error = finish(run)
     assert listing
-    assert extraction - listing == extraction != set()  # another job: a new process, which sets itself up anew
+    assert (
+        extraction - listing == extraction != set()
+        # Another job: a new process, which sets itself up anew
+    )
     assert f"200 images in {SHARDS} shards" in error
     assert "embedded 200, reused 0, failed 0" in out
     assert same_table(tmp_path, expected)
@@ -57,7 +71,12 @@ def test_prism_makes_the_same_table_in_workers_that_have_the_package(two_hundred
 def bare(tmp_path_factory):
     """Where workers start with a Python that has all packages but this one: the words for it."""
     folder = tmp_path_factory.mktemp("bare")
-    below = [path for path in sys.path if path.endswith("site-packages")]  # their .pth files are not read: no editable
+    below = [
+        path
+        for path in sys.path
+        if path.endswith("site-packages")
+        # Their .pth files are not read: no editable
+    ]
     return place_of_workers(folder, below)
 
 
@@ -66,15 +85,21 @@ def place_of_workers(folder, packages):
     shutil.copytree(ROOT / "launch", folder / "launch")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     for name in ("boot", "prism"):
-        (folder / ".venv/bin" / name).symlink_to(shutil.which(name, path=f"{ROOT}/.venv/bin:{environment()['PATH']}"))
+        (folder / ".venv/bin" / name).symlink_to(
+            shutil.which(name, path=f"{ROOT}/.venv/bin:{environment()['PATH']}")
+        )
     [own] = (folder / ".venv/lib").glob("python*/site-packages")
     (own / "below.pth").write_text("\n".join(packages))
     boot = f'--environment_config={{"command": "{folder}/launch/boot.py"}}'
     return "@launch/prism.args", f"--prism_location={folder}/launch/prism.py", boot
 
 
-def test_prism_makes_the_same_table_in_workers_that_get_the_package_staged(bare, two_hundred, expected, tmp_path):
-    source = shutil.copytree(ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*", "tests", "*.egg-info"))
+def test_prism_makes_the_same_table_in_workers_that_get_the_package_staged(
+    bare, two_hundred, expected, tmp_path
+):
+    source = shutil.copytree(
+        ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*", "tests", "*.egg-info")
+    )
     finish(extract(two_hundred, tmp_path / "out", *bare, f"--setup_file={source}/setup.py"))
     assert same_table(tmp_path / "out", expected)
 
@@ -84,19 +109,25 @@ def test_workers_that_lack_the_package_end_the_run_with_one_line(bare, two_hundr
     out, error = run.communicate(timeout=100)
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
-    assert line.startswith("image-features: the listing broke off: ModuleNotFoundError: No module named")
+    assert line.startswith(
+        "image-features: the listing failed: ModuleNotFoundError: No module named"
+    )
 
 
 def test_a_worker_that_dies_at_its_start_stalls_the_run(two_hundred, tmp_path):
     """Without Beam itself in its Python it cannot even report, and the job stays at RUNNING."""
-    run = extract(two_hundred, tmp_path, *place_of_workers(tmp_path / "place", []), "--stall-timeout", 5)
+    run = extract(
+        two_hundred, tmp_path, *place_of_workers(tmp_path / "place", []), "--stall-timeout", 5
+    )
     out, error = run.communicate(timeout=100)
     assert (run.returncode, out) == (1, "")
     [line] = error.splitlines()
     assert line.startswith("image-features: the listing stalled: ")
 
 
-def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(two_hundred, expected, tmp_path):
+def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(
+    two_hundred, expected, tmp_path
+):
     run = extract(two_hundred, tmp_path, "@launch/prism.args")
     until(lambda: receipts(tmp_path))
     for worker in workers(run.pid):
@@ -106,7 +137,7 @@ def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(t
     line = error.splitlines()[-1]
     assert line.startswith("image-features: run ")
     assert "SDK worker disconnected" in line
-    assert line.endswith("Run the same command again: it takes up what is done.")
+    assert line.endswith("Run the same command again: it resumes the run.")
     before = receipts(tmp_path)
     assert 0 < before < SHARDS
 

@@ -44,15 +44,24 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
 
     def twice(shards, job, _):
         with ThreadPoolExecutor(2) as pool:
-            receipts = list(pool.map(lambda shard: transforms.extract.extract_shard(shard, job), [*shards, *shards]))
+            receipts = list(
+                pool.map(
+                    lambda shard: transforms.extract.extract_shard(shard, job), [*shards, *shards]
+                )
+            )
         assert len(receipts) == 2
-        assert receipts[0] == receipts[1]  # the seconds too: the second one gives back the receipt of the first
+        assert (
+            receipts[0] == receipts[1]
+            # The seconds too: the second one gives back the receipt of the first
+        )
 
     monkeypatch.setattr(transforms.extract, "write_part", write_together)
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", twice)
     summary = run(folder)
     assert (summary.listed, summary.embedded) == (6, 6)
-    assert by_itself(read_features(tmp_path / "out")).equals(by_itself(read_features(tmp_path / "alone")))
+    assert by_itself(read_features(tmp_path / "out")).equals(
+        by_itself(read_features(tmp_path / "alone"))
+    )
 
 
 def test_a_shard_done_twice_with_different_results_counts_once(folder, run, tmp_path, monkeypatch):
@@ -68,7 +77,11 @@ def test_a_shard_done_twice_with_different_results_counts_once(folder, run, tmp_
         first = output.read(key)
         output.delete(key)
         transforms.extract.extract_shard(shard, job)
-        output.write(key, first)  # it was first after all: the second must not have touched its part
+        output.write(
+            key,
+            first,
+            # It was first after all: the second must not have touched its part
+        )
 
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", differently)
     summary = run(folder, max_failure_rate=0.5)
@@ -87,11 +100,15 @@ def test_shards_done_twice_at_once_by_processes_change_nothing(folder, run, tmp_
     def twice(shards, job, _):
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             tasks = [(shard, job) for shard in shards]
-            pool.starmap(transforms.extract.extract_shard, [*tasks, *reversed(tasks)], chunksize=len(tasks))
+            pool.starmap(
+                transforms.extract.extract_shard, [*tasks, *reversed(tasks)], chunksize=len(tasks)
+            )
 
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", twice)
     assert run(folder, shard_size=3).embedded == 6
-    assert by_itself(read_features(tmp_path / "out")).equals(by_itself(read_features(tmp_path / "alone")))
+    assert by_itself(read_features(tmp_path / "out")).equals(
+        by_itself(read_features(tmp_path / "alone"))
+    )
 
 
 class Meanwhile:
@@ -142,7 +159,10 @@ def test_of_two_runs_at_once_one_publishes_and_the_other_says_so(
 def test_a_run_without_failures_does_not_slip_between_the_commits_of_another(
     folder, run, tmp_path, monkeypatch, other, photos
 ):
-    """Its failures would stand beside the features of this one. Both were planned from the same tables."""
+    """Its failures would stand beside the features of this one.
+
+    Both were planned from the same tables.
+    """
     run(folder)
     make_folder(folder / "more", photos, "page")
     (other / "broken.jpg").write_bytes(b"not an image")
@@ -179,7 +199,11 @@ def test_the_same_command_twice_at_once_is_one_run(folder, run, tmp_path, monkey
     assert summaries[0] == summaries[1]
     assert len(stems(tmp_path / "out")) == 6
     assert [error["attempts"] for error in read_errors(tmp_path / "out")] == [1]
-    assert DeltaTable(tmp_path / "out/features").version() == DeltaTable(tmp_path / "out/errors").version() == 0
+    assert (
+        DeltaTable(tmp_path / "out/features").version()
+        == DeltaTable(tmp_path / "out/errors").version()
+        == 0
+    )
     [only] = load_runs(open_storage(str(tmp_path / "out")), most=9)
     assert only.state == "published"
 
@@ -194,9 +218,19 @@ def test_a_run_that_is_committed_is_not_committed_again(output):
 @pytest.mark.slow
 def test_two_processes_at_once_leave_one_whole_table(folder, run, tmp_path):
     (folder / "broken.jpg").write_bytes(b"not an image")
-    words = ["extract", "--input", str(folder), "--output", str(tmp_path / "out"), "--max-failure-rate", "1"]
+    words = [
+        "extract",
+        "--input",
+        str(folder),
+        "--output",
+        str(tmp_path / "out"),
+        "--max-failure-rate",
+        "1",
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], **pipes) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], **pipes) for _ in range(2)
+    ]
     ends = [(*process.communicate(timeout=200), process.returncode) for process in both]
     assert sorted(code for *_, code in ends) in ([0, 0], [0, 1]), ends
     for _, error, code in ends:
@@ -207,7 +241,9 @@ def test_two_processes_at_once_leave_one_whole_table(folder, run, tmp_path):
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
-def test_a_run_that_was_superseded_between_its_commits_is_healed(folder, run, tmp_path, monkeypatch, other):
+def test_a_run_that_was_superseded_between_its_commits_is_healed(
+    folder, run, tmp_path, monkeypatch, other
+):
     """Killed after its errors commit, and then other inputs are asked for: nothing of the dead run is left."""
     (folder / "broken.jpg").write_bytes(b"not an image")
     run([folder, other], max_failure_rate=1)

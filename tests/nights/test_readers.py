@@ -36,7 +36,9 @@ def expected(files):
 
 def test_pyarrow_reads_a_fixed_size_list(files, expected):
     table = ds.dataset(files).to_table().sort_by("uri")
-    assert table.schema.field("embedding").type == pa.list_(pa.field("element", pa.float32(), nullable=False), 1280)
+    assert table.schema.field("embedding").type == pa.list_(
+        pa.field("element", pa.float32(), nullable=False), 1280
+    )
     assert (vectors(table) == expected).all()
 
 
@@ -54,7 +56,12 @@ def test_polars_reads_an_array(files, expected):
 
 
 def test_duckdb(files, expected):
-    rows = duckdb.read_parquet(files).order("uri").select("uri, label, embedding::FLOAT[1280] AS embedding").fetchall()
+    rows = (
+        duckdb.read_parquet(files)
+        .order("uri")
+        .select("uri, label, embedding::FLOAT[1280] AS embedding")
+        .fetchall()
+    )
     assert len(rows) == 6
     assert (np.array([row[2] for row in rows], np.float32) == expected).all()
 
@@ -62,7 +69,9 @@ def test_duckdb(files, expected):
 def test_datasets(files, expected, tmp_path):
     import datasets
 
-    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path)).sort("uri")
+    loaded = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path)
+    ).sort("uri")
     assert loaded.features["embedding"].length == 1280
     assert (np.array(loaded["embedding"], np.float32) == expected).all()
 
@@ -87,12 +96,31 @@ def test_the_statistics_in_the_log_are_those_of_the_files(output, files):
 def test_a_filter_on_any_column_finds_its_rows_in_the_table(output, tmp_path, run, photos):
     """Columns without bounds in Delta's log included; for deltalake they would be null, and a filter find nothing."""
     rows = DeltaTable(output / "features").to_pyarrow_table()
-    for column in ("uri", "etag", "size", "content_sha256", "format", "width", "label", "score", "run_id", "modified"):
+    for column in (
+        "uri",
+        "etag",
+        "size",
+        "content_sha256",
+        "format",
+        "width",
+        "label",
+        "score",
+        "run_id",
+        "modified",
+    ):
         value = rows[column][0]
         wanted = sum(other == value for other in rows[column])
-        found = DeltaTable(output / "features").to_pyarrow_dataset().to_table(filter=ds.field(column) == value)
+        found = (
+            DeltaTable(output / "features")
+            .to_pyarrow_dataset()
+            .to_table(filter=ds.field(column) == value)
+        )
         assert found.num_rows == wanted, column
     run(make_folder(tmp_path / "images", photos, "coffee"))
     run(tmp_path / "images", rebuild=True)
-    coffee = DeltaTable(tmp_path / "out/features").to_pyarrow_dataset().to_table(filter=ds.field("label") == "espresso")
+    coffee = (
+        DeltaTable(tmp_path / "out/features")
+        .to_pyarrow_dataset()
+        .to_table(filter=ds.field("label") == "espresso")
+    )
     assert coffee.num_rows == 1

@@ -23,7 +23,10 @@ from transforms.records import features_schema
 
 def labels(output):
     table = read_features(output)
-    return {Path(uri).stem: label for uri, label in zip(*(table[c].to_pylist() for c in ("uri", "label")), strict=True)}
+    return {
+        Path(uri).stem: label
+        for uri, label in zip(*(table[c].to_pylist() for c in ("uri", "label")), strict=True)
+    }
 
 
 def test_real_photos_get_their_labels(photos, run, tmp_path):
@@ -32,7 +35,11 @@ def test_real_photos_get_their_labels(photos, run, tmp_path):
     assert summary.balanced
     assert summary.listed == summary.embedded + summary.failed > 25
     found = labels(tmp_path / "out")
-    assert (found["chelsea"], found["coffee"], found["camera"]) == ("Egyptian cat", "espresso", "tripod")
+    assert (found["chelsea"], found["coffee"], found["camera"]) == (
+        "Egyptian cat",
+        "espresso",
+        "tripod",
+    )
     errors = read_errors(tmp_path / "out")
     assert len(errors) == summary.failed
     assert len(found) == summary.embedded
@@ -44,7 +51,9 @@ def test_the_tables_have_exactly_the_promised_columns(folder, run, tmp_path):
     run(folder, max_failure_rate=0.5)
     table = read_features(tmp_path / "out")
     assert table.schema.remove_metadata().equals(features_schema(1280))
-    assert table.schema.field("embedding").type == pa.list_(pa.field("element", pa.float32(), nullable=False), 1280)
+    assert table.schema.field("embedding").type == pa.list_(
+        pa.field("element", pa.float32(), nullable=False), 1280
+    )
     row = table.slice(0, 1).to_pylist()[0]
     stat = Path(row["uri"]).stat()
     assert row["size"] == stat.st_size
@@ -55,7 +64,9 @@ def test_the_tables_have_exactly_the_promised_columns(folder, run, tmp_path):
         "label": row["label"],
         "score": row["score"],
     }
-    assert [entry["score"] for entry in row["labels"]] == sorted((e["score"] for e in row["labels"]), reverse=True)
+    assert [entry["score"] for entry in row["labels"]] == sorted(
+        (e["score"] for e in row["labels"]), reverse=True
+    )
     assert len(row["labels"]) == 5
     [error] = read_errors(tmp_path / "out")
     assert (error["stage"], error["kind"], error["attempts"]) == ("decode", "not_an_image", 1)
@@ -80,7 +91,8 @@ def test_a_second_run_embeds_nothing_and_publishes_nothing(folder, run, tmp_path
     first = run(folder, max_failure_rate=0.5)
     second = run(folder, max_failure_rate=0.5)
     assert str(first) == (
-        "listed 7 = new 7 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, failed 1"
+        "listed 7 = new 7 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, "
+        "failed 1"
     )
     assert str(second) == (
         "listed 7 = new 0 + changed 0 + unchanged 6 + retried 0 + still failed 1; removed 0; "
@@ -100,7 +112,8 @@ def test_new_changed_and_mended_images_are_done_and_only_they(folder, run, tmp_p
     Image.open(photos / "camera.png").convert("RGB").save(folder / "broken.jpg")
     summary = run(folder, max_failure_rate=0.5)
     assert str(summary) == (
-        "listed 8 = new 1 + changed 2 + unchanged 5 + retried 0; removed 0; embedded 3, reused 0, failed 0"
+        "listed 8 = new 1 + changed 2 + unchanged 5 + retried 0; removed 0; embedded 3, reused 0, "
+        "failed 0"
     )
     found = labels(tmp_path / "out")
     assert (found["chelsea"], found["broken"]) == ("espresso", "tripod")
@@ -118,7 +131,8 @@ def test_an_image_that_breaks_leaves_the_features(folder, run, tmp_path):
     (folder / "chelsea.jpg").write_bytes((folder / "chelsea.jpg").read_bytes()[:2000])
     summary = run(folder, max_failure_rate=1)
     assert str(summary) == (
-        "listed 6 = new 0 + changed 1 + unchanged 5 + retried 0; removed 0; embedded 0, reused 0, failed 1"
+        "listed 6 = new 0 + changed 1 + unchanged 5 + retried 0; removed 0; embedded 0, reused 0, "
+        "failed 1"
     )
     assert "chelsea" not in labels(tmp_path / "out")
     assert read_errors(tmp_path / "out")[0]["kind"] == "truncated"
@@ -141,14 +155,21 @@ def test_another_recipe_is_refused_field_by_field_and_rebuilt_on_demand(folder, 
 @pytest.mark.parametrize(
     ("kinds", "refused"),
     [
-        ({"corrupt": 1}, False),  # one of three new images, of a thousand listed: tomorrow it would be the same
+        (
+            {"corrupt": 1},
+            False,
+            # One of three new images, of a thousand listed: tomorrow it would be the same
+        ),
         ({"corrupt": 1, "empty": 2}, False),
-        ({"io_error": 1}, True),  # of three: storage fails, which may pass
+        # Of three: storage fails, which may pass
+        ({"io_error": 1}, True),
         ({"corrupt": 1, "permission_denied": 1}, True),
     ],
 )
 def test_bad_images_of_a_quiet_night_do_not_stop_it(kinds, refused):
-    run = Run("run", "", ("photos",), {}, plan=Summary("run", listed=1000, new=3, unchanged=997, todo=3))
+    run = Run(
+        "run", "", ("photos",), {}, plan=Summary("run", listed=1000, new=3, unchanged=997, todo=3)
+    )
     summary = replace(run.plan, failed=sum(kinds.values()), failures_by_kind=kinds)
     with pytest.raises(Refused, match="of 3 images failed") if refused else nullcontext():
         check_failure_rate(run, summary, Counter(), 0.1)
@@ -159,7 +180,9 @@ def test_bad_images_of_a_quiet_night_do_not_stop_it(kinds, refused):
 def test_too_many_failures_are_refused_and_leave_the_table_as_it_was(folder, run, tmp_path):
     run(folder)
     (folder / "empty.jpg").write_bytes(b"")
-    with pytest.raises(Refused, match=r"1 of 1 images failed \(empty 1\), more than --max-failure-rate 0.1"):
+    with pytest.raises(
+        Refused, match=r"1 of 1 images failed \(empty 1\), more than --max-failure-rate 0.1"
+    ):
         run(folder)
     assert DeltaTable(tmp_path / "out/features").version() == 0
     assert read_errors(tmp_path / "out") == []
@@ -170,7 +193,8 @@ def test_no_match_says_what_was_looked_for(tmp_path, run):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("a")
     with pytest.raises(
-        UserError, match=r"no image in .*texts: looked in .*\(1 other files, or links to elsewhere, were ignored\)"
+        UserError,
+        match=r"no image in .*texts: looked in .*\(1 other files, or links to elsewhere, were ignored\)",
     ):
         run(tmp_path / "texts")
     with pytest.raises(UserError, match=r"nothing matches .*\*\.png"):
@@ -209,12 +233,18 @@ def test_a_broken_off_run_is_taken_up(folder, run, tmp_path, monkeypatch):
         return real(shard, *rest)
 
     monkeypatch.setattr(transforms.extract, "_extract", fails_at_the_second)
-    with pytest.raises(Exception, match=r"No space left on device.*Run the same command again") as error:
+    with pytest.raises(
+        Exception, match=r"No space left on device.*Run the same command again"
+    ) as error:
         run(folder, shard_size=2)
     assert type(error.value).__name__ == "RunFailed"
     assert not (tmp_path / "out/features/_delta_log").exists()
     shards = []
-    monkeypatch.setattr(transforms.extract, "_extract", lambda shard, *rest: shards.append(shard) or real(shard, *rest))
+    monkeypatch.setattr(
+        transforms.extract,
+        "_extract",
+        lambda shard, *rest: shards.append(shard) or real(shard, *rest),
+    )
     summary = run(folder, shard_size=2)
     assert summary.embedded == 6
     assert len(shards) == 2

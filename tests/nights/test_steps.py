@@ -62,7 +62,11 @@ def test_three_commands_make_the_table_of_one(command, tmp_path, run, folder):
     assert f"run {run_id}: published" in command("status")[1]
     run(folder, tmp_path / "at-once")
     kept = ["uri", "etag", "label", "embedding"]
-    assert read_features(tmp_path / "out").select(kept).equals(read_features(tmp_path / "at-once").select(kept))
+    assert (
+        read_features(tmp_path / "out")
+        .select(kept)
+        .equals(read_features(tmp_path / "at-once").select(kept))
+    )
 
 
 def test_steps_that_find_nothing_to_do_are_no_failure_and_change_nothing(command, tmp_path):
@@ -73,7 +77,9 @@ def test_steps_that_find_nothing_to_do_are_no_failure_and_change_nothing(command
         assert (code, out.splitlines()[-1]) == (0, "nothing new: nothing was published")
         assert json.loads(metrics.read_text())["state"] == "unchanged"
     assert DeltaTable(tmp_path / "out/features").version() == 0
-    assert len(load_runs(open_storage(str(tmp_path / "out")), most=9)) == 2  # the extract and the plan
+    assert (
+        len(load_runs(open_storage(str(tmp_path / "out")), most=9)) == 2
+    )  # the extract and the plan
 
 
 def test_extract_finishes_what_plan_began(command, tmp_path):
@@ -86,9 +92,14 @@ def test_extract_finishes_what_plan_began(command, tmp_path):
 def test_a_plan_with_other_options_is_refused_by_name_and_left_alone(command, tmp_path, folder):
     command("plan")
     more = tmp_path / "more"
-    code, _, error = command("extract", "--planned", "--input", more, "--resize", "crop", "--retry-failed")
+    code, _, error = command(
+        "extract", "--planned", "--input", more, "--resize", "crop", "--retry-failed"
+    )
     assert code == 1
-    assert f"--input: {folder} → {folder} {more}; resize: squash → crop; --retry-failed: False → True" in error
+    assert (
+        f"--input: {folder} → {folder} {more}; resize: squash → crop; --retry-failed: False → True"
+        in error
+    )
     assert newest(tmp_path / "out").state == "planned"
     assert command("extract", "--retry-failed")[0] == 0  # without --planned: another plan
     first, second = reversed(load_runs(open_storage(str(tmp_path / "out")), most=9))
@@ -101,10 +112,15 @@ def test_a_plan_that_the_tables_have_left_behind_is_refused(command, tmp_path, f
     command("plan")
     note = tmp_path / "out/runs" / newest(tmp_path / "out").run_id / "run.json"
     planned = note.read_text()
-    run([folder, folder / "more"], keep_removed=True)  # other options: it gives the plan up and publishes
+    run(
+        [folder, folder / "more"],
+        keep_removed=True,
+        # Other options: it gives the plan up and publishes
+    )
     newer = tmp_path / "out/runs" / newest(tmp_path / "out").run_id / "run.json"
     newer.unlink()
-    note.write_text(planned)  # as if both had been at work at once
+    # As if both had been at work at once
+    note.write_text(planned)
     for name, *words in (["publish"], ["extract", "--planned"]):
         code, _, error = command(name, *words)
         assert (code, "the tables have changed since run" in error) == (1, True)
@@ -117,7 +133,10 @@ def test_publish_refuses_as_extract_does_and_takes_the_rate_of_the_plan(command,
     command("extract", "--planned")
     assert "failed: not_an_image 1" in command("status")[1]
     code, _, error = command("publish")
-    assert (code, "1 of 7 images failed (not_an_image 1), more than --max-failure-rate 0.05" in error) == (1, True)
+    assert (
+        code,
+        "1 of 7 images failed (not_an_image 1), more than --max-failure-rate 0.05" in error,
+    ) == (1, True)
     for name, *words in (["publish"], ["extract", "--planned"]):
         code, _, error = command(name, *words)
         assert (code, "was refused; nothing was done. Plan again." in error) == (1, True)
@@ -141,8 +160,14 @@ def test_a_part_that_is_gone_before_publish_is_a_shard_to_do_again(command, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extract", "--no-wait"], "--no-wait: the jobs of this runner end with the command that started them"),
-        (["extract", "--planned", "--dry-run"], "--planned does what was planned, and --dry-run only plans"),
+        (
+            ["extract", "--no-wait"],
+            "--no-wait: the jobs of this runner end with the command that started them",
+        ),
+        (
+            ["extract", "--planned", "--dry-run"],
+            "--planned does what was planned, and --dry-run only plans",
+        ),
         (["extract", "--no_wait_until_finish"], "give --no-wait"),
         (["plan", "--planned"], "unknown option --planned"),
         (["extract", "--planned"], "'image-features plan' or 'extract' comes first"),
@@ -165,12 +190,19 @@ def test_the_rate_is_that_of_the_last_while():
     minutes = WINDOW.total_seconds() / 60
     long_ago = now - timedelta(days=1)
     assert rate([], long_ago, now) == 0
-    assert rate([shard(minutes + 1)], long_ago, now) == 0  # nothing lately: no rate, and no time left
-    assert rate([shard(600), shard(10), shard(1)], long_ago, now) == pytest.approx(180 / 60 / minutes)
+    assert (
+        rate([shard(minutes + 1)], long_ago, now) == 0
+        # Nothing lately: no rate, and no time left
+    )
+    assert rate([shard(600), shard(10), shard(1)], long_ago, now) == pytest.approx(
+        180 / 60 / minutes
+    )
     assert rate([shard(2), shard(1)], now - timedelta(minutes=3), now) == pytest.approx(1)
 
 
-def test_progress_counts_all_receipts_but_does_not_hold_up_the_end_of_a_run(command, tmp_path, monkeypatch):
+def test_progress_counts_all_receipts_but_does_not_hold_up_the_end_of_a_run(
+    command, tmp_path, monkeypatch
+):
     """Of a large run some may be unread when the job ends: nobody waits for their count."""
     monkeypatch.setattr("pipeline.reports.progress._PIECE", 2)
     command("plan")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipeline.runners.pipeline import cores_per_worker
+from pipeline.runners.options import RunnerOptions
 from transforms.engines.base import available_cores
 
 _COUNT_BUSY_THREADS = """
@@ -58,15 +58,28 @@ def test_work_is_done_by_as_many_threads_as_cores(what, cores):
     done = subprocess.run(words, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     taken = json.loads(done.stdout.splitlines()[-1])
-    assert sum(taken[:cores]) > 0.85 * sum(taken), taken  # the rest is the caller, which hands out and collects
+    assert sum(taken[:cores]) > 0.85 * sum(taken), (
+        taken
+        # The rest is the caller, which hands out and collects
+    )
 
 
 def test_local_processes_share_the_cores():
     two = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    assert cores_per_worker(two) == max(1, available_cores() // 2)
-    assert cores_per_worker(("--direct_num_workers=0", "--direct_running_mode=multi_processing")) == 1
-    assert cores_per_worker(("--direct_num_workers=2", "--direct_running_mode=multi_threading")) is None
-    assert cores_per_worker(()) is None
+    assert RunnerOptions.parse(two).cores_per_worker == max(1, available_cores() // 2)
+    assert (
+        RunnerOptions.parse(
+            ("--direct_num_workers=0", "--direct_running_mode=multi_processing")
+        ).cores_per_worker
+        == 1
+    )
+    assert (
+        RunnerOptions.parse(
+            ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
+        ).cores_per_worker
+        is None
+    )
+    assert RunnerOptions.parse(()).cores_per_worker is None
 
 
 _COUNT_HEAPS = """
@@ -87,7 +100,9 @@ libc.malloc_info(0, out), libc.fflush(out)
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc")
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc"
+)
 def test_threads_share_one_heap_a_core():
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
     words = [sys.executable, "-c", _COUNT_HEAPS]

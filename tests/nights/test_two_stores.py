@@ -20,7 +20,9 @@ def test_each_run_reads_and_writes_where_its_own_stores_are(run, folder, s3_endp
         together = Barrier(len(places))
 
         def night(endpoint, files):
-            client = boto3.session.Session().client("s3", endpoint_url=endpoint, region_name="us-east-1")
+            client = boto3.session.Session().client(
+                "s3", endpoint_url=endpoint, region_name="us-east-1"
+            )
             client.create_bucket(Bucket="same-name")
             stores = (f"s3://same-name,endpoint={endpoint},region=us-east-1",)
             bucket = open_storage("s3://same-name", stores)

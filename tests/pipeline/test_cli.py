@@ -16,11 +16,17 @@ from tests.helpers.runs import read_features, vectors
 
 def command(*words, **options):
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *map(str, words)], capture_output=True, text=True, timeout=200, **options
+        [sys.executable, "-m", "pipeline.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        **options,
     )
 
 
-@pytest.mark.parametrize("workers", [(), ("--direct_num_workers=2", "--direct_running_mode=multi_processing")])
+@pytest.mark.parametrize(
+    "workers", [(), ("--direct_num_workers=2", "--direct_running_mode=multi_processing")]
+)
 def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_path):
     """Nor does it without Beam's ``gcp`` extra, whose absence Beam tells of in every process."""
     (tmp_path / "apitools.py").write_text("raise ImportError")
@@ -30,7 +36,8 @@ def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_p
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert (
-        lines[0] == "listed 6 = new 6 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, failed 0"
+        lines[0]
+        == "listed 6 = new 6 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, failed 0"
     )
     assert re.fullmatch(r"time: (\w+ \d+ %, )+\w+ \d+ %: (model|decode|read|write)-bound", lines[1])
     assert lines[2] == f"published version 0 of {tmp_path}/out/features"
@@ -44,7 +51,8 @@ def test_the_second_run_says_that_nothing_is_new(folder, tmp_path, capsys):
     capsys.readouterr()
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "listed 6 = new 0 + changed 0 + unchanged 6 + retried 0; removed 0; embedded 0, reused 0, failed 0",
+        "listed 6 = new 0 + changed 0 + unchanged 6 + retried 0; removed 0; embedded 0, reused 0, "
+        "failed 0",
         "nothing new: nothing was published",
     ]
 
@@ -76,14 +84,26 @@ def test_a_mistake_is_one_line_and_an_exit_code(words, code, message, folder, tm
 
 def test_show_tells_what_is_in_an_output(folder, tmp_path, capsys):
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    main(["extract", "--input", str(folder), "--output", str(tmp_path / "out"), "--max-failure-rate", "0.5"])
+    main(
+        [
+            "extract",
+            "--input",
+            str(folder),
+            "--output",
+            str(tmp_path / "out"),
+            "--max-failure-rate",
+            "0.5",
+        ]
+    )
     capsys.readouterr()
     assert main(["show", str(tmp_path / "out"), "--rows", "10"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"features  6 rows in 1 parts, [\d.]+ KB, version 0", out)
     assert re.search(r"errors    1 images: \w+ 1", out)
     assert re.search(r"backbone +efficientnet_lite0", out)
-    assert re.search(r"published  listed 7, embedded 6, reused 0, unchanged 0, failed 1, removed 0", out)
+    assert re.search(
+        r"published  listed 7, embedded 6, reused 0, unchanged 0, failed 1, removed 0", out
+    )
     assert re.search(r"coffee.jpg +espresso +0\.\d\d +1280", out)
     assert "broken.png: " in out
     snippets = re.findall(r"^  (?:pyarrow|pandas|DuckDB) +(.*)$", out, re.MULTILINE)
@@ -134,7 +154,10 @@ def test_a_thousand_images_balance_in_bounded_memory(tmp_path, photos):
 
     folder = tmp_path / "images"
     folder.mkdir()
-    sources = [Image.open(photos / name).convert("RGB") for name in ("coffee.png", "astronaut.png", "rocket.jpg")]
+    sources = [
+        Image.open(photos / name).convert("RGB")
+        for name in ("coffee.png", "astronaut.png", "rocket.jpg")
+    ]
     random = np.random.default_rng(0)
     for number in range(1000):
         source = sources[number % 3]
@@ -142,18 +165,32 @@ def test_a_thousand_images_balance_in_bounded_memory(tmp_path, photos):
         box = (left, top, left + source.width // 2, top + source.height // 2)
         source.resize((500, 375), box=box).save(folder / f"{number:04d}.jpg", quality=85)
     code = (
-        "import pathlib, re, sys; from pipeline.cli import main\n"
-        "code = main(sys.argv[1:])\n"
-        "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]); sys.exit(code)"
+        "import pathlib, re, sys; from pipeline.cli import main\ncode = "
+        "main(sys.argv[1:])\nprint(re.search(r'VmHWM:\\s+(\\d+)', "
+        "pathlib.Path('/proc/self/status').read_text())[1]); sys.exit(code)"
     )
     words = ["extract", "--input", str(folder), "--output", str(tmp_path / "out")]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=280
+    )
     assert "removed 0; embedded 1,000, reused 0, failed 0" in done.stdout, done.stderr
     assert int(done.stdout.splitlines()[-1]) < 2 << 20  # KiB
     assert len(list(Path(tmp_path / "out/features").glob("part-*.parquet"))) == 4
 
 
 def test_a_run_needs_no_standard_streams(folder, tmp_path):
-    words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", str(folder), "--output", str(tmp_path / "out")]
-    assert subprocess.run(["sh", "-c", f"{shlex.join(words)} <&- >&- 2>&-"], timeout=200).returncode == 0
+    words = [
+        sys.executable,
+        "-m",
+        "pipeline.cli",
+        "extract",
+        "--input",
+        str(folder),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert (
+        subprocess.run(["sh", "-c", f"{shlex.join(words)} <&- >&- 2>&-"], timeout=200).returncode
+        == 0
+    )
     assert (tmp_path / "out" / "features" / "_delta_log").is_dir()

@@ -29,8 +29,12 @@ def many(tmp_path, photos):
 def start(folder, output, *more):
     words = ["extract", "--input", folder, "--output", output, "--shard-size", "50", *more]
     command = [sys.executable, "-m", "pipeline.cli", *map(str, words)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GRPC_")
+    }
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def wait_for(process, text):
@@ -55,7 +59,9 @@ LOCAL = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     [(signal.SIGTERM, 143, ()), (signal.SIGINT, 130, ()), (signal.SIGTERM, 143, LOCAL)],
     ids=["SIGTERM", "Ctrl-C", "SIGTERM with worker processes"],
 )
-def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many, tmp_path, number, code, options):
+def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(
+    many, tmp_path, number, code, options
+):
     output, metrics = tmp_path / "out", tmp_path / "metrics.jsonl"
     words = ("--metrics-json", metrics, *options)
     process = start(many, output, *words)
@@ -65,19 +71,32 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
     workers = descendants(process.pid)
     assert bool(workers) == bool(options)
     for said in ("GRPC_VERBOSITY=ERROR", "GRPC_ENABLE_FORK_SUPPORT=false"):
-        assert all(said in Path(f"/proc/{pid}/environ").read_text() for pid in workers if alive(pid))
+        assert all(
+            said in Path(f"/proc/{pid}/environ").read_text() for pid in workers if alive(pid)
+        )
     os.kill(process.pid, number)
     out, error = process.communicate(timeout=10)
     assert process.returncode == code
     assert out == ""
     reason = f"stopped by {number.name}"
-    how = "Run the same command again: it takes up what is done."
-    lines = error.splitlines() if options else error.splitlines()[-1:]  # worker processes have words of their own
+    how = "Run the same command again: it resumes the run."
+    lines = (
+        error.splitlines() if options else error.splitlines()[-1:]
+        # Worker processes have words of their own
+    )
     assert f"image-features: {reason}; the published tables are whole. {how}" in lines
-    assert "fork_posix" not in error  # gRPC's word on worker processes, which it does not always say
+    assert (
+        "fork_posix" not in error
+        # gRPC's word on worker processes, which it does not always say
+    )
     assert not [pid for pid in workers if alive(pid)]
     [line] = map(json.loads, metrics.read_text().splitlines())
-    assert (line["state"], line["error"], line["listed"], line["todo"]) == ("stopped", reason, 200, 200)
+    assert (line["state"], line["error"], line["listed"], line["todo"]) == (
+        "stopped",
+        reason,
+        200,
+        200,
+    )
     assert not (output / "features/_delta_log").exists()
     if not options:
         out, error = start(many, output).communicate(timeout=200)
@@ -87,7 +106,9 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(many,
 
 
 @pytest.mark.slow
-def test_a_worker_process_that_is_killed_ends_the_run_at_once_and_the_others_with_it(many, tmp_path):
+def test_a_worker_process_that_is_killed_ends_the_run_at_once_and_the_others_with_it(
+    many, tmp_path
+):
     """And not after the time of --stall-timeout, which is an hour."""
     process = start(many, tmp_path / "out", *LOCAL)
     wait_for(process, "200 images in")
@@ -97,7 +118,10 @@ def test_a_worker_process_that_is_killed_ends_the_run_at_once_and_the_others_wit
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     last = error.splitlines()[-1]
-    assert "broke off: a worker process was ended by SIGKILL, as when memory runs out: fewer --direct_num_w" in last
-    assert last.endswith("Nothing was published. Run the same command again: it takes up what is done.")
+    assert (
+        "failed: a worker process was ended by SIGKILL, as when memory runs out: fewer "
+        "--direct_num_w" in last
+    )
+    assert last.endswith("Nothing was published. Run the same command again: it resumes the run.")
     assert "Traceback" not in error
     assert not [pid for pid in workers if alive(pid)]

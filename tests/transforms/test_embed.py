@@ -25,7 +25,11 @@ class ToyEngine:
         if (sums == 0).any():
             raise RuntimeError("black image\nand more")
         sums[sums == 12 * 255] = np.nan
-        return Outputs(sums[:, None], np.ones((len(images), 1), np.float32), np.zeros((len(images), 1), np.int32))
+        return Outputs(
+            sums[:, None],
+            np.ones((len(images), 1), np.float32),
+            np.zeros((len(images), 1), np.int32),
+        )
 
 
 def pictures(*values):

@@ -14,7 +14,9 @@ from transforms.records import REFERENCE_SCHEMA
 
 def listing(*images: tuple[str, str, int]) -> pa.Table:
     uris, etags, sizes = zip(*images, strict=True) if images else ((), (), ())
-    return pa.table([uris, etags, pa.array(sizes, pa.int64()), [None] * len(uris)], schema=REFERENCE_SCHEMA)
+    return pa.table(
+        [uris, etags, pa.array(sizes, pa.int64()), [None] * len(uris)], schema=REFERENCE_SCHEMA
+    )
 
 
 def known(*images: tuple[str, str, int, str]) -> pa.Table:
@@ -61,7 +63,12 @@ def test_each_image_falls_in_exactly_one_class():
     assert changes.counts.listed == 8
 
 
-FEATURES = [("same", "1", 1, ""), ("other", "1", 1, ""), ("gone", "1", 1, ""), ("broke", "1", 1, "")]
+FEATURES = [
+    ("same", "1", 1, ""),
+    ("other", "1", 1, ""),
+    ("gone", "1", 1, ""),
+    ("broke", "1", 1, ""),
+]
 ERRORS = [("corrupt", "1", 1, "corrupt"), ("late", "1", 1, "io_error"), ("gone-too", "1", 1, "empty"),
           ("broke", "2", 2, "corrupt"), ("same", "9", 9, "io_error")]  # fmt: skip
 LISTED = [
@@ -141,7 +148,9 @@ def test_shards_are_even_whole_and_enough_for_all_workers(count, shard_size, wor
 def assert_whole(bounds, count):
     assert sum(length for _, length in bounds) == count
     assert all(length > 0 for _, length in bounds)
-    assert [start for start, _ in bounds] == [sum(n for _, n in bounds[:i]) for i in range(len(bounds))]
+    assert [start for start, _ in bounds] == [
+        sum(n for _, n in bounds[:i]) for i in range(len(bounds))
+    ]
 
 
 SCAN = 30_000_000  # bytes of a 50-megapixel JPEG
@@ -176,6 +185,9 @@ def test_the_benchmark_of_a_large_table_still_runs():
     words = [sys.executable, "-m", "benchmarks.plan_million", "20000"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert "listed 20,000 = new 0 + changed 0 + unchanged 20,000 + retried 0; removed 0;" in done.stdout
+    assert (
+        "listed 20,000 = new 0 + changed 0 + unchanged 20,000 + retried 0; removed 0;"
+        in done.stdout
+    )
     assert "3,000 new, 1,000 removed: " in done.stdout
     assert done.stdout.endswith("planned\n")

@@ -53,7 +53,9 @@ def with_pillow(image: Image.Image, op: Resize) -> np.ndarray:
 @RUNS
 @pytest.mark.parametrize("mode", ["squash", "crop"])
 @pytest.mark.parametrize("size", [(224, 224), (100, 331), (600, 500), (1, 1)])
-def test_resize_equals_pillows_antialiased_bilinear(run: Run, mode: str, size: tuple[int, int]) -> None:
+def test_resize_equals_pillows_antialiased_bilinear(
+    run: Run, mode: str, size: tuple[int, int]
+) -> None:
     op = Resize(*size, mode)
     resized = run(op, PIXELS)
     difference = np.abs(resized.astype(int) - with_pillow(PHOTO, op))
@@ -64,7 +66,9 @@ def test_resize_equals_pillows_antialiased_bilinear(run: Run, mode: str, size: t
 
 
 @pytest.mark.parametrize("mode", ["squash", "crop"])
-@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (1, 1), (2, 3), (224, 224), (3000, 17), (1200, 1801)])
+@pytest.mark.parametrize(
+    "shape", [(1, 5000), (5000, 1), (1, 1), (2, 3), (224, 224), (3000, 17), (1200, 1801)]
+)
 def test_resize_of_extreme_shapes(mode: str, shape: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     op = Resize(224, 192, mode)
@@ -80,7 +84,10 @@ def test_crop_takes_the_middle_and_squash_everything() -> None:
     thirds = np.repeat(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8), 100, axis=1)
     thirds = np.repeat(thirds, 100, axis=0)  # 100x300: red, green, blue
     crop, squash = Resize(60, 60, "crop")(thirds), Resize(60, 60)(thirds)
-    assert (crop[:, 2:-2] == (0, 255, 0)).all()  # the kernel reaches over the edge, as Pillow's does
+    assert (
+        crop[:, 2:-2] == (0, 255, 0)
+        # The kernel reaches over the edge, as Pillow's does
+    ).all()
     assert (squash[:, [2, 30, -2]] == np.eye(3) * 255).all()
 
 
@@ -100,7 +107,9 @@ def test_resize_in_threads() -> None:
 
 
 def test_tf_data_knows_the_shape_and_sees_the_error() -> None:
-    unknown = tf.data.Dataset.from_generator(lambda: [PIXELS], output_signature=tf.TensorSpec(None, tf.uint8))
+    unknown = tf.data.Dataset.from_generator(
+        lambda: [PIXELS], output_signature=tf.TensorSpec(None, tf.uint8)
+    )
     chain = Chain(Resize(32, 48), ValueRange("caffe"))
     assert unknown.map(chain).element_spec == tf.TensorSpec((32, 48, 3), tf.float32)
     floats = tf.data.Dataset.from_tensors(PIXELS.astype(np.float32)).map(Resize(32, 48))
@@ -123,7 +132,9 @@ def test_resize_refuses_other_arrays(pixels: np.ndarray) -> None:
 def test_value_ranges_equal_keras(run: Run, mode: str) -> None:
     result = run(ValueRange(mode), PIXELS)
     assert result.dtype == np.float32
-    np.testing.assert_allclose(result, preprocess_input(PIXELS.astype(np.float32), mode=mode), atol=1e-5)
+    np.testing.assert_allclose(
+        result, preprocess_input(PIXELS.astype(np.float32), mode=mode), atol=1e-5
+    )
 
 
 @RUNS
@@ -147,13 +158,17 @@ def test_a_value_range_is_never_applied_in_place(run: Run, mode: str, dtype: typ
     result = run(ValueRange(mode), batch)
     assert not np.shares_memory(result, batch)
     assert (batch == before).all()
-    np.testing.assert_allclose(result[1], run(ValueRange(mode), batch[1]), atol=1e-6)  # a batch or one image
+    np.testing.assert_allclose(
+        result[1], run(ValueRange(mode), batch[1]), atol=1e-6
+    )  # a batch or one image
 
 
 @RUNS
 def test_a_chain_runs_from_left_to_right(run: Run) -> None:
     chain = Chain(Resize(40, 50, "crop"), ValueRange("tf"))
-    np.testing.assert_allclose(run(chain, PIXELS), Resize(40, 50, "crop")(PIXELS) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(
+        run(chain, PIXELS), Resize(40, 50, "crop")(PIXELS) / 127.5 - 1, atol=1e-6
+    )
 
 
 def test_a_chain_reads_as_one_line() -> None:
@@ -181,7 +196,10 @@ def test_the_cpu_part_stays_in_bytes() -> None:
     ("make", "message"),
     [
         (lambda: Resize(0, 5), "cannot resize to 0x5; both sides must be at least 1"),
-        (lambda: Resize(5, 5, "stretch"), "unknown resize mode 'stretch'; choose one of squash, crop"),
+        (
+            lambda: Resize(5, 5, "stretch"),
+            "unknown resize mode 'stretch'; choose one of squash, crop",
+        ),
         (
             lambda: ValueRange("keras"),
             "unknown value range mode 'keras'; choose one of caffe, tf, torch, none, unit, lite",

@@ -17,7 +17,11 @@ from transforms.sources import parse_input
 
 
 def references(text):
-    return [ImageReference(**row) for batch in parse_input(str(text)).list_images() for row in batch.to_pylist()]
+    return [
+        ImageReference(**row)
+        for batch in parse_input(str(text)).list_images()
+        for row in batch.to_pylist()
+    ]
 
 
 def make(root, count, size=10):
@@ -37,7 +41,12 @@ def test_images_come_in_order_with_errors_in_between(tmp_path):
         Path(listed[number].uri).unlink()
     results = list(read_images(listed, ReadPolicy(concurrency=3)))
     assert [item[0] if isinstance(item, tuple) else item.reference for item in results] == listed
-    assert [number for number, word in enumerate(words(results)) if word != "ok"] == [0, 7, 150, 299]
+    assert [number for number, word in enumerate(words(results)) if word != "ok"] == [
+        0,
+        7,
+        150,
+        299,
+    ]
     for item in results:
         if isinstance(item, EncodedImage):
             assert item.data == Path(item.reference.uri).read_bytes()
@@ -50,7 +59,11 @@ def test_nothing_to_read():
 
 
 def test_bytes_read_ahead_stay_within_the_bound(tmp_path, monkeypatch):
-    listed = make(tmp_path / "in", 40, 1000) + make(tmp_path / "one large", 1, 9000) + make(tmp_path / "more", 40, 1000)
+    listed = (
+        make(tmp_path / "in", 40, 1000)
+        + make(tmp_path / "one large", 1, 9000)
+        + make(tmp_path / "more", 40, 1000)
+    )
     lock, started, taken, most = threading.Lock(), 0, 0, 0
     read_file = FileReader.read
 
@@ -106,7 +119,8 @@ def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, con
     read_file = FileReader.read
 
     def gated(reader, reference, max_bytes):
-        if first.is_set():  # before, threads may come in any order
+        # Before, threads may come in any order
+        if first.is_set():
             begun.append(reference)
             assert closing.wait(20)
         try:
@@ -127,21 +141,25 @@ def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, con
     images = read_images(listed, ReadPolicy(concurrency=concurrency))
     next(images)
     images.close()
-    assert len(begun) <= 1  # under way; the others were waiting for their turn
+    # Under way; the others were waiting for their turn
+    assert len(begun) <= 1
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read")] == []
 
 
 def test_an_image_over_the_limit_is_not_read(tmp_path, monkeypatch):
     (listed,) = make(tmp_path / "in", 1, 1000)
     monkeypatch.setattr(readers, "_read_exactly", lambda *_: pytest.fail("read all the same"))
-    for reference in (listed, replace(listed, etag="", size=-1)):  # by its listed and by its real size
+    # By its listed and by its real size
+    for reference in (listed, replace(listed, etag="", size=-1)):
         ((_, error),) = read_images([reference], ReadPolicy(max_bytes=999))
         assert error.kind.word == "too_large"
         assert error.message == "1,000 bytes; --max-image-bytes allows 999"
     monkeypatch.undo()
     assert words(read_images([listed], ReadPolicy(max_bytes=1000))) == ["ok"]
     Path(listed.uri).unlink()
-    assert words(read_images([listed], ReadPolicy(max_bytes=999))) == ["too_large"]  # not even asked for
+    assert words(read_images([listed], ReadPolicy(max_bytes=999))) == [
+        "too_large"
+    ]  # not even asked for
 
 
 def test_a_file_that_is_not_the_listed_one_fails_as_changed(tmp_path):
@@ -179,7 +197,10 @@ def test_what_the_reference_does_not_know_is_filled_in(tmp_path, s3):
 def test_a_pipe_and_a_folder_do_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     paths = [tmp_path / "pipe.jpg", tmp_path, Path(os.devnull)]
-    assert words(read_images([ImageReference(str(path), "", -1, None) for path in paths])) == ["unsupported"] * 3
+    assert (
+        words(read_images([ImageReference(str(path), "", -1, None) for path in paths]))
+        == ["unsupported"] * 3
+    )
 
 
 def test_the_error_of_the_system_becomes_a_kind(tmp_path, monkeypatch):
@@ -211,7 +232,9 @@ def test_a_file_that_comes_in_small_pieces_is_read_whole():
 def test_an_object_cannot_send_us_elsewhere(s3):
     """S3 keeps such a redirect for websites; whoever uploads an object may set it."""
     s3.put("secret.jpg", b"another object")
-    s3.client.put_object(Bucket=s3.bucket, Key="x.jpg", Body=b"its own", WebsiteRedirectLocation="/secret.jpg")
+    s3.client.put_object(
+        Bucket=s3.bucket, Key="x.jpg", Body=b"its own", WebsiteRedirectLocation="/secret.jpg"
+    )
     [item] = read_images([ImageReference(f"{s3.url}/x.jpg", "", -1, None)])
     assert item.data == b"its own"
 
@@ -222,10 +245,14 @@ def test_objects_of_a_bucket(s3):
     listed = references(f"{s3.url}/p/")
     s3.put("p/05.jpg", b"x" * 100)
     s3.client.delete_object(Bucket=s3.bucket, Key="p/07.jpg")
-    results = list(read_images([*listed, ImageReference(f"{s3.url}/a//b", "", -1, None)], ReadPolicy(concurrency=8)))
-    assert [item[0].uri if isinstance(item, tuple) else item.reference.uri for item in results[:40]] == [
-        reference.uri for reference in listed
-    ]
+    results = list(
+        read_images(
+            [*listed, ImageReference(f"{s3.url}/a//b", "", -1, None)], ReadPolicy(concurrency=8)
+        )
+    )
+    assert [
+        item[0].uri if isinstance(item, tuple) else item.reference.uri for item in results[:40]
+    ] == [reference.uri for reference in listed]
     assert [(number, word) for number, word in enumerate(words(results)) if word != "ok"] == [
         (5, "changed"),
         (7, "not_found"),
@@ -240,8 +267,19 @@ def test_a_bucket_in_trouble(misbehaving, monkeypatch):
     monkeypatch.setattr("transforms.storage.settings._RETRY", {"max_retries": 2})
     monkeypatch.setattr("transforms.storage.retries._WAITS", (0.01,))
     names = ["503x1", "cutx1", "429x2", "403x9", "400x9", "500x9", "cutx99.jpg", "fine"]
-    results = list(read_images([ImageReference(f"s3://bucket/{name}", "abc", 102_400, None) for name in names]))
-    assert words(results) == ["ok", "ok", "ok", "permission_denied", "io_error", "io_error", "io_error", "ok"]
+    results = list(
+        read_images([ImageReference(f"s3://bucket/{name}", "abc", 102_400, None) for name in names])
+    )
+    assert words(results) == [
+        "ok",
+        "ok",
+        "ok",
+        "permission_denied",
+        "io_error",
+        "io_error",
+        "io_error",
+        "ok",
+    ]
     assert {item.data for item in results if isinstance(item, EncodedImage)} == {misbehaving.body}
     assert misbehaving.requests["500x9"] == 3
     for item in results:

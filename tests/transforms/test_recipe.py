@@ -11,12 +11,24 @@ def test_the_id_does_not_depend_on_the_order_of_the_fields():
 
 def test_the_id_is_the_sha256_of_the_canonical_json():
     assert canonical_json({"b": None, "a": "é"}) == '{"a":"é","b":null}'
-    assert recipe_id({"b": None, "a": "é"}) == hashlib.sha256('{"a":"é","b":null}'.encode()).hexdigest()
+    assert (
+        recipe_id({"b": None, "a": "é"})
+        == hashlib.sha256('{"a":"é","b":null}'.encode()).hexdigest()
+    )
 
 
 def test_every_field_counts():
     base = {"resize": "squash", "top_k": 5}
-    assert len({recipe_id(base), recipe_id({**base, "resize": "crop"}), recipe_id({**base, "top_k": 3})}) == 3
+    assert (
+        len(
+            {
+                recipe_id(base),
+                recipe_id({**base, "resize": "crop"}),
+                recipe_id({**base, "top_k": 3}),
+            }
+        )
+        == 3
+    )
 
 
 def test_differences_read_field_by_field():
@@ -24,4 +36,8 @@ def test_differences_read_field_by_field():
         {"resize": "squash", "backbone": "VGG16", "gone": 1},
         {"resize": "crop", "backbone": "VGG16", "extra": 2},
     )
-    assert differences(old, new) == ["extra: (none) → 2", "gone: 1 → (none)", "resize: squash → crop"]
+    assert differences(old, new) == [
+        "extra: (none) → 2",
+        "gone: 1 → (none)",
+        "resize: squash → crop",
+    ]

@@ -1,6 +1,7 @@
 """ADD A BACKBONE: one line in ``table.py``. From a name or a model file to an exported network.
 
-``resolve`` checks a choice (no TensorFlow where it can be avoided); ``export`` writes what the workers load.
+``resolve`` checks a choice (no TensorFlow where it can be avoided); ``export`` writes what the
+workers load.
 """
 
 from transforms.backbones.export import export, model_id

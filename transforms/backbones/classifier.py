@@ -42,7 +42,11 @@ class Walk:
     def only_ways(self) -> list[str]:
         """The tensors that all outputs come through, the last one first."""
         found = [next(iter(waiting)) for _, waiting in self._back() if len(waiting) == 1]
-        return [name for name in dict.fromkeys([*self._outputs[:1], *found]) if name != f"{self._source}:0"]
+        return [
+            name
+            for name in dict.fromkeys([*self._outputs[:1], *found])
+            if name != f"{self._source}:0"
+        ]
 
     def _back(self) -> Iterator[tuple[Any, set[str]]]:
         """Each node that the outputs need, the last one first, and the tensors that are needed once it is undone."""
@@ -59,13 +63,20 @@ class Walk:
 
     def _downstream(self) -> list[Any]:
         """The nodes whose numbers come of the input, each after those that it takes."""
-        order: dict[str, bool] = {self._source: True}  # in the order of their numbers; whether they come of the input
+        order: dict[str, bool] = {
+            self._source: True
+            # In the order of their numbers; whether they come of the input
+        }
         waiting = [name.partition(":")[0] for name in self._outputs]
         while waiting:
             name = waiting[-1]
             node = self._nodes[name]
-            before = [] if node.op in _SHAPES else [source.partition(":")[0] for source in _data(node)]
-            before = [source for source in before if self._nodes[source].op != "NextIteration"]  # of a loop: comes back
+            before = (
+                [] if node.op in _SHAPES else [source.partition(":")[0] for source in _data(node)]
+            )
+            before = [
+                source for source in before if self._nodes[source].op != "NextIteration"
+            ]  # of a loop: comes back
             missing = [source for source in before if source not in order]
             if name in order or not missing:
                 order.setdefault(name, any(order[source] for source in before))
@@ -79,11 +90,15 @@ def choices(graph: Any, walk: Walk) -> str:
     import tensorflow as tf
 
     ops = {node.name: node.op for node in graph.node}
-    lengths: dict[int, str] = {}  # of each length the one nearest to the output
+    # Of each length the one nearest to the output
+    lengths: dict[int, str] = {}
     with tf.Graph().as_default() as imported:
         tf.graph_util.import_graph_def(graph, name="")
         for tensor in walk.only_ways():
-            shape, (name, _, index) = imported.get_tensor_by_name(tensor).shape, tensor.partition(":")
+            shape, (name, _, index) = (
+                imported.get_tensor_by_name(tensor).shape,
+                tensor.partition(":"),
+            )
             if shape.rank in (2, 4) and shape[-1] and index == "0" and ops[name] != "Identity":
                 lengths.setdefault(int(shape[-1]), name)
     found = [f"{name} ({length} numbers)" for length, name in list(lengths.items())[:5]]

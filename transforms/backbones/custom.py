@@ -31,17 +31,30 @@ class _Format(Protocol):
 
 def is_path(backbone: str) -> bool:
     """Whether ``--backbone`` names a file or folder rather than a row of the table."""
-    return "/" in backbone or "\\" in backbone or backbone.endswith(_SUFFIXES) or Path(backbone).exists()
+    return (
+        "/" in backbone
+        or "\\" in backbone
+        or backbone.endswith(_SUFFIXES)
+        or Path(backbone).exists()
+    )
 
 
 def resolve_custom(config: BackboneConfig) -> Resolved:
-    """Check a model of the user's. Imports TensorFlow: only Keras can tell what a model file holds."""
+    """Check a model of the user's.
+
+    Imports TensorFlow: only Keras can tell what a model file holds.
+    """
     if "://" in config.backbone:
-        raise UserError(f"--backbone {config.backbone}: only files of this machine can be loaded; copy it here first")
+        raise UserError(
+            f"--backbone {config.backbone}: only files of this machine can be loaded; copy it here "
+            "first"
+        )
     path = Path(config.backbone).expanduser()
     chosen = _format_of(path)
     if config.weights != "imagenet":
-        raise UserError(f"--weights {config.weights}: {path.name} brings its own weights; leave the option out")
+        raise UserError(
+            f"--weights {config.weights}: {path.name} brings its own weights; leave the option out"
+        )
     labels = read_labels(config.labels) if config.labels else None
     facts = chosen.read_facts(path, config)
     mode = _value_mode(config, facts)
@@ -78,7 +91,8 @@ def _format_of(path: Path) -> _Format:
         raise UserError(f"--backbone {path}: there is no such file or folder") from error
     except OSError as error:
         raise UserError(
-            f"--backbone {path}: cannot be read ({error.strerror}); let the user of this process read it"
+            f"--backbone {path}: cannot be read ({error.strerror}); let the user of this process "
+            "read it"
         ) from error
     if is_saved_model:
         return saved_model
@@ -111,26 +125,40 @@ def _value_mode(config: BackboneConfig, facts: CustomFacts) -> ValueMode:
         if mode == config.preprocess:
             return mode
     modes = "; ".join(f"{word}: {meaning}" for word, meaning in VALUE_MODES.items())
-    seen = f"--preprocess {config.preprocess}: unknown." if config.preprocess else "--preprocess is missing."
-    hint = f" It has a layer {facts.own_scaling} that scales: probably none." if facts.own_scaling else ""
-    raise UserError(f"{seen} Say which pixel values {Path(config.backbone).name} was trained on: {modes}.{hint}")
+    seen = (
+        f"--preprocess {config.preprocess}: unknown."
+        if config.preprocess
+        else "--preprocess is missing."
+    )
+    hint = (
+        f" It has a layer {facts.own_scaling} that scales: probably none."
+        if facts.own_scaling
+        else ""
+    )
+    raise UserError(
+        f"{seen} Say which pixel values {Path(config.backbone).name} was trained on: {modes}.{hint}"
+    )
 
 
-def _check_labels(labels: tuple[str, ...] | None, facts: CustomFacts, config: BackboneConfig) -> tuple[str, ...]:
+def _check_labels(
+    labels: tuple[str, ...] | None, facts: CustomFacts, config: BackboneConfig
+) -> tuple[str, ...]:
     if labels and not facts.classes:
         raise UserError(
-            f"--labels {config.labels}: {Path(config.backbone).name} gives {facts.outputs}; labels need one output "
-            "[N, classes]. Leave the option out for vectors alone"
+            f"--labels {config.labels}: {Path(config.backbone).name} gives {facts.outputs}; labels "
+            "need one output [N, classes]. Leave the option out for vectors alone"
         )
     if labels and len(labels) != facts.classes:
         raise UserError(
-            f"--labels {config.labels}: has {len(labels)} labels, but {Path(config.backbone).name} has "
-            f"{facts.classes} classes"
+            f"--labels {config.labels}: has {len(labels)} labels, but {Path(config.backbone).name} "
+            f"has {facts.classes} classes"
         )
     if labels or not facts.classes or not config.top_k:
         return ()
     name = Path(config.backbone).name
-    return (f"{name} has {facts.classes} classes: without --labels there are vectors and no labels",)
+    return (
+        f"{name} has {facts.classes} classes: without --labels there are vectors and no labels",
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from transforms.backbones.network import Network
 
 FORMAT = 1
-_SCORES_FORMAT = 2  # of custom models: 1 could take softmax of sigmoids, and its exports are not to be used again
-_EPSILON = 1e-12  # of the squared length: a zero vector stays zero
+# Of custom models: 1 could take softmax of sigmoids, and its exports are not to be used again
+_SCORES_FORMAT = 2
+# Of the squared length: a zero vector stays zero
+_EPSILON = 1e-12
 
 
 def model_id(resolved: Resolved) -> str:
@@ -47,7 +49,8 @@ def model_id_of(recipe: Recipe) -> str:
 def export(resolved: Resolved, directory: Path) -> None:
     """Build the network with Keras and write it to ``directory``, which is made if it does not exist.
 
-    Raises ``UserError`` for weights that turn out not to fit. Imports TensorFlow. Resets Keras' session.
+    Raises ``UserError`` for weights that turn out not to fit. Imports TensorFlow. Resets Keras'
+    session.
     """
     from transforms.backbones.custom import open_custom
     from transforms.backbones.named import open_named

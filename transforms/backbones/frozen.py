@@ -13,19 +13,25 @@ _EFFECTS = {
 def frozen_graph(function: Any) -> Any:
     """The graph of a ``ConcreteFunction``, its variables made constants and its calls inlined.
 
-    ``convert_variables_to_constants_v2`` does the same and then builds a function of the result, which is of no
-    use here and costs twice as much again (InceptionResNetV2: 13.6 s instead of 4.9). Hence its inner half, which
-    is private: setup.py pins TensorFlow. Loops stay functions: as nodes they cannot be part of another function.
+    ``convert_variables_to_constants_v2`` does the same and then builds a function of the result,
+    which is of no use here and costs twice as much again (InceptionResNetV2: 13.6 s instead of
+    4.9). Hence its inner half, which is private: setup.py pins TensorFlow. Loops stay functions: as
+    nodes they cannot be part of another function.
     """
     from tensorflow.python.framework import convert_to_constants as tool
 
-    data = tool._FunctionConverterDataInEager(func=function, lower_control_flow=False, aggressive_inlining=False)
+    data = tool._FunctionConverterDataInEager(
+        func=function, lower_control_flow=False, aggressive_inlining=False
+    )
     graph, _ = tool._replace_variables_by_constants(converter_data=data)
     return graph
 
 
 def without_effects(graph: Any) -> Any:
-    """Let nothing wait for what leaves no number: an assignment to a variable, or a check. Changes ``graph``."""
+    """Let nothing wait for what leaves no number: an assignment to a variable, or a check.
+
+    Changes ``graph``.
+    """
     effects = {node.name for node in graph.node if node.op in _EFFECTS}
     for node in graph.node:
         kept = [name for name in node.input if not name.startswith("^") or name[1:] not in effects]
@@ -45,7 +51,10 @@ def tell_of_functions(graph: Any) -> None:
 
 
 def cut(graph: Any, names: Sequence[str]) -> Any:
-    """The nodes that ``names`` need, without devices: the driver's are not the workers'. Changes ``graph``."""
+    """The nodes that ``names`` need, without devices: the driver's are not the workers'.
+
+    Changes ``graph``.
+    """
     nodes = {node.name: node for node in graph.node}
     needed, waiting = set(), list(names)
     while waiting:

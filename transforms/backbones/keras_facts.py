@@ -1,7 +1,8 @@
 """Writes ``keras_weights.json``: what the installed Keras states of its applications' weight files.
 
-``python -m transforms.backbones.keras_facts`` builds each network and listens to what Keras would download; it
-needs no network, some minutes, and 10 GB of memory for the largest. Needed only for another Keras.
+``python -m transforms.backbones.keras_facts`` builds each network and listens to what Keras would
+download; it needs no network, some minutes, and 10 GB of memory for the largest. Needed only for
+another Keras.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from transforms.backbones.network import import_keras
 from transforms.backbones.spec import Backbone
 from transforms.backbones.table import BACKBONES
 
-_SIZES = {"MobileNet": [128, 160, 192, 224], "MobileNetV2": [96, 128, 160, 192, 224]}  # one file each
+_SIZES = {
+    "MobileNet": [128, 160, 192, 224],
+    "MobileNetV2": [96, 128, 160, 192, 224],
+}  # one file each
 
 
 class _AskedForError(Exception):
@@ -59,7 +63,10 @@ def facts_of(spec: Backbone) -> dict[str, Any]:
             for word in ("file", "url"):
                 facts[part][word] = facts[part][word].replace(f"_{spec.size}", "_{size}")
         if include_top:
-            facts["size"] = model.input_shape[1]  # null for MobileNetV3, which Keras builds for any size
+            facts["size"] = model.input_shape[
+                1
+                # Null for MobileNetV3, which Keras builds for any size
+            ]
             head = [weight for layer in model.layers for weight in layer.weights][-2]
             facts["per_class"] = math.prod(head.shape[:-1]) + 1
         else:

@@ -26,7 +26,8 @@ from transforms.choices import BackboneConfig
 from transforms.errors import UserError, first_line
 
 _WITH_COLOURS = (
-    "; give it an input: x = keras.Input((height, width, 3)); keras.Model(x, model(x)).save('with_colours.keras')"
+    "; give it an input: x = keras.Input((height, width, 3)); "
+    "keras.Model(x, model(x)).save('with_colours.keras')"
 )
 _PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 
@@ -34,7 +35,8 @@ _PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     """Load the model and find its input size, feature layer, vector and classes.
 
-    Raises ``UserError`` for a file that cannot be loaded or carries code, and for a layer that does not exist.
+    Raises ``UserError`` for a file that cannot be loaded or carries code, and for a layer that does
+    not exist.
     """
     model = _load(path, config.allow_code)
     feature, name, _ = _feature(model, path, config, model.inputs[0])
@@ -68,7 +70,9 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     def reference(images: Images) -> Rows:
         pixels = np.asarray(scale(images)).astype(model.inputs[0].dtype)
         with tf.device("/CPU:0"):
-            vectors = _feature(model, path, config, tf.constant(pixels))[0].numpy().astype(np.float32)
+            vectors = (
+                _feature(model, path, config, tf.constant(pixels))[0].numpy().astype(np.float32)
+            )
         if not classes:
             return vectors, None
         return vectors, take(due, tf.nest.flatten(run(model, pixels))[0]).numpy()
@@ -77,10 +81,11 @@ def open_model(resolved: Resolved, path: Path) -> Network:
 
 
 def _load(path: Path, allow_code: bool) -> Any:
-    if path.suffix == ".keras" and not is_zipfile(path):  # Keras would say that there is no such file
+    if path.suffix == ".keras" and not is_zipfile(path):
+        # Keras would say that there is no such file
         raise UserError(
-            f"--backbone {path}: Keras cannot load it (a .keras file is a zip archive, and this is none, or is cut "
-            "short); copy it again, or save the model anew by model.save()"
+            f"--backbone {path}: Keras cannot load it (a .keras file is a zip archive, and this is "
+            "none, or is cut short); copy it again, or save the model anew by model.save()"
         )
     keras = import_keras()
     try:
@@ -91,10 +96,15 @@ def _load(path: Path, allow_code: bool) -> Any:
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
         hint = "" if len(shapes) != 1 or shapes[0][-1] else _WITH_COLOURS
         raise UserError(
-            f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, W, 3]{hint}"
+            f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, "
+            f"W, 3]{hint}"
         )
     for layer in model._flatten_layers():
-        if layer.compute_dtype in ("bfloat16", "float16"):  # how it was trained; --precision says how it is run
+        if layer.compute_dtype in (
+            "bfloat16",
+            "float16",
+        ):
+            # How it was trained; --precision says how it is run
             layer.dtype_policy = "float32"
     return model
 
@@ -102,39 +112,49 @@ def _load(path: Path, allow_code: bool) -> Any:
 def _cannot_load(path: Path, message: str, line: str) -> UserError:
     if "safe_mode" in message or "unsafe" in message:
         return UserError(
-            f"--backbone {path}: the file carries code (a Lambda layer or the like), which would run on this "
-            "machine. If you trust where it comes from, add --allow-code; better, save the model without it"
+            f"--backbone {path}: the file carries code (a Lambda layer or the like), which would "
+            "run on this machine. If you trust where it comes from, add --allow-code; better, "
+            "save the model without it"
         )
     if "No model config" in message:
-        return UserError(f"--backbone {path}: holds weights only; give them by --weights with the backbone's name")
+        return UserError(
+            f"--backbone {path}: holds weights only; give them by --weights with the backbone's "
+            "name"
+        )
     if "Could not locate" in message or "Unknown layer" in message:
         return UserError(
-            f"--backbone {path}: uses a layer that is not Keras' own ({line}). Save the model with model.export() "
-            "and give the SavedModel folder, which needs no Python class"
+            f"--backbone {path}: uses a layer that is not Keras' own ({line}). Save the model with "
+            "model.export() and give the SavedModel folder, which needs no Python class"
         )
     return UserError(
-        f"--backbone {path}: Keras cannot load it ({line}); copy it again, or save the model anew by model.save()"
+        f"--backbone {path}: Keras cannot load it ({line}); copy it again, or save the model anew "
+        "by model.save()"
     )
 
 
 def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tuple[Any, str, Any]:
     """The vector of ``pixels``, the name of where it comes from (what the classifier takes), and the first output."""
     calls, outputs = follow(model, pixels)
-    how_to_list = f"python -c 'import keras; keras.models.load_model(\"{path}\", compile=False).summary()'"
+    how_to_list = (
+        f"python -c 'import keras; keras.models.load_model(\"{path}\", compile=False).summary()'"
+    )
     name = config.feature_layer
     if name:
         found = [call for call in calls if call.name == name]
         if not found:
             raise unknown_layer(name, [call.name for call in calls], how_to_list)
         if len(found) > 1 or len(found[0].outputs) > 1:
-            raise UserError(f"--feature-layer {name}: gives several outputs; choose a layer that gives one")
+            raise UserError(
+                f"--feature-layer {name}: gives several outputs; choose a layer that gives one"
+            )
         return pooled(found[0].outputs[0], config.pooling, name), name, outputs[0]
     taken = classifier_input(calls, outputs)
     if taken is None:
         last = ", ".join(call.name for call in calls[-5:])
         raise UserError(
-            f"--backbone {path}: has no Dense layer whose input would be the vector, as its classifier; name a layer "
-            f"by --feature-layer. The last ones are {last}. All {len(calls)}: {how_to_list}"
+            f"--backbone {path}: has no Dense layer whose input would be the vector, as its "
+            f"classifier; name a layer by --feature-layer. The last ones are {last}. All "
+            f"{len(calls)}: {how_to_list}"
         )
     name = f"input of {taken[1]}"
     return pooled(taken[0], config.pooling, name), name, outputs[0]
@@ -157,14 +177,20 @@ def _still_due(model: Any, scale: Any, resolved: Resolved) -> str:
 
     activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)
     asked = resolved.config
-    if not resolved.top_k or (not asked.scores and getattr(activation, "__name__", None) in _PROBABILITIES):
+    if not resolved.top_k or (
+        not asked.scores and getattr(activation, "__name__", None) in _PROBABILITIES
+    ):
         return "none"
 
     def predict(images: Images) -> Any:
-        return tf.nest.flatten(run(model, np.asarray(scale(images)).astype(model.inputs[0].dtype)))[0]
+        return tf.nest.flatten(run(model, np.asarray(scale(images)).astype(model.inputs[0].dtype)))[
+            0
+        ]
 
     spec = tf.TensorSpec([None, *resolved.input_size, 3], model.inputs[0].dtype)
-    call = tf.function(lambda pixels: tf.nest.flatten(model(pixels, training=False))[0], autograph=False)
+    call = tf.function(
+        lambda pixels: tf.nest.flatten(model(pixels, training=False))[0], autograph=False
+    )
     traced = call.get_concrete_function(spec)
     last = last_operations(traced.graph.as_graph_def(), traced.outputs[0].name)
     return still_due(asked, last, predict, resolved.input_size)

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_BESIDES = ("BatchNormalization", "LayerNormalization", "Normalization")  # weights, and no classifier
+_BESIDES = (
+    "BatchNormalization",
+    "LayerNormalization",
+    "Normalization",
+)  # weights, and no classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,8 @@ class Call:
     layer: Any
     inputs: Sequence[Any]
     outputs: Sequence[Any]
-    whole: bool  # a model, whose layers are calls of their own
+    # A model, whose layers are calls of their own
+    whole: bool
 
 
 def follow(model: Any, pixels: Any) -> tuple[list[Call], list[Any]]:
@@ -37,7 +42,9 @@ def follow(model: Any, pixels: Any) -> tuple[list[Call], list[Any]]:
                         kwargs["training"] = False
                     outputs = layer(*args, **kwargs)
                 inputs = keras.tree.flatten((args, kwargs))
-                calls.append(Call(f"{prefix}{layer.name}", layer, inputs, keras.tree.flatten(outputs), whole))
+                calls.append(
+                    Call(f"{prefix}{layer.name}", layer, inputs, keras.tree.flatten(outputs), whole)
+                )
                 return outputs
 
             return call
@@ -59,7 +66,8 @@ def _graph(layer: Any) -> Any:
 def classifier_input(calls: Sequence[Call], outputs: Sequence[Any]) -> tuple[Any, str] | None:
     """The one tensor that all of the outputs come from and the last Dense layers take, and such a layer's name.
 
-    None where something else with weights comes last, or where no tensor is all that those layers take.
+    None where something else with weights comes last, or where no tensor is all that those layers
+    take.
     """
     waiting, taken = {id(tensor): tensor for tensor in outputs}, {}
     for call in reversed([call for call in calls if not call.whole]):

@@ -1,6 +1,7 @@
 """The weight files that Keras itself knows: their names, URLs, hashes and sizes, and Keras' cache of them.
 
-``keras_weights.json`` holds what Keras 3.15 states; ``python -m transforms.backbones.keras_facts`` writes it anew.
+``keras_weights.json`` holds what Keras 3.15 states; ``python -m transforms.backbones.keras_facts``
+writes it anew.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from transforms.backbones.spec import Backbone
 from transforms.errors import UserError, first_line
 
 FACTS = Path(__file__).with_name("keras_weights.json")
-_TIMEOUT = 30  # seconds without a byte, after which a download has failed
+# Seconds without a byte, after which a download has failed
+_TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class KnownFile:
     has_top: bool
     name: str
     url: str
-    hash: str | None  # md5 (32 digits) or sha256 (64); Keras states none for MobileNet v1 and v2
+    # md5 (32 digits) or sha256 (64); Keras states none for MobileNet v1 and v2
+    hash: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,10 @@ def matches(file: KnownFile, path: Path) -> bool:
     if file.hash is None:
         return True
     with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "md5" if len(file.hash) == 32 else "sha256").hexdigest() == file.hash
+        return (
+            hashlib.file_digest(opened, "md5" if len(file.hash) == 32 else "sha256").hexdigest()
+            == file.hash
+        )
 
 
 def keras_home() -> Path:
@@ -109,7 +115,9 @@ def keras_home() -> Path:
 
 
 def fetch(file: KnownFile) -> Path:
-    """The file in Keras' cache: as it lies there, or downloaded by Keras. TensorFlow is imported for the latter.
+    """The file in Keras' cache: as it lies there, or downloaded by Keras.
+
+    TensorFlow is imported for the latter.
 
     Raises ``UserError`` without network, with the ways out.
     """

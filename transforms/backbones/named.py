@@ -37,11 +37,16 @@ def builder(spec: Backbone) -> tuple[Callable[..., Any], Callable[[Floats], Floa
         return lite0.efficientnet_lite0, lite0.preprocess_input
     import keras
 
-    return getattr(keras.applications, spec.name), getattr(keras.applications, spec.module).preprocess_input
+    return getattr(keras.applications, spec.name), getattr(
+        keras.applications, spec.module
+    ).preprocess_input
 
 
 def layer_dimension(resolved: Resolved) -> int:
-    """Numbers in the vector of ``--feature-layer``. Raises ``UserError`` for a layer that is not there."""
+    """Numbers in the vector of ``--feature-layer``.
+
+    Raises ``UserError`` for a layer that is not there.
+    """
     import_keras()
     return int(_feature(_build(resolved), resolved).shape[-1])
 
@@ -96,8 +101,12 @@ def _build(resolved: Resolved) -> Any:
 
         keras.utils.set_random_seed(0)
     if _has_top(resolved):
-        return build(weights=None, include_top=True, input_shape=shape, classes=resolved.weights.classes)
-    return build(weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling)
+        return build(
+            weights=None, include_top=True, input_shape=shape, classes=resolved.weights.classes
+        )
+    return build(
+        weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling
+    )
 
 
 def _feature(model: Any, resolved: Resolved) -> Any:
@@ -153,12 +162,16 @@ def _load(model: Any, resolved: Resolved) -> None:
         load_embedded(model, path)
         return
     with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / ("w.h5" if is_legacy(path) else "w.weights.h5")  # Keras goes by the name
+        link = Path(folder) / (
+            "w.h5" if is_legacy(path) else "w.weights.h5"
+        )  # Keras goes by the name
         link.symlink_to(path.resolve())
         try:
             model.load_weights(link)
         except (ValueError, KeyError, OSError) as error:
-            raise UserError(f"--weights {path}: does not fit {resolved.name} ({first_line(error)})") from error
+            raise UserError(
+                f"--weights {path}: does not fit {resolved.name} ({first_line(error)})"
+            ) from error
     refresh(model)
 
 
@@ -175,12 +188,15 @@ def _fold_rescaling(model: Any) -> None:
 
 def _unfolded_pixels(pixels: Floats, loaded: list[np.ndarray]) -> Floats:
     """Pixels which, through Normalization alone, come out as the others through Normalization and Rescaling."""
-    mean = loaded[0]  # of Normalization, the first layer with weights
+    # Of Normalization, the first layer with weights
+    mean = loaded[0]
     stretched: Floats = ((pixels / 255 - mean) / np.sqrt(_DEVIATION) + mean) * 255
     return stretched.astype(np.float32)
 
 
-def _reference(model: Any, loaded: list[np.ndarray], resolved: Resolved) -> Callable[[Images], Rows]:
+def _reference(
+    model: Any, loaded: list[np.ndarray], resolved: Resolved
+) -> Callable[[Images], Rows]:
     """Keras' own vectors: include_top=False, pooling, preprocess_input; and the whole model's probabilities."""
     spec = resolved.backbone
     assert spec
@@ -194,7 +210,9 @@ def _reference(model: Any, loaded: list[np.ndarray], resolved: Resolved) -> Call
         if resolved.config.feature_layer:
             return run(keras.Model(model.input, _feature(model, resolved)), pixels), probabilities
         shape = (*resolved.input_size, 3)
-        headless = build(weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling)
+        headless = build(
+            weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling
+        )
         set_weights(headless, loaded[: len(headless.weights)])
         if _rescaled(resolved):
             pixels = _unfolded_pixels(pixels, loaded)

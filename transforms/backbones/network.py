@@ -16,15 +16,22 @@ from transforms.errors import UserError
 
 Images = npt.NDArray[np.uint8]  # [N, H, W, 3], RGB
 Floats = npt.NDArray[np.float32]
-Rows = tuple[Floats, Floats | None]  # vectors [N, D] and probabilities [N, classes]
+# Vectors [N, D] and probabilities [N, classes]
+Rows = tuple[Floats, Floats | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """A network with its weights, in two independent forms: one to trace, and one that Keras runs itself."""
 
-    forward: Callable[[Any], tuple[Any, Any]]  # tensor float32 [N, H, W, 3] in its value range → vectors, probabilities
-    reference: Callable[[Images], Rows]  # pixels → the same, by the framework's own preprocessing and prediction
+    forward: Callable[
+        [Any], tuple[Any, Any]
+        # Tensor float32 [N, H, W, 3] in its value range → vectors, probabilities
+    ]
+    reference: Callable[
+        [Images], Rows
+        # Pixels → the same, by the framework's own preprocessing and prediction
+    ]
     dimension: int
     classes: int  # 0 without probabilities
     parameters: int
@@ -37,16 +44,18 @@ class CustomFacts:
     input_size: tuple[int, int]  # height, width
     feature_layer: str  # where the vector comes from
     dimension: int
-    classes: int  # of its one output [N, classes]; 0 where it has another kind of output
+    # Of its one output [N, classes]; 0 where it has another kind of output
+    classes: int
     outputs: str  # its outputs, in words for an error
-    own_scaling: str | None = None  # a layer of its own that scales pixels
+    # A layer of its own that scales pixels
+    own_scaling: str | None = None
 
 
 def import_keras() -> Any:
     """Import Keras on TensorFlow, with its global settings as the exports need them: float32, channels last.
 
-    Numbers its automatic layer names from nothing, so that a layer has the same name in every process.
-    Raises ``UserError`` where another backend is set.
+    Numbers its automatic layer names from nothing, so that a layer has the same name in every
+    process. Raises ``UserError`` where another backend is set.
     """
     import_tensorflow()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -65,7 +74,10 @@ def import_keras() -> Any:
 
 
 def pooled(tensor: Any, pooling: str, layer: str) -> Any:
-    """A symbolic [N, H, W, C] pooled to [N, C]; [N, D] as it is. Raises ``UserError`` for other ranks."""
+    """A symbolic [N, H, W, C] pooled to [N, C]; [N, D] as it is.
+
+    Raises ``UserError`` for other ranks.
+    """
     import keras
 
     rank = len(tensor.shape)
@@ -73,10 +85,12 @@ def pooled(tensor: Any, pooling: str, layer: str) -> Any:
         return tensor
     if rank != 4:
         raise UserError(
-            f"--feature-layer {layer}: gives {list(tensor.shape)}; a vector needs a layer that gives "
-            "[N, D], or [N, H, W, C], which is pooled"
+            f"--feature-layer {layer}: gives {list(tensor.shape)}; a vector needs a layer that "
+            "gives [N, D], or [N, H, W, C], which is pooled"
         )
-    pool = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
+    pool = (
+        keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
+    )
     return pool()(tensor)
 
 
@@ -87,7 +101,9 @@ def layer_output(model: Any, name: str, how_to_list: str) -> Any:
         raise unknown_layer(name, names, how_to_list)
     outputs = model.get_layer(name).output
     if isinstance(outputs, (list, tuple, dict)):
-        raise UserError(f"--feature-layer {name}: gives several outputs; choose a layer that gives one")
+        raise UserError(
+            f"--feature-layer {name}: gives several outputs; choose a layer that gives one"
+        )
     return outputs
 
 
@@ -99,10 +115,14 @@ def choose_size(name: str, shape: tuple[int | None, ...], wanted: int | None) ->
     _, height, width, _ = shape
     if height and width:
         if wanted and (height, width) != (wanted, wanted):
-            raise UserError(f"--input-size {wanted}: {name} takes images of {height}x{width} only; leave it out")
+            raise UserError(
+                f"--input-size {wanted}: {name} takes images of {height}x{width} only; leave it out"
+            )
         return height, width
     if not wanted:
-        raise UserError(f"{name} takes images of any size: say which by --input-size, the one it was trained on")
+        raise UserError(
+            f"{name} takes images of any size: say which by --input-size, the one it was trained on"
+        )
     return wanted, wanted
 
 
@@ -111,7 +131,9 @@ def unknown_layer(name: str, names: Sequence[str], how_to_list: str) -> UserErro
     close = [known for known in names if name.lower() in known.lower()][:5]
     close = close or difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     hint = f"close: {', '.join(close)}" if close else f"the last ones are {', '.join(names[-5:])}"
-    return UserError(f"--feature-layer {name}: there is no such layer; {hint}. All {len(names)}: {how_to_list}")
+    return UserError(
+        f"--feature-layer {name}: there is no such layer; {hint}. All {len(names)}: {how_to_list}"
+    )
 
 
 def run(model: Any, pixels: Any) -> Any:

@@ -51,10 +51,18 @@ ResourceGather ResourceGatherNd VarHandleOp VarIsInitializedOp VariableShape
 PURE = frozenset(" ".join((_MATH, _LAYERS, _SHAPES, _FLOW, _VARIABLES)).split())
 # Every SavedModel has these outside its signature, where it says how its own variables are stored.
 SAVER = frozenset(
-    ("MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename", "StaticRegexFullMatch", "StringJoin")
+    (
+        "MergeV2Checkpoints",
+        "RestoreV2",
+        "SaveV2",
+        "ShardedFilename",
+        "StaticRegexFullMatch",
+        "StringJoin",
+    )
 )
 RESTORER = SAVER - {"MergeV2Checkpoints", "SaveV2"}  # those of them that write no file
-# Random numbers of a seed: harmless to load; whether a vector comes of them is seen once the graph is cut.
+# Random numbers of a seed: harmless to load; whether a vector comes of them is seen once the graph
+# is cut.
 SEEDED = frozenset(
     (
         "StatelessRandomGetAlg", "StatelessRandomGetKeyCounter", "StatelessRandomGetKeyCounterAlg",

@@ -18,9 +18,10 @@ _LOG = logging.getLogger(__name__)
 def resolve(config: BackboneConfig) -> Resolved:
     """Check a choice and hash its weights.
 
-    A backbone of the table is resolved without TensorFlow, unless its weights have to be downloaded or a layer was
-    named by ``feature_layer``; a model of the user's is loaded. Raises ``UserError``. What the user should know
-    (no labels, for one) is logged as a warning and kept in ``notes``.
+    A backbone of the table is resolved without TensorFlow, unless its weights have to be downloaded
+    or a layer was named by ``feature_layer``; a model of the user's is loaded. Raises
+    ``UserError``. What the user should know (no labels, for one) is logged as a warning and kept in
+    ``notes``.
     """
     if not is_backbone(config.backbone) and is_path(config.backbone):
         resolved = resolve_custom(config)
@@ -39,11 +40,15 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
         )
     if config.scores is not None:
         raise UserError(
-            f"--scores {config.scores}: {spec.name} gives probabilities; the option is for models of your own"
+            f"--scores {config.scores}: {spec.name} gives probabilities; the option is for models "
+            "of your own"
         )
     size = config.input_size or spec.size
     if size < spec.least_size:
-        raise UserError(f"--input-size {size}: {spec.name} needs at least {spec.least_size} (its own is {spec.size})")
+        raise UserError(
+            f"--input-size {size}: {spec.name} needs at least {spec.least_size} (its own is "
+            f"{spec.size})"
+        )
     given = read_labels(config.labels) if config.labels else None
     weights = find_weights(spec, config, size, len(given) if given else None)
     labels, labels_id, notes = _labels(spec, weights, given, config)
@@ -77,7 +82,9 @@ def _labels(
     """The labels, their id, and what to say about them."""
     if not weights.classes:
         if given:
-            raise UserError(f"--labels {config.labels}: {weights.word} has no top, so there is nothing to label")
+            raise UserError(
+                f"--labels {config.labels}: {weights.word} has no top, so there is nothing to label"
+            )
         return None, None, (f"{weights.word} has no top: there are vectors and no labels",)
     size = config.input_size or spec.size
     if spec.fixed_top and size != spec.size:
@@ -85,8 +92,8 @@ def _labels(
         return None, None, (note,)
     if given and len(given) != weights.classes:
         raise UserError(
-            f"--labels {config.labels}: has {len(given)} labels, but the weights of {spec.name} ({weights.word}) have "
-            f"{weights.classes} classes"
+            f"--labels {config.labels}: has {len(given)} labels, but the weights of {spec.name} "
+            f"({weights.word}) have {weights.classes} classes"
         )
     if given:
         return given, labels_sha256(given), ()

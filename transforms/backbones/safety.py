@@ -1,6 +1,7 @@
 """Refuses a SavedModel that carries any operation but the pure ones, before anything of it is run.
 
-It keeps honest mistakes and plain attacks out; it is no sandbox. Keras files have Keras' own safe mode.
+It keeps honest mistakes and plain attacks out; it is no sandbox. Keras files have Keras' own safe
+mode.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from transforms.errors import UserError
 def check_file(path: Path) -> None:
     """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation, also in a function.
 
-    Those that touch files are allowed in the saver's own part alone, and those that write only where it saves:
-    whatever else the file names may run when it is loaded, with paths of the file's choice.
+    Those that touch files are allowed in the saver's own part alone, and those that write only
+    where it saves: whatever else the file names may run when it is loaded, with paths of the file's
+    choice.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -27,10 +29,14 @@ def check_file(path: Path) -> None:
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise UserError(
-            f"--backbone {path}: saved_model.pb cannot be read ({error}); copy the folder again or save it anew"
+            f"--backbone {path}: saved_model.pb cannot be read ({error}); copy the folder again or "
+            "save it anew"
         ) from error
     if not saved.meta_graphs:
-        raise UserError(f"--backbone {path}: saved_model.pb holds no graph; copy the folder again or save it anew")
+        raise UserError(
+            f"--backbone {path}: saved_model.pb holds no graph; copy the folder again or save it "
+            "anew"
+        )
     for meta in saved.meta_graphs:
         parts = _Parts(meta)
         _refuse(path, parts.operations(parts.saving), PURE | SAVER)
@@ -48,9 +54,9 @@ def check_random(path: Path, graph: Any) -> None:
     found = sorted(name for name in _operations(graph) if "Random" in name)
     if found:
         raise UserError(
-            f"--backbone {path}: its outputs come of random numbers ({', '.join(found)}): Keras exports layers like "
-            "RandomFlip as they are in training. Give the model as a file of model.save('model.keras'), where they do "
-            "nothing, or export one without them"
+            f"--backbone {path}: its outputs come of random numbers ({', '.join(found)}): Keras "
+            "exports layers like RandomFlip as they are in training. Give the model as a file of "
+            "model.save('model.keras'), where they do nothing, or export one without them"
         )
 
 
@@ -63,10 +69,16 @@ class _Parts:
 
     def __init__(self, meta: Any) -> None:
         self._nodes = {node.name: node for node in meta.graph_def.node}
-        self._functions = {function.signature.name: function for function in meta.graph_def.library.function}
+        self._functions = {
+            function.signature.name: function for function in meta.graph_def.library.function
+        }
         self.saving = self._needed([meta.saver_def.save_tensor_name])
         self.restoring = self._needed([meta.saver_def.restore_op_name])
-        named = [info.name for signature in meta.signature_def.values() for info in signature.outputs.values()]
+        named = [
+            info.name
+            for signature in meta.signature_def.values()
+            for info in signature.outputs.values()
+        ]
         named += [name for found in meta.collection_def.values() for name in found.node_list.value]
         savers = [*self.saving, *self.restoring]
         left = self._nodes.keys() - {node.name for node in savers if node.name in self._nodes}
@@ -109,14 +121,16 @@ def _calls(nodes: Iterable[Any]) -> Iterator[str]:
     """The names of the functions that nodes call, whatever the attribute."""
     for node in nodes:
         for value in node.attr.values():
-            yield from (function.name for function in (value.func, *value.list.func) if function.name)
+            yield from (
+                function.name for function in (value.func, *value.list.func) if function.name
+            )
 
 
 def _refuse(path: Path, operations: Iterable[str], allowed: frozenset[str]) -> None:
     found = sorted(set(operations) - allowed)
     if found:
         raise UserError(
-            f"--backbone {path}: carries operations that may run code or touch files ({', '.join(found)}). "
-            "Those of arithmetic, shapes, control flow and variables are allowed. "
-            "If you trust where it comes from, add --allow-code"
+            f"--backbone {path}: carries operations that may run code or touch files "
+            f"({', '.join(found)}). Those of arithmetic, shapes, control flow and variables are "
+            "allowed. If you trust where it comes from, add --allow-code"
         )

@@ -1,6 +1,7 @@
 """A SavedModel folder: frozen from its serving signature, and cut at an operation.
 
-``python -m transforms.backbones.saved_model FOLDER`` lists the operations that ``--feature-layer`` can name.
+``python -m transforms.backbones.saved_model FOLDER`` lists the operations that ``--feature-layer``
+can name.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ class _Frozen:
     dtype: Any
     shape: tuple[int | None, ...]
     outputs: str
-    predict: Any  # the signature as it was loaded: tensor → the output [N, classes]
+    # The signature as it was loaded: tensor → the output [N, classes]
+    predict: Any
 
 
 def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     """Load the model and find its input size, feature operation, vector and classes.
 
-    Raises ``UserError`` for a folder that cannot be loaded or carries code, and for an unknown operation.
+    Raises ``UserError`` for a folder that cannot be loaded or carries code, and for an unknown
+    operation.
     """
     import_keras()
     frozen = _freeze(path, config)
@@ -57,23 +60,25 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     images = (golden_images(*size) / 255).astype(np.float32)[: frozen.shape[0]]
     vectors, outputs = _run(frozen, tensor, config.pooling)(images)
     _check_rows(frozen, path, images, vectors, outputs)
-    return CustomFacts(size, name, vectors.shape[1], 0 if outputs is None else outputs.shape[1], frozen.outputs)
+    return CustomFacts(
+        size, name, vectors.shape[1], 0 if outputs is None else outputs.shape[1], frozen.outputs
+    )
 
 
 def _check_rows(frozen: _Frozen, path: Path, images: Any, vectors: Any, outputs: Any) -> None:
     """Raise ``UserError`` where images have not one vector each, or where other outputs come of fixed variables."""
     if len(vectors) != len(images):
         raise UserError(
-            f"--backbone {path}: {len(images)} images give {len(vectors)} vectors; name another operation by "
-            f"--feature-layer. All: python -m transforms.backbones.saved_model {path}"
+            f"--backbone {path}: {len(images)} images give {len(vectors)} vectors; name another "
+            f"operation by --feature-layer. All: python -m transforms.backbones.saved_model {path}"
         )
     if outputs is None:
         return
     own = frozen.predict(images)
     if not np.allclose(outputs, own, atol=0.01 * np.abs(own).max(), equal_nan=True):
         raise UserError(
-            f"--backbone {path}: gives other outputs once its variables are fixed, so it changes them while it "
-            "predicts. Save a signature that changes none"
+            f"--backbone {path}: gives other outputs once its variables are fixed, so it changes "
+            "them while it predicts. Save a signature that changes none"
         )
 
 
@@ -99,13 +104,19 @@ def open_model(resolved: Resolved, path: Path) -> Network:
             return vectors, None
         return vectors, take(due, frozen.predict(pixels)).numpy()
 
-    return Network(forward, reference, resolved.dimension, resolved.weights.classes, _parameters(frozen))
+    return Network(
+        forward, reference, resolved.dimension, resolved.weights.classes, _parameters(frozen)
+    )
 
 
 def _parameters(frozen: _Frozen) -> int:
     """Numbers in the graph's constants of type float32 (1 in TensorFlow's DataType): its weights, and little else."""
     tensors = [node.attr["value"].tensor for node in frozen.graph.node if node.op == "Const"]
-    return sum(math.prod(d.size for d in tensor.tensor_shape.dim) for tensor in tensors if tensor.dtype == 1)
+    return sum(
+        math.prod(d.size for d in tensor.tensor_shape.dim)
+        for tensor in tensors
+        if tensor.dtype == 1
+    )
 
 
 def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
@@ -119,7 +130,9 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
         loaded = tf.saved_model.load(str(path))
         signature = _signature(loaded, path)
         all_outputs = tuple(output.name for output in signature.outputs)
-        graph = cut(without_effects(frozen_graph(signature)), [*all_outputs, signature.inputs[0].name])
+        graph = cut(
+            without_effects(frozen_graph(signature)), [*all_outputs, signature.inputs[0].name]
+        )
         tell_of_functions(graph)
     except UserError:
         raise
@@ -127,7 +140,8 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
         index = "variables/variables.index"
         seen = first_line(error) if (path / index).exists() else f"{index} is missing"
         raise UserError(
-            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save it anew"
+            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save "
+            "it anew"
         ) from error
     check_random(path, graph)
     if not config.allow_code:
@@ -136,7 +150,8 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
     key, output = _output(signature)
 
     def predict(pixels: Any) -> Any:
-        _keep = loaded  # its variables live as long as it does
+        # Its variables live as long as it does
+        _keep = loaded
         return signature(**{name: tf.cast(pixels, spec.dtype)})[key].numpy()
 
     return _Frozen(
@@ -153,11 +168,14 @@ def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
 
 def _signature(loaded: Any, path: Path) -> Any:
     signatures = dict(loaded.signatures)
-    chosen = signatures.get("serving_default") or (next(iter(signatures.values())) if len(signatures) == 1 else None)
+    chosen = signatures.get("serving_default") or (
+        next(iter(signatures.values())) if len(signatures) == 1 else None
+    )
     if chosen is None:
         raise UserError(
-            f"--backbone {path}: has no signature serving_default, but {sorted(signatures) or 'none at all'}; save it "
-            "with signatures=, or with Keras' model.export()"
+            f"--backbone {path}: has no signature serving_default, but "
+            f"{sorted(signatures) or 'none at all'}; save it with signatures=, or with Keras' "
+            "model.export()"
         )
     inputs = list(chosen.structured_input_signature[1].values())
     shapes = [(spec.dtype.name, tuple(spec.shape)) for spec in inputs]
@@ -169,7 +187,10 @@ def _signature(loaded: Any, path: Path) -> Any:
 
 def _output(signature: Any) -> tuple[str | None, str | None]:
     """Key and tensor of the one output [N, classes]; None where there is no such output, or several outputs."""
-    keys = sorted(signature.structured_outputs)  # the order in which a signature's outputs are flattened
+    keys = sorted(
+        signature.structured_outputs
+        # The order in which a signature's outputs are flattened
+    )
     if len(keys) != 1 or signature.structured_outputs[keys[0]].shape.rank != 2:
         return None, None
     return keys[0], signature.outputs[0].name
@@ -178,7 +199,8 @@ def _output(signature: Any) -> tuple[str | None, str | None]:
 def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, str]:
     """Tensor name of the vector or map, and what to call it: by default, what the classifier, a MatMul, takes.
 
-    An operation may be named by the end of its name, where only one ends so: the rest is how it was saved.
+    An operation may be named by the end of its name, where only one ends so: the rest is how it was
+    saved.
     """
     wanted = config.feature_layer
     if wanted:
@@ -192,9 +214,10 @@ def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, 
     taken = walk.classifier_input()
     if taken is None:
         raise UserError(
-            f"--backbone {path}: has no MatMul before one output [N, classes], as its classifier, whose input would "
-            f"be the vector; name an operation by --feature-layer{choices(frozen.graph, walk)}. "
-            f"All: python -m transforms.backbones.saved_model {path}"
+            f"--backbone {path}: has no MatMul before one output [N, classes], as its classifier, "
+            "whose input would be the vector; name an operation by "
+            f"--feature-layer{choices(frozen.graph, walk)}. All: python -m "
+            f"transforms.backbones.saved_model {path}"
         )
     return taken[0], f"input of {taken[1]}"
 
@@ -204,7 +227,9 @@ def _still_due(frozen: _Frozen, scale: Any, resolved: Resolved) -> str:
         return "none"
     last = last_operations(frozen.graph, frozen.output)
     size = resolved.input_size
-    return still_due(resolved.config, last, lambda images: frozen.predict(np.asarray(scale(images))), size)
+    return still_due(
+        resolved.config, last, lambda images: frozen.predict(np.asarray(scale(images))), size
+    )
 
 
 def _import(frozen: _Frozen, tensor: str, pooling: str) -> Any:
@@ -220,8 +245,8 @@ def _import(frozen: _Frozen, tensor: str, pooling: str) -> Any:
             vector = (tf.reduce_mean if pooling == "avg" else tf.reduce_max)(vector, axis=[1, 2])
         if vector.shape.rank != 2:
             raise UserError(
-                f"--feature-layer {tensor.partition(':')[0]}: gives {vector.shape}; a vector needs an operation that "
-                "gives [N, D], or [N, H, W, C], which is pooled"
+                f"--feature-layer {tensor.partition(':')[0]}: gives {vector.shape}; a vector needs "
+                "an operation that gives [N, D], or [N, H, W, C], which is pooled"
             )
         return tf.cast(vector, tf.float32), tf.cast(outputs[0], tf.float32) if outputs else None
 
@@ -244,7 +269,9 @@ def main() -> None:
     """Print the operations of a SavedModel's frozen signature."""
     import_keras()
     graph = _freeze(Path(sys.argv[1]), BackboneConfig()).graph
-    sys.stdout.writelines(f"{node.op:24} {node.name}\n" for node in graph.node if node.op != "Const")
+    sys.stdout.writelines(
+        f"{node.op:24} {node.name}\n" for node in graph.node if node.op != "Const"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,14 @@ from transforms.errors import UserError
 
 _PROBABILITIES = {"Softmax", "Sigmoid"}
 _LINEAR = {"MatMul", "BiasAdd", "Add", "AddV2"}
-_PASSING = {"Identity", "Reshape", "Squeeze", "ExpandDims", "Cast", "StopGradient"}  # their first input's numbers
+_PASSING = {
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "ExpandDims",
+    "Cast",
+    "StopGradient",
+}  # their first input's numbers
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 
@@ -26,17 +33,23 @@ def last_operations(graph: Any, tensor: str) -> set[str]:
     return _last({node.name: node for node in graph.node}, tensor, library, {})
 
 
-def _last(nodes: dict[str, Any], tensor: str, library: dict[str, Any], given: dict[str, set[str]]) -> set[str]:
+def _last(
+    nodes: dict[str, Any], tensor: str, library: dict[str, Any], given: dict[str, set[str]]
+) -> set[str]:
     """The same in one function's body, whose arguments are made by the operations ``given``."""
     name, *_, index = [*tensor.split(":"), "0"] if ":" not in tensor else tensor.split(":")
     if name in given:
         return given[name]
     node = nodes[name]
-    sources = [source for source in node.input if not source.startswith("^")]  # ^: runs before, gives no numbers
+    sources = [
+        source for source in node.input if not source.startswith("^")
+    ]  # ^: runs before, gives no numbers
     if node.op in _CALLS and node.attr["f"].func.name in library:
         function = library[node.attr["f"].func.name]
         arguments = zip(function.signature.input_arg, sources, strict=True)
-        made = {argument.name: _last(nodes, source, library, given) for argument, source in arguments}
+        made = {
+            argument.name: _last(nodes, source, library, given) for argument, source in arguments
+        }
         result = function.ret[function.signature.output_arg[int(index)].name]
         return _last({inner.name: inner for inner in function.node_def}, result, library, made)
     if node.op in _PASSING:
@@ -48,7 +61,9 @@ def _last(nodes: dict[str, Any], tensor: str, library: dict[str, Any], given: di
     return set().union(*(_last(nodes, source, library, given) for source in sources))
 
 
-def still_due(asked: BackboneConfig, last: set[str], predict: Callable[[Any], Any], size: tuple[int, int]) -> str:
+def still_due(
+    asked: BackboneConfig, last: set[str], predict: Callable[[Any], Any], size: tuple[int, int]
+) -> str:
     """One of ``choices.Scores``: what was asked for; else what the last operations and the golden outputs tell.
 
     Raises ``UserError`` where they do not tell.
@@ -65,9 +80,10 @@ def still_due(asked: BackboneConfig, last: set[str], predict: Callable[[Any], An
         return "softmax"
     seen = "from 0 to 1 that do not sum to 1" if several else "one an image"
     raise UserError(
-        f"--backbone {asked.backbone}: its outputs are numbers {seen}, made by {', '.join(sorted(last)) or 'none'}: "
-        "what they are cannot be told. Say what is still to be taken of them by --scores: softmax (logits of classes "
-        "that exclude each other), sigmoid (logits of independent labels, or of one) or none (they are probabilities)"
+        f"--backbone {asked.backbone}: its outputs are numbers {seen}, made by "
+        f"{', '.join(sorted(last)) or 'none'}: what they are cannot be told. Say what is still to "
+        "be taken of them by --scores: softmax (logits of classes that exclude each other), "
+        "sigmoid (logits of independent labels, or of one) or none (they are probabilities)"
     )
 
 

@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from transforms.preprocess import ValueMode
 
 RecipeFields = dict[str, str | int | None]
-NETWORK_FIELDS = (  # of a recipe: what Resolved.recipe_fields says of the network; the others are of its input
+# Of a recipe: what Resolved.recipe_fields says of the network; the others are of its input
+NETWORK_FIELDS = (
     "backbone", "weights", "weights_sha256", "input_size", "preprocess", "feature_layer", "pooling", "normalize",
     "top_k", "labels",
 )  # fmt: skip
 
-# What becomes the pooled vector by default: the output of Keras' include_top=False, pooling=avg (or max).
-POOL = "pool"  # the feature map that the top's global pooling takes
-POOL_NORM = "pool+norm"  # the same, and the top's LayerNormalization after it
-BLOCK5_POOL = "block5_pool"  # VGG's last feature map: its top flattens, and has no global pooling
+# What becomes the pooled vector by default: the output of Keras' include_top=False, pooling=avg (or
+# max). The feature map that the top's global pooling takes
+POOL = "pool"
+# The same, and the top's LayerNormalization after it
+POOL_NORM = "pool+norm"
+# VGG's last feature map: its top flattens, and has no global pooling
+BLOCK5_POOL = "block5_pool"
 
-VALUE_MODES: dict[ValueMode, str] = {  # of ValueRange; what --preprocess of a custom model may say
+# Of ValueRange; what --preprocess of a custom model may say
+VALUE_MODES: dict[ValueMode, str] = {
     "none": "0..255 as they are, or the model scales them itself",
     "unit": "x/255",
     "tf": "x/127.5 - 1",
@@ -38,14 +43,18 @@ class Backbone:
     """One row of the table: a network, how to feed it, and which vector it gives."""
 
     name: str  # Keras' own class name
-    module: str  # of keras.applications, where that family's preprocess_input is
-    size: int  # height and width of its input, pixels
+    # Of keras.applications, where that family's preprocess_input is
+    module: str
+    # Height and width of its input, pixels
+    size: int
     mode: ValueMode  # value range of its input
     feature: str  # POOL, POOL_NORM or BLOCK5_POOL
     dimension: int  # numbers in the vector
-    parameters: float  # millions, with the top for 1000 classes
+    # Millions, with the top for 1000 classes
+    parameters: float
     least_size: int = 32
-    weights: str = "keras"  # embedded (in a package) or keras (downloaded by it)
+    # Embedded (in a package) or keras (downloaded by it)
+    weights: str = "keras"
 
     @property
     def fixed_top(self) -> bool:
@@ -66,10 +75,13 @@ class Backbone:
 class Weights:
     """Which numbers fill the network."""
 
-    word: str  # imagenet, random, own (inside a custom model's file), or the file's name
-    sha256: str  # of the file, of a SavedModel's sorted contents, or "random-seed-0"
+    # Imagenet, random, own (inside a custom model's file), or the file's name
+    word: str
+    # Of the file, of a SavedModel's sorted contents, or "random-seed-0"
+    sha256: str
     path: Path | None = None
-    classes: int = 0  # of the top; 0 for a file without one
+    # Of the top; 0 for a file without one
+    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +89,22 @@ class Resolved:
     """A choice that was checked: all that an export needs, and what the recipe says of it."""
 
     config: BackboneConfig
-    name: str  # of the table, or the custom model's file name
+    # Of the table, or the custom model's file name
+    name: str
     backbone: Backbone | None  # None for a custom model
     weights: Weights
     labels: tuple[str, ...] | None
-    labels_id: str | None  # "imagenet", or the sha256 of the label lines
+    # "imagenet", or the sha256 of the label lines
+    labels_id: str | None
     input_size: tuple[int, int]  # height, width
     preprocess: ValueMode
-    feature_layer: str  # POOL, POOL_NORM, BLOCK5_POOL, or a layer's (a SavedModel's: an operation's) name
+    feature_layer: (
+        # POOL, POOL_NORM, BLOCK5_POOL, or a layer's (a SavedModel's: an operation's) name
+        str
+    )
     dimension: int
-    notes: tuple[str, ...] = ()  # what the user should know; logged as warnings by resolve
+    # What the user should know; logged as warnings by resolve
+    notes: tuple[str, ...] = ()
 
     @property
     def top_k(self) -> int:
@@ -96,7 +114,9 @@ class Resolved:
     @property
     def recipe_fields(self) -> RecipeFields:
         """What the recipe says of the backbone, flat."""
-        scores: RecipeFields = {"scores": self.config.scores} if self.config.scores and self.top_k else {}
+        scores: RecipeFields = (
+            {"scores": self.config.scores} if self.config.scores and self.top_k else {}
+        )
         return scores | {
             "backbone": self.name,
             "weights": self.weights.word,

@@ -1,6 +1,7 @@
 """ADD A BACKBONE here: one readable line each, and nothing else.
 
-Sizes, dimensions and value modes as in keras.applications of Keras 3.15; the tests hold every row against Keras.
+Sizes, dimensions and value modes as in keras.applications of Keras 3.15; the tests hold every row
+against Keras.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from transforms.backbones.spec import BLOCK5_POOL, POOL, POOL_NORM, Backbone
 from transforms.errors import UserError
 
 _ROWS = (
-    # name, module of keras.applications, input size, value mode, feature, dimension, parameters in millions
+    # name, module of keras.applications, input size, value mode, feature, dimension, parameters in
+    # millions
     Backbone("efficientnet_lite0", "lite0", 224, "lite", POOL, 1280, 4.7, weights="embedded"),
     Backbone("ResNet50", "resnet", 224, "caffe", POOL, 2048, 25.6),
     Backbone("ResNet101", "resnet", 224, "caffe", POOL, 2048, 44.7),
@@ -47,7 +49,9 @@ _ROWS = (
     Backbone("DenseNet169", "densenet", 224, "torch", POOL, 1664, 14.3),
     Backbone("DenseNet201", "densenet", 224, "torch", POOL, 1920, 20.2),
     Backbone("InceptionV3", "inception_v3", 299, "tf", POOL, 2048, 23.9, least_size=75),
-    Backbone("InceptionResNetV2", "inception_resnet_v2", 299, "tf", POOL, 1536, 55.9, least_size=75),
+    Backbone(
+        "InceptionResNetV2", "inception_resnet_v2", 299, "tf", POOL, 1536, 55.9, least_size=75
+    ),
     Backbone("Xception", "xception", 299, "tf", POOL, 2048, 22.9, least_size=71),
     Backbone("NASNetMobile", "nasnet", 224, "tf", POOL, 1056, 5.3),
     Backbone("NASNetLarge", "nasnet", 331, "tf", POOL, 4032, 88.9),
@@ -80,7 +84,7 @@ def find_backbone(name: str) -> Backbone:
     close = difflib.get_close_matches(_plain(name), _BY_PLAIN_NAME, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(_BY_PLAIN_NAME[c].name for c in close)}? " if close else ""
     raise UserError(
-        f"--backbone {name}: neither a known backbone nor a file; {hint}"
-        f"The known ones are {', '.join(BACKBONES)}. A network of your own is a path to a .keras or .h5 file "
-        "or a SavedModel folder."
+        f"--backbone {name}: neither a known backbone nor a file; {hint}The known ones are "
+        f"{', '.join(BACKBONES)}. A network of your own is a path to a .keras or .h5 file or a "
+        "SavedModel folder."
     )

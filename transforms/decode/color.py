@@ -13,9 +13,11 @@ from transforms.errors import FailureKind, ImageError
 _STRIP_PIXELS = 1 << 20
 _WHITE = (255, 255, 255)
 _LATTICE = (np.indices((18, 18, 18)) * 15).T.reshape(1, -1, 3).astype(np.uint8)
-_MOST_PROFILE_BYTES = 4 << 20  # printers' largest have 3 MB; 32 of them are kept
+# printers' largest have 3 MB; 32 of them are kept
+_MOST_PROFILE_BYTES = 4 << 20
 _FLOAT_TAGS = (b"D2B0", b"D2B1", b"D2B2", b"D2B3")
-_NO_CACHE = ImageCms.Flags.NOCACHE  # lcms2: what makes a transform safe to share between threads
+# lcms2: what makes a transform safe to share between threads
+_NO_CACHE = ImageCms.Flags.NOCACHE
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> np.ndarray:
@@ -24,7 +26,8 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> np.ndarray:
     It goes strip by strip, so that a picture is held at most twice, whatever is done to it.
 
     Raises:
-        ImageError: ``unsupported`` for modes without a defined white (signed, 32-bit, floating point).
+        ImageError: ``unsupported`` for modes without a defined white (signed, 32-bit, floating
+            point).
     """
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // width)
@@ -89,7 +92,10 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return None if len(icc) > _MOST_PROFILE_BYTES else _built_transform(icc, mode)
 
 
-@lru_cache(maxsize=32)  # a bucket's photos share few profiles; building costs 0.2 to 20 ms, a CMYK one takes 0.5 MB
+@lru_cache(
+    maxsize=32
+    # A bucket's photos share few profiles; building costs 0.2 to 20 ms, a CMYK one takes 0.5 MB
+)
 def _built_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(_without_float_tags(icc)))
@@ -103,7 +109,8 @@ def _built_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None
 def _without_float_tags(icc: bytes) -> bytes:
     """Hide the tags of floating-point pipelines (ICC.1:2022, 9.2.48), which any profile has besides plain ones.
 
-    They hold any number of steps that are all taken for each of 36,000 colours: 1 MB of them took 90 s.
+    They hold any number of steps that are all taken for each of 36,000 colours: 1 MB of them took
+    90 s.
     """
     hidden = bytearray(icc)
     for entry in range(132, 132 + 12 * min(int.from_bytes(icc[128:132]), 100), 12):

@@ -14,8 +14,8 @@ _ORIENTATION = 0x0112  # EXIF 2.32, §4.6.4
 def exif_orientation(exif: bytes) -> int:
     """Find the orientation, 1 to 8, in an EXIF block with or without its ``Exif`` prefix.
 
-    An absent or broken block gives 1. Read here rather than by Pillow, whose parser may raise and warn, and
-    takes 33 µs for a small block against 7 µs.
+    An absent or broken block gives 1. Read here rather than by Pillow, whose parser may raise and
+    warn, and takes 33 µs for a small block against 7 µs.
     """
     try:
         values = integer_tags(exif.removeprefix(b"Exif\0\0"), (_ORIENTATION,)).get(_ORIENTATION)

@@ -28,8 +28,9 @@ from transforms.decode.sniff import image_format, stops_early
 from transforms.decode.structure import PatientFile, check_structure
 from transforms.errors import FailureKind, ImageError
 
-# The classes themselves, not Image.open: no other plugin can be reached (EPS would start ghostscript), the
-# reason of a refusal is kept, and Pillow's global pixel limit stays out of it. PNG and AVIF have their own functions.
+# The classes themselves, not Image.open: no other plugin can be reached (EPS would start
+# ghostscript), the reason of a refusal is kept, and Pillow's global pixel limit stays out of it.
+# PNG and AVIF have their own functions.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
@@ -38,14 +39,23 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 }
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by components
 # What Pillow says of a sound file that it cannot read.
-_UNREAD_WORDS = ("unknown", "unsupported", "not supported", "cannot handle", "not installed", "not available")
+_UNREAD_WORDS = (
+    "unknown",
+    "unsupported",
+    "not supported",
+    "cannot handle",
+    "not installed",
+    "not available",
+)
 
-# Pillow's and libtiff's own words about odd files would fill the log, without saying which file they are about, and
-# Python would keep each warning for good. What counts is in the failure row.
+# Pillow's and libtiff's own words about odd files would fill the log, without saying which file
+# they are about, and Python would keep each warning for good. What counts is in the failure row.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
-with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as on Windows: it goes on talking
-    _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # the library that Pillow has loaded is found through its module
+with suppress(AttributeError, OSError):
+    # A Pillow that hides its libtiff, as on Windows: it goes on talking
+    # The library that Pillow has loaded is found through its module
+    _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
     _libtiff.TIFFSetErrorHandler(None)
     _libtiff.TIFFSetWarningHandler(None)
 
@@ -54,7 +64,8 @@ with suppress(AttributeError, OSError):  # a Pillow that hides its libtiff, as o
 class DecodePolicy:
     """The limits, checked before anything is decoded; ``transforms.decode.structure`` has those of what is not pixels.
 
-    Decoding takes at its peak 3 to 11 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for ``max_pixels``.
+    Decoding takes at its peak 3 to 11 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for
+    ``max_pixels``.
     """
 
     max_bytes: int = MAX_IMAGE_BYTES
@@ -65,20 +76,28 @@ class DecodePolicy:
 class DecodedImage:
     """One decoded picture; ``format``, ``width`` and ``height`` are those of the file."""
 
-    pixels: np.ndarray  # uint8 [H, W, 3], sRGB, upright, C-contiguous, maybe read-only
-    format: str  # AVIF, BMP, GIF, JPEG, PNG, TIFF or WEBP, by content
-    width: int  # as stored: before the EXIF orientation and before scaled decoding
+    # uint8 [H, W, 3], sRGB, upright, C-contiguous, maybe read-only
+    pixels: np.ndarray
+    # AVIF, BMP, GIF, JPEG, PNG, TIFF or WEBP, by content
+    format: str
+    # As stored: before the EXIF orientation and before scaled decoding
+    width: int
     height: int
 
 
-def decode(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = None) -> DecodedImage:
-    """Decode the first frame of an image. Safe to call from many threads; the codecs release the GIL.
+def decode(
+    data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = None
+) -> DecodedImage:
+    """Decode the first frame of an image.
+
+    Safe to call from many threads; the codecs release the GIL.
 
     Args:
         data: The whole encoded file.
         policy: The limits.
-        target: (height, width) of the network's input. It permits a large JPEG to be decoded at 1/2, 1/4 or
-            1/8 where that gives the network the same picture (``jpeg.scale_for``); None decodes in full.
+        target: (height, width) of the network's input. It permits a large JPEG to be decoded at
+            1/2, 1/4 or 1/8 where that gives the network the same picture (``jpeg.scale_for``); None
+            decodes in full.
 
     Raises:
         ImageError: Stage ``decode``; its kind says why, its message what was seen, in one line.
@@ -98,7 +117,8 @@ def decode(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None = N
         return _decode_avif(data, policy) if name == "AVIF" else _decode_other(data, name, policy)
     except ImageError:
         raise
-    except Exception as error:  # on hostile bytes a decoder may raise anything
+    except Exception as error:
+        # On hostile bytes a decoder may raise anything
         raise _as_image_error(error, data, name) from error
 
 
@@ -109,7 +129,10 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
     mode = _JPEG_MODES[header.components]
     if mode == "CMYK" or not keeps_colours(header.icc, mode):
         size = pixels.shape[1], pixels.shape[0]
-        samples = pixels[..., 0].copy() if mode == "L" else pixels  # a gray profile fits gray pixels only
+        samples = (
+            pixels[..., 0].copy() if mode == "L" else pixels
+            # A gray profile fits gray pixels only
+        )
         pixels = to_srgb(Image.frombuffer(mode, size, samples, "raw", mode, 0, 1), header.icc)
     return DecodedImage(upright(pixels, header.orientation), "JPEG", header.width, header.height)
 
@@ -121,7 +144,8 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
             width, height = tiff_kinds.stored_size(image)
             tiff_kinds.prepare(image)
         _check_size(width, height, policy)
-        image.load()  # Pillow turns a TIFF upright here; the EXIF block of the others is for us
+        # Pillow turns a TIFF upright here; the EXIF block of the others is for us
+        image.load()
         icc, orientation = image.info.get("icc_profile"), 1
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             pixels = to_srgb(tiff_kinds.gray_of_16_bits(image), icc)
@@ -148,10 +172,13 @@ def _decode_png(data: bytes, policy: DecodePolicy) -> DecodedImage:
 def _decode_avif(data: bytes, policy: DecodePolicy) -> DecodedImage:
     """By Pillow's decoder, without its plugin's class, which reads the EXIF block whatever that costs.
 
-    libavif applies the container's rotation and mirroring in place of EXIF's, and gives them as an orientation.
+    libavif applies the container's rotation and mirroring in place of EXIF's, and gives them as an
+    orientation.
     """
     if not AvifImagePlugin.SUPPORTED:
-        raise ImageError("decode", FailureKind.UNSUPPORTED, "AVIF: this machine's Pillow is built without it")
+        raise ImageError(
+            "decode", FailureKind.UNSUPPORTED, "AVIF: this machine's Pillow is built without it"
+        )
     decoder = AvifImagePlugin._avif.AvifDecoder(data, "auto", 1)  # type: ignore[attr-defined]
     (width, height), _, mode, icc, _, orientation, _ = decoder.get_info()
     _check_size(width, height, policy)
@@ -163,7 +190,9 @@ def _check_size(width: int, height: int, policy: DecodePolicy) -> None:
     if width < 1 or height < 1:
         raise ImageError("decode", FailureKind.CORRUPT, f"its header says {width}x{height} pixels")
     if width * height > policy.max_pixels:
-        message = f"{width}x{height} is {width * height} pixels; at most {policy.max_pixels} are read"
+        message = (
+            f"{width}x{height} is {width * height} pixels; at most {policy.max_pixels} are read"
+        )
         raise ImageError("decode", FailureKind.TOO_MANY_PIXELS, message)
 
 
@@ -175,10 +204,12 @@ def _opaque_if_unused(image: Image.Image) -> Image.Image:
 
 def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:
     seen = " ".join(str(error).split())[:200] or type(error).__name__
-    if isinstance(error, MemoryError):  # another night, or a larger worker, may succeed: a transient kind
+    if isinstance(error, MemoryError):
+        # Another night, or a larger worker, may succeed: a transient kind
         return ImageError("decode", FailureKind.IO_ERROR, f"{name}: out of memory while decoding")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        kind = FailureKind.TOO_MANY_PIXELS  # a GIF frame or TIFF tile larger than the header said
+        # A GIF frame or TIFF tile larger than the header said
+        kind = FailureKind.TOO_MANY_PIXELS
     elif stops_early(data, name):
         kind = FailureKind.TRUNCATED
     elif any(word in seen.lower() for word in _UNREAD_WORDS):

@@ -15,23 +15,40 @@ from transforms.decode.markers import END, SCAN, markers, scan_count
 from transforms.decode.structure import PatientFile
 from transforms.errors import FailureKind, ImageError
 
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three are DHT, JPG and DAC
-_READ_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; Huffman or arithmetic
+# SOF0 to SOF15; the three are DHT, JPG and DAC
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_READ_FRAMES = {
+    0xC0,
+    0xC1,
+    0xC2,
+    0xC9,
+    0xCA,
+    # Baseline, extended, progressive; Huffman or arithmetic
+}
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
-_ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}  # markers without a segment, and an escaped 0xFF
+# Markers without a segment, and an escaped 0xFF
+_ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}
 _STRAY_BEFORE_END = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
-_MAX_SCANS = 100  # encoders write about ten; each one costs a pass over the whole picture
-_MAX_SCANNED = 2_000_000_000  # pixels times scans: 20 passes over 100 megapixels
-_MAX_SEGMENTS = 4096  # before the first scan; real files have less than 100, and 1,600 with 100 MB of metadata
+# Encoders write about ten; each one costs a pass over the whole picture
+_MAX_SCANS = 100
+# Pixels times scans: 20 passes over 100 megapixels
+_MAX_SCANNED = 2_000_000_000
+_MAX_SEGMENTS = (
+    # Before the first scan; real files have less than 100, and 1,600 with 100 MB of metadata
+    4096
+)
 
-# Scaled decoding: how far it may depart from full decoding, see docs/decoding.md for the measurements.
-_FACTORS = (8, 4, 2)  # the ones that libjpeg-turbo does with SIMD
+# Scaled decoding: how far it may depart from full decoding, see docs/decoding.md for the
+# measurements. The ones that libjpeg-turbo does with SIMD
+_FACTORS = (8, 4, 2)
 _OVERSAMPLING = 2
 _MAX_STRETCH = 1 / 8  # of a pixel of the network's input
 
 _LEFT_TO_PILLOW = re.compile(
-    r".*Could not determine subsampling"  # samplings that TurboJPEG has no name for, 3x1 for example
-    r"|Corrupt JPEG data: (?:\d|1[0-6]) extraneous bytes before marker"  # padding; more is lost picture
+    # Samplings that TurboJPEG has no name for, 3x1 for example
+    r".*Could not determine subsampling"
+    # padding; more is lost picture
+    r"|Corrupt JPEG data: (?:\d|1[0-6]) extraneous bytes before marker"
     r"|Corrupt JPEG data: bad ICC marker"
     r"|Invalid SOS parameters for sequential JPEG"
     r"|Unknown Adobe color transform code"
@@ -45,7 +62,8 @@ class JpegHeader:
 
     height: int  # as stored
     width: int
-    components: int  # 1 grayscale, 3 colour, 4 CMYK or YCCK
+    # 1 grayscale, 3 colour, 4 CMYK or YCCK
+    components: int
     orientation: int  # EXIF, 1 to 8
     icc: bytes | None  # the embedded profile, whole
 
@@ -54,15 +72,17 @@ def read_header(data: bytes) -> JpegHeader:
     """Scan the markers up to the first scan: 10 µs, where Pillow's header takes 25 to 75 µs.
 
     Raises:
-        ImageError: ``truncated`` or ``corrupt``; ``unsupported`` for lossless and 12-bit files, and for
-            more scans or segments than a real file has.
+        ImageError: ``truncated`` or ``corrupt``; ``unsupported`` for lossless and 12-bit files, and
+            for more scans or segments than a real file has.
     """
     frame: tuple[int, bytes] | None = None
     exif, chunks, first_scan = b"", [], b""
     for number, (marker, segment) in enumerate(_segments(data)):
         if number > _MAX_SEGMENTS:
             raise ImageError(
-                "decode", FailureKind.UNSUPPORTED, f"JPEG of more than {_MAX_SEGMENTS} segments is not read"
+                "decode",
+                FailureKind.UNSUPPORTED,
+                f"JPEG of more than {_MAX_SEGMENTS} segments is not read",
             )
         if marker in _FRAMES:
             frame = (marker, segment)
@@ -88,7 +108,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     while True:
         at = data.find(0xFF, at)
         if at < 0 or at + 4 > len(data):
-            raise ImageError("decode", FailureKind.TRUNCATED, f"JPEG header cut off at byte {len(data)}")
+            raise ImageError(
+                "decode", FailureKind.TRUNCATED, f"JPEG header cut off at byte {len(data)}"
+            )
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
@@ -98,9 +120,13 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             continue
         start, end = at + 4, at + 2 + int.from_bytes(data[at + 2 : at + 4])
         if end < start or marker == 0xD9:
-            raise ImageError("decode", FailureKind.CORRUPT, f"JPEG marker 0x{marker:02x} at byte {at} is broken")
+            raise ImageError(
+                "decode", FailureKind.CORRUPT, f"JPEG marker 0x{marker:02x} at byte {at} is broken"
+            )
         if end > len(data):
-            raise ImageError("decode", FailureKind.TRUNCATED, f"JPEG header cut off at byte {len(data)}")
+            raise ImageError(
+                "decode", FailureKind.TRUNCATED, f"JPEG header cut off at byte {len(data)}"
+            )
         yield marker, data[start:end]
         if marker == SCAN:
             return
@@ -116,7 +142,9 @@ def _refuse_unread(kind: int, precision: int, components: int) -> None:
     elif components not in (1, 3, 4):
         seen = f"JPEG of {components} components"
     if seen:
-        raise ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; 8 bits and 1, 3 or 4 are")
+        raise ImageError(
+            "decode", FailureKind.UNSUPPORTED, f"{seen} is not read; 8 bits and 1, 3 or 4 are"
+        )
 
 
 def _refuse_scan_bomb(data: bytes, pixels: int) -> None:
@@ -148,9 +176,9 @@ def _joined_profile(chunks: list[bytes]) -> bytes | None:
 def scale_for(header: JpegHeader, target: tuple[int, int] | None) -> int:
     """Choose the largest divisor 8, 4, 2 or 1 at which decoding still gives the network the same picture.
 
-    Both scaled sides stay at least twice ``target`` (height, width of the upright picture), and the partly
-    filled last row or column, which scaled decoding rounds up, moves no pixel of the network's input by
-    more than 1/8.
+    Both scaled sides stay at least twice ``target`` (height, width of the upright picture), and the
+    partly filled last row or column, which scaled decoding rounds up, moves no pixel of the
+    network's input by more than 1/8.
     """
     if target is None:
         return 1
@@ -161,7 +189,10 @@ def scale_for(header: JpegHeader, target: tuple[int, int] | None) -> int:
 
 def _scales(side: int, wanted: int, factor: int) -> bool:
     scaled = -(-side // factor)
-    return scaled >= _OVERSAMPLING * wanted and (scaled * factor - side) * wanted <= _MAX_STRETCH * side
+    return (
+        scaled >= _OVERSAMPLING * wanted
+        and (scaled * factor - side) * wanted <= _MAX_STRETCH * side
+    )
 
 
 def decode_pixels(data: bytes, header: JpegHeader, scale: int) -> np.ndarray:
@@ -170,12 +201,15 @@ def decode_pixels(data: bytes, header: JpegHeader, scale: int) -> np.ndarray:
     CMYK values are inverted as Adobe writes them, marker or not: so do Pillow and the browsers.
 
     Raises:
-        ImageError: ``truncated`` where the data end, ``corrupt`` where libjpeg reports damage: it would
-            fill the rest with grey.
+        ImageError: ``truncated`` where the data end, ``corrupt`` where libjpeg reports damage: it
+            would fill the rest with grey.
     """
     options: dict[str, object] = {"colorspace": "CMYK" if header.components == 4 else "RGB"}
     if scale > 1:
-        options |= {"min_height": -(-header.height // scale), "min_width": -(-header.width // scale)}
+        options |= {
+            "min_height": -(-header.height // scale),
+            "min_width": -(-header.width // scale),
+        }
     try:
         pixels: np.ndarray = simplejpeg.decode_jpeg(data, **options)
     except ValueError as error:
@@ -183,7 +217,12 @@ def decode_pixels(data: bytes, header: JpegHeader, scale: int) -> np.ndarray:
         if _LEFT_TO_PILLOW.match(seen):
             return _decode_with_pillow(data)
         if _STRAY_BEFORE_END.match(seen) and (unpadded := _without_zeros(data)):
-            return decode_pixels(unpadded, header, scale)  # strict again: whatever else is stray is lost picture
+            return decode_pixels(
+                unpadded,
+                header,
+                scale,
+                # Strict again: whatever else is stray is lost picture
+            )
         kind = FailureKind.TRUNCATED if seen.startswith("Premature end") else FailureKind.CORRUPT
         raise ImageError("decode", kind, f"JPEG: {seen}") from error
     return 255 - pixels if header.components == 4 else pixels

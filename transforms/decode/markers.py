@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterator
 
 START, END, SCAN = 0xD8, 0xD9, 0xDA
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # neither escaped, fill bytes nor restarts
+_MARKER = re.compile(
+    rb"\xff[^\x00\xff\xd0-\xd7]",
+    re.DOTALL,
+    # Neither escaped, fill bytes nor restarts
+)
 
 
 def markers(data: bytes) -> Iterator[tuple[int, int]]:

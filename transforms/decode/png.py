@@ -15,8 +15,10 @@ from transforms.errors import FailureKind, ImageError
 
 _SIGNATURE_BYTES = 8
 _STRIP_PIXELS = 1 << 20
-_MOST_PROFILE_BYTES = 4 << 20  # the same as for other formats; larger ones are ignored
-_READ = (b"tRNS", b"iCCP", b"eXIf")  # ancillary chunks; of each the first one counts
+# The same as for other formats; larger ones are ignored
+_MOST_PROFILE_BYTES = 4 << 20
+# Ancillary chunks; of each the first one counts
+_READ = (b"tRNS", b"iCCP", b"eXIf")
 _PICTURE = (b"IHDR", b"PLTE", b"IDAT")
 
 
@@ -27,7 +29,8 @@ class PngParts:
     picture: bytes
     icc: bytes | None
     exif: bytes
-    clear: bytes  # the one transparent colour of a 16-bit RGB picture; it is not in the picture
+    # The one transparent colour of a 16-bit RGB picture; it is not in the picture
+    clear: bytes
 
 
 def split(data: bytes) -> PngParts:
@@ -36,27 +39,33 @@ def split(data: bytes) -> PngParts:
     A chunk that is cut off is left in the picture: the decoder says what is wrong.
 
     Raises:
-        ImageError: ``corrupt`` for a wrong check sum of the picture, which Pillow does not look at in full.
+        ImageError: ``corrupt`` for a wrong check sum of the picture, which Pillow does not look at
+            in full.
     """
     kept, found = [data[:_SIGNATURE_BYTES]], dict[bytes, bytes]()
     header = data[_SIGNATURE_BYTES + 8 : _SIGNATURE_BYTES + 21]
     for name, body, chunk in _chunks(data):
         if not (name.isalpha() and name[:1].islower()):
             if name in _PICTURE and not _sum_is_right(chunk):
-                raise ImageError("decode", FailureKind.CORRUPT, f"PNG: wrong check sum of chunk {name.decode()}")
+                raise ImageError(
+                    "decode", FailureKind.CORRUPT, f"PNG: wrong check sum of chunk {name.decode()}"
+                )
             kept.append(chunk)
         elif name in _READ and name not in found and _sum_is_right(chunk):
             found[name] = body
             if name == b"tRNS" and not _is_rgb16(header):
                 kept.append(_transparency(header, body))
     clear = found.get(b"tRNS", b"")[:6] if _is_rgb16(header) else b""
-    return PngParts(b"".join(kept), _profile(found.get(b"iCCP", b"")), found.get(b"eXIf", b""), clear)
+    return PngParts(
+        b"".join(kept), _profile(found.get(b"iCCP", b"")), found.get(b"eXIf", b""), clear
+    )
 
 
 def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
     """Where a loaded 16-bit RGB picture has its one transparent colour: 0 there, else 255.
 
-    Pillow keeps the high bytes only. Read as if it were little-endian, the picture gives the low ones.
+    Pillow keeps the high bytes only. Read as if it were little-endian, the picture gives the low
+    ones.
     """
     alpha = Image.new("L", image.size, 255)
     with PngImagePlugin.PngImageFile(PatientFile(parts.picture, "PNG")) as low:
@@ -67,7 +76,9 @@ def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
         for top in range(0, image.height, rows):
             box = 0, top, image.width, min(top + rows, image.height)
             differs = [np.asarray(half.crop(box)) != colour for half, colour in halves]
-            alpha.paste(Image.fromarray((differs[0] | differs[1]).any(-1).astype(np.uint8) * 255), box[:2])
+            alpha.paste(
+                Image.fromarray((differs[0] | differs[1]).any(-1).astype(np.uint8) * 255), box[:2]
+            )
     return alpha
 
 
@@ -103,8 +114,15 @@ def _transparency(header: bytes, body: bytes) -> bytes:
         return b""
     if colour == 0 and depth <= 8:
         most = (1 << depth) - 1
-        body = struct.pack(">H", (int.from_bytes(body[:2]) & most) * 255 // most)  # other bits do not count
-    return struct.pack(">I", len(body)) + b"tRNS" + body + struct.pack(">I", zlib.crc32(b"tRNS" + body))
+        body = struct.pack(
+            ">H", (int.from_bytes(body[:2]) & most) * 255 // most
+        )  # other bits do not count
+    return (
+        struct.pack(">I", len(body))
+        + b"tRNS"
+        + body
+        + struct.pack(">I", zlib.crc32(b"tRNS" + body))
+    )
 
 
 def _profile(body: bytes) -> bytes | None:

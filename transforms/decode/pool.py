@@ -15,7 +15,9 @@ from transforms.engines.base import available_cores
 from transforms.errors import ImageError
 from transforms.preprocess import image_chain
 
-_TOGETHER = 4  # images of one task: a task costs 0.05 ms of a core, and the last ones of a chunk wait for each other
+# Images of one task: a task costs 0.05 ms of a core, and the last ones of a chunk wait for each
+# other
+_TOGETHER = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,18 @@ _KNOWN_BUT_NOT_READ = (
     (128, b"DICM", "DICOM"),
 )
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # a text may start with "BM" too
-_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"}
+_HEIF_BRANDS = {
+    b"heic",
+    b"heix",
+    b"hevc",
+    b"hevx",
+    b"heim",
+    b"heis",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+}
 
 
 def image_format(data: bytes) -> str:
@@ -60,8 +71,12 @@ def image_format(data: bytes) -> str:
         return "AVIF"
     unread = _unread_kind(data)
     if unread:
-        raise ImageError("decode", FailureKind.UNSUPPORTED, f"{unread} is not read; convert it to JPEG or PNG")
-    raise ImageError("decode", FailureKind.NOT_AN_IMAGE, f"starts with {data[:12]!r}, which no image does")
+        raise ImageError(
+            "decode", FailureKind.UNSUPPORTED, f"{unread} is not read; convert it to JPEG or PNG"
+        )
+    raise ImageError(
+        "decode", FailureKind.NOT_AN_IMAGE, f"starts with {data[:12]!r}, which no image does"
+    )
 
 
 def _unread_kind(data: bytes) -> str | None:
@@ -76,7 +91,9 @@ def _unread_kind(data: bytes) -> str | None:
     if re.match(rb"P[1-6]\s+[#\d]|P7\s", data):
         return "a netpbm picture (PNM)"
     text = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in text):
+    if text.startswith(b"<svg") or (
+        text.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in text
+    ):
         return "an SVG drawing"
     return None
 

@@ -1,8 +1,9 @@
 """What a file's structure may cost: limits on everything in it that is not pixels.
 
-A decoder's time and memory follow the pixels, which are limited, and the file's own structure: blocks, chunks,
-tags, scans. Written to harm, a structure of a few kilobytes costs hours or all memory, in Pillow 12.3: a BMP of
-1 kB asked for 25 GB, a TIFF of 1 MB for 2 GB, a GIF of 100 MB took 5 minutes. Real files stay far below each limit.
+A decoder's time and memory follow the pixels, which are limited, and the file's own structure:
+blocks, chunks, tags, scans. Written to harm, a structure of a few kilobytes costs hours or all
+memory, in Pillow 12.3: a BMP of 1 kB asked for 25 GB, a TIFF of 1 MB for 2 GB, a GIF of 100 MB took
+5 minutes. Real files stay far below each limit.
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ from transforms.errors import FailureKind, ImageError
 
 _MOST_READS = {"PNG": 1 << 18, "GIF": 1 << 15, "TIFF": 1 << 20, "BMP": 1 << 23, "JPEG": 1 << 16}
 _FEW_READS = 64  # WebP and AVIF are read whole
-_MOST_CHUNKS = 256  # of a PNG, pictures aside; each may inflate to 1 MB, which takes 2 ms
+# Of a PNG, pictures aside; each may inflate to 1 MB, which takes 2 ms
+_MOST_CHUNKS = 256
 _PICTURE_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
-_MOST_RLE_PIXELS = 1 << 24  # of a BMP; Python does them one by one, in 60 ns
+# Of a BMP; Python does them one by one, in 60 ns
+_MOST_RLE_PIXELS = 1 << 24
 _MOST_RLE_WIDTH = 1 << 16  # a jump of two bytes makes 256 rows
-_MOST_TAGS = 1024  # of a TIFF directory; cameras write 60
-_MOST_VALUES = 1 << 20  # of a tag: strips or tiles; 100 megapixels have 400,000 tiles of 16x16
-_MOST_PASSES = 20  # over --max-pixels, by a progressive JPEG in a TIFF
-_MOST_ITEMS = 256  # of an AVIF: tiles, alpha, metadata; each is decoded by itself
-_MOST_COPIES = 3  # of an AVIF's pixels: its colours, its alpha, and smaller pictures beside them
+# Of a TIFF directory; cameras write 60
+_MOST_TAGS = 1024
+# Of a tag: strips or tiles; 100 megapixels have 400,000 tiles of 16x16
+_MOST_VALUES = 1 << 20
+# Over --max-pixels, by a progressive JPEG in a TIFF
+_MOST_PASSES = 20
+# Of an AVIF: tiles, alpha, metadata; each is decoded by itself
+_MOST_ITEMS = 256
+# Of an AVIF's pixels: its colours, its alpha, and smaller pictures beside them
+_MOST_COPIES = 3
 _BYTES, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION = (1, 2, 6, 7), 322, 323, 278, 259
 _JPEG_COMPRESSIONS = ((6,), (7,))
 
@@ -49,8 +57,8 @@ def check_structure(data: bytes, name: str, max_pixels: int) -> None:
     """Refuse a file whose structure costs more than its picture.
 
     Raises:
-        ImageError: ``unsupported`` for more pieces than any real file has, ``corrupt`` for what no file can be,
-            ``too_many_pixels`` for a tile.
+        ImageError: ``unsupported`` for more pieces than any real file has, ``corrupt`` for what no
+            file can be, ``too_many_pixels`` for a tile.
     """
     check = _CHECKS.get(name)
     if check:
@@ -58,7 +66,9 @@ def check_structure(data: bytes, name: str, max_pixels: int) -> None:
 
 
 def _too_intricate(seen: str) -> ImageError:
-    return ImageError("decode", FailureKind.UNSUPPORTED, f"not read for safety: {seen}; save the picture anew")
+    return ImageError(
+        "decode", FailureKind.UNSUPPORTED, f"not read for safety: {seen}; save the picture anew"
+    )
 
 
 def _check_png(data: bytes, _: int) -> None:
@@ -74,7 +84,11 @@ def _check_png(data: bytes, _: int) -> None:
 
 
 def _check_bmp(data: bytes, _: int) -> None:
-    if len(data) < 34 or data[14:18] == b"\x0c\0\0\0" or int.from_bytes(data[30:34], "little") not in (1, 2):
+    if (
+        len(data) < 34
+        or data[14:18] == b"\x0c\0\0\0"
+        or int.from_bytes(data[30:34], "little") not in (1, 2)
+    ):
         return  # not run-length encoded
     width, height = struct.unpack_from("<ii", data, 18)
     if abs(width * height) > _MOST_RLE_PIXELS or abs(width) > _MOST_RLE_WIDTH:
@@ -86,9 +100,14 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
     for number, (tag, kind, count, size) in enumerate(directories(data)):
         total += size
         if number >= _MOST_TAGS or (count > _MOST_VALUES and kind not in _BYTES):
-            raise _too_intricate(f"TIFF with a directory of {number + 1} entries, tag {tag} with {count} values")
-    if total > len(data) + 4096:  # two tags may share a number, but not all of them the whole file
-        raise ImageError("decode", FailureKind.CORRUPT, f"TIFF: its tags claim {total} of its {len(data)} bytes")
+            raise _too_intricate(
+                f"TIFF with a directory of {number + 1} entries, tag {tag} with {count} values"
+            )
+    # Two tags may share a number, but not all of them the whole file
+    if total > len(data) + 4096:
+        raise ImageError(
+            "decode", FailureKind.CORRUPT, f"TIFF: its tags claim {total} of its {len(data)} bytes"
+        )
     try:
         tags = integer_tags(data, (256, 257, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION))
     except struct.error:

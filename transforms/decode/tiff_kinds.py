@@ -8,7 +8,15 @@ from PIL.TiffImagePlugin import OPEN_INFO, TiffImageFile
 
 from transforms.errors import FailureKind, ImageError
 
-_NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = 254, 256, 257, 258, 262, 284, 50706
+_NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = (
+    254,
+    256,
+    257,
+    258,
+    262,
+    284,
+    50706,
+)
 _SUBSAMPLING, _YCBCR = 530, 6
 _DEEP_PLANES = {("RGB", (16, 16, 16)), ("RGBA", (16, 16, 16, 16))}
 
@@ -30,7 +38,8 @@ def prepare(image: TiffImageFile) -> None:
     if tags.get(_NEW_SUBFILE_TYPE, 0) & 1 or _DNG in tags:
         raise _unread("a camera's raw file, whose first picture is a thumbnail,")
     if tags.get(_PLANES) == 2 and image.mode == "LAB":
-        raise _unread("a TIFF of Lab planes")  # Pillow forgets that two of them have signs
+        # Pillow forgets that two of them have signs
+        raise _unread("a TIFF of Lab planes")
     if image.use_load_libtiff:
         return
     if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8:
@@ -66,14 +75,21 @@ def _tell_deep_planes(image: TiffImageFile) -> None:
 def _tell_plain_ycbcr(image: TiffImageFile) -> None:
     """A pixel has three values: Pillow takes them for four of RGB.
 
-    The values are JFIF's, as in Pillow's own conversion. Subsampled ones come in blocks that Pillow cannot read.
+    The values are JFIF's, as in Pillow's own conversion. Subsampled ones come in blocks that Pillow
+    cannot read.
     """
     tags = image.tag_v2
-    if tags.get(_SUBSAMPLING, (2, 2)) != (1, 1) or tags.get(_BITS) != (8, 8, 8) or tags.get(_PLANES, 1) != 1:
+    if (
+        tags.get(_SUBSAMPLING, (2, 2)) != (1, 1)
+        or tags.get(_BITS) != (8, 8, 8)
+        or tags.get(_PLANES, 1) != 1
+    ):
         raise _unread("an uncompressed TIFF of subsampled or planar YCbCr")
     image._mode = "YCbCr"
     image.tile = [tile._replace(args=("YCbCr", *(tile.args or ())[1:])) for tile in image.tile]
 
 
 def _unread(seen: str) -> ImageError:
-    return ImageError("decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG")
+    return ImageError(
+        "decode", FailureKind.UNSUPPORTED, f"{seen} is not read; convert it to JPEG or PNG"
+    )

@@ -13,15 +13,30 @@ import numpy as np
 
 from transforms.allocator import keep_freed_memory
 from transforms.choices import EngineName, Precision
-from transforms.engines.base import Engine, ExportedModel, Outputs, available_cores, has_gpu, read_exported
+from transforms.engines.base import (
+    Engine,
+    ExportedModel,
+    Outputs,
+    available_cores,
+    has_gpu,
+    read_exported,
+)
 from transforms.errors import UserError
 
 __all__ = ["Engine", "EngineConfig", "ExportedModel", "Outputs"]
-__all__ += ["LEAST_COSINE", "check_golden", "choose_engine", "load_engine", "read_exported", "unload_engines"]
+__all__ += [
+    "LEAST_COSINE",
+    "check_golden",
+    "choose_engine",
+    "load_engine",
+    "read_exported",
+    "unload_engines",
+]
 
 _LOG = logging.getLogger(__name__)
 
-# The smallest cosine that two vectors of one image may have, by whichever engine and on whichever machine.
+# The smallest cosine that two vectors of one image may have, by whichever engine and on whichever
+# machine.
 LEAST_COSINE: dict[Precision, float] = {"float32": 0.99999, "bfloat16": 0.98, "float16": 0.999}
 
 
@@ -29,17 +44,21 @@ LEAST_COSINE: dict[Precision, float] = {"float32": 0.99999, "bfloat16": 0.98, "f
 class EngineConfig:
     """Which exported model to run, with what, and how precisely."""
 
-    model: str  # the exported folder, on this machine
+    # The exported folder, on this machine
+    model: str
     engine: EngineName = "auto"
     precision: Precision = "float32"
-    cores: int | None = None  # to compute with; None: all that this process may use
+    # To compute with; None: all that this process may use
+    cores: int | None = None
 
 
 def choose_engine(engine: EngineName) -> EngineName:
     """Resolve ``auto``: OpenVINO on a machine without a GPU where it is installed, otherwise TensorFlow."""
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
-        raise UserError("--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'")
+        raise UserError(
+            "--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'"
+        )
     if engine != "auto":
         return engine
     return "openvino" if has_openvino and not has_gpu() else "tensorflow"
@@ -52,7 +71,8 @@ _loading = threading.Lock()
 def load_engine(config: EngineConfig) -> Engine:
     """The engine of this process for ``config``: loaded and checked at the first call, then shared.
 
-    It lives in the process and not in a DoFn, because runners call ``setup`` when and as often as they like.
+    It lives in the process and not in a DoFn, because runners call ``setup`` when and as often as
+    they like.
     """
     with _loading:
         if config not in _loaded:
@@ -100,8 +120,12 @@ def _check_format(engine: str, formats: Sequence[str], model: ExportedModel) -> 
 
 def _reason(error: RuntimeError) -> str:
     """The line of OpenVINO's message that names operations (``-- …``), or else its last one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return [*lines[-1:], *(line for line in lines if line.startswith("-- "))][-1].removeprefix("-- ")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        type(error).__name__
+    ]
+    return [*lines[-1:], *(line for line in lines if line.startswith("-- "))][-1].removeprefix(
+        "-- "
+    )
 
 
 def check_golden(engine: Engine, config: EngineConfig) -> None:
@@ -126,5 +150,7 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine of each row of ``a`` [N, D] with the same row of ``b`` [N, D]: float64 [N]."""
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    cosines: np.ndarray = (a64 * b64).sum(1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
+    cosines: np.ndarray = (a64 * b64).sum(1) / (
+        np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
+    )
     return cosines

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]  # of one image [H, W, 3], or of several [N, H, W, 3]; RGB, 0-255
+# Of one image [H, W, 3], or of several [N, H, W, 3]; RGB, 0-255
+Pixels = npt.NDArray[np.uint8]
 Images = Pixels | Sequence[Pixels]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -57,16 +58,24 @@ class Outputs:
 
 
 class Engine(Protocol):
-    """A loaded network. Safe for threads: callers take turns, so that each batch has all the cores."""
+    """A loaded network.
+
+    Safe for threads: callers take turns, so that each batch has all the cores.
+    """
 
     name: str  # for messages
     formats: tuple[str, ...]  # of networks that it reads
     model: ExportedModel
-    batch_size: int  # images a step; may shrink when the device runs out of memory
-    overlaps: bool  # whether to decode the next images meanwhile: on a GPU yes, on a CPU it needs the same cores
+    # Images a step; may shrink when the device runs out of memory
+    batch_size: int
+    # Whether to decode the next images meanwhile: on a GPU yes, on a CPU it needs the same cores
+    overlaps: bool
 
     def run(self, images: Images) -> Outputs:
-        """Compute any number of images, in steps of ``batch_size``. Raises what the library raises."""
+        """Compute any number of images, in steps of ``batch_size``.
+
+        Raises what the library raises.
+        """
         ...
 
 
@@ -114,8 +123,8 @@ def has_gpu() -> bool:
 def as_batch(images: Images, batch_size: int) -> Pixels:
     """Put images together [batch_size, H, W, 3], the last batch filled up with its last image: one shape for all.
 
-    A second shape would be compiled anew and may take other kernels, and then an image's vector would
-    depend on how many neighbours it had.
+    A second shape would be compiled anew and may take other kernels, and then an image's vector
+    would depend on how many neighbours it had.
     """
     if isinstance(images, np.ndarray) and len(images) == batch_size:
         return images

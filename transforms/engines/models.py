@@ -30,8 +30,8 @@ def cache_folder() -> Path:
 def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     """The folder of ``model_id`` in the user cache, filled first by ``fill(folder)`` if it is not there and whole.
 
-    Processes that fill it at once do not disturb each other: the first rename wins. Where no cache can be
-    written (a read-only home), a folder of this process serves.
+    Processes that fill it at once do not disturb each other: the first rename wins. Where no cache
+    can be written (a read-only home), a folder of this process serves.
 
     Raises:
         StorageError: The disk is full.
@@ -55,8 +55,12 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
         scratch.rename(folder)
     except OSError as error:
         if not is_whole(folder):
-            what = f"cannot write the exported network to {folder.parent}: {error.strerror or error}"
-            raise StorageError(f"{what}; make room there, or name another cache with XDG_CACHE_HOME") from error
+            what = (
+                f"cannot write the exported network to {folder.parent}: {error.strerror or error}"
+            )
+            raise StorageError(
+                f"{what}; make room there, or name another cache with XDG_CACHE_HOME"
+            ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
@@ -74,7 +78,10 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds an exported network just as it was written. Reads it whole: 1 s a gigabyte."""
+    """Whether a folder holds an exported network just as it was written.
+
+    Reads it whole: 1 s a gigabyte.
+    """
     try:
         return (folder / _SUMS).read_bytes() == _sums(folder)
     except (FileNotFoundError, ValueError):
@@ -144,7 +151,9 @@ def _is_saved(output: Storage, model_id: str) -> bool:
     except (NotFound, ValueError):
         return False
     there = output.exists(f"models/{model_id}/{network}")
-    return there and all(hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items())
+    return there and all(
+        hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items()
+    )
 
 
 def _files(folder: Path) -> tuple[str, ...]:

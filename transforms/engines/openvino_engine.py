@@ -10,7 +10,9 @@ import numpy as np
 from transforms.choices import Precision
 from transforms.engines.base import GRAPHDEF, ExportedModel, Images, Outputs, Pixels, as_batch
 
-_BATCH = 4  # activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the same
+# Activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the
+# same
+_BATCH = 4
 _TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
@@ -43,7 +45,10 @@ class OpenVinoEngine:
         network.reshape([self.batch_size, *self.model.input_size, 3])
         compiled = self._core.compile_model(network, "CPU", self._settings)
         queue = ov.AsyncInferQueue(compiled)
-        queue.set_callback(_collect)  # no method: the queue would hold its engine, and both for ever
+        queue.set_callback(
+            _collect
+            # No method: the queue would hold its engine, and both for ever
+        )
         return queue
 
     def run(self, images: Images) -> Outputs:
@@ -61,7 +66,9 @@ class OpenVinoEngine:
                 batch = images[start : start + self.batch_size]
                 pixels = as_batch(batch, self.batch_size)
                 target = (pixels, {name: columns[name] for name in self._names}, start, len(batch))
-                self._queue.start_async({"images:0": pixels}, target, share_inputs=True)  # alive as part of the target
+                self._queue.start_async(
+                    {"images:0": pixels}, target, share_inputs=True
+                )  # alive as part of the target
             self._queue.wait_all()
         return Outputs(columns["features"], columns["scores"], columns["indices"])
 

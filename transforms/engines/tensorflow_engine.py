@@ -23,9 +23,16 @@ from transforms.engines.base import (
     has_gpu,
 )
 
-_CPU_BATCH = 16  # EfficientNet-Lite0 on two cores 290 images/s, at 4 245, at 32 275; short runs pad less
-_GPU_BATCH = 128  # a T4 gives 98 % of its ResNet50 rate at 32; larger cards and lighter nets want more
-_REWRITES = {  # grappler's automatic mixed precision, by device and precision
+_CPU_BATCH = (
+    # EfficientNet-Lite0 on two cores 290 images/s, at 4 245, at 32 275; short runs pad less
+    16
+)
+_GPU_BATCH = (
+    # A T4 gives 98 % of its ResNet50 rate at 32; larger cards and lighter nets want more
+    128
+)
+# grappler's automatic mixed precision, by device and precision
+_REWRITES = {
     ("CPU", "bfloat16"): "auto_mixed_precision_onednn_bfloat16",
     ("GPU", "bfloat16"): "auto_mixed_precision",
     ("GPU", "float16"): "auto_mixed_precision",
@@ -48,7 +55,9 @@ class TensorFlowEngine:
         rewrite = _REWRITES.get(("GPU" if gpu else "CPU", precision))
         if precision != "float32" and rewrite is None:
             raise ValueError(f"TensorFlow on this device does not compute in {precision}")
-        tf.config.optimizer.set_experimental_options({name: name == rewrite for name in set(_REWRITES.values())})
+        tf.config.optimizer.set_experimental_options(
+            {name: name == rewrite for name in set(_REWRITES.values())}
+        )
         self._tf = tf
         self._function = self._load()
 
@@ -56,22 +65,33 @@ class TensorFlowEngine:
         tf = self._tf
         graph_def = tf.compat.v1.GraphDef()
         graph_def.ParseFromString(self.model.path.read_bytes())
-        wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph_def, name=""), [])
+        wrapped = tf.compat.v1.wrap_function(
+            lambda: tf.compat.v1.import_graph_def(graph_def, name=""), []
+        )
         names = ["features:0"] + (["scores:0", "indices:0"] if self.model.top_k else [])
-        pruned = wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(name) for name in names])
-        # XLA gains 14-20 % on a GPU (docs/decisions/0008-batches.md); on a CPU it took 19 of 20 parts of Lite0's speed.
+        pruned = wrapped.prune(
+            "images:0", [wrapped.graph.get_tensor_by_name(name) for name in names]
+        )
+        # XLA gains 14-20 % on a GPU (docs/decisions/0008-batches.md); on a CPU it took 19 of 20
+        # parts of Lite0's speed.
         return tf.function(pruned, jit_compile=True) if self.overlaps else pruned
 
     def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``."""
         with self._turn:
-            steps = [self._step(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)]
+            steps = [
+                self._step(images[i : i + self.batch_size])
+                for i in range(0, len(images), self.batch_size)
+            ]
         features, scores, indices = (np.concatenate(column) for column in zip(*steps, strict=True))
         return Outputs(features, scores, indices)
 
     def _step(self, images: Images) -> tuple[Any, Any, Any]:
         count = len(images)
-        outputs = [t.numpy()[:count] for t in self._function(self._tf.constant(as_batch(images, self.batch_size)))]
+        outputs = [
+            t.numpy()[:count]
+            for t in self._function(self._tf.constant(as_batch(images, self.batch_size)))
+        ]
         if not self.model.top_k:
             outputs += [np.empty((count, 0), np.float32), np.empty((count, 0), np.int32)]
         return outputs[0], outputs[1], outputs[2]
@@ -99,7 +119,8 @@ def import_tensorflow(cores: int | None = None) -> Any:
 def _without_stderr() -> Iterator[None]:
     """Keep what C++ writes to standard error: without a GPU TensorFlow says there three times that there is none.
 
-    That comes before its own logging is set up, so that no variable silences it. Replayed if the block fails.
+    That comes before its own logging is set up, so that no variable silences it. Replayed if the
+    block fails.
     """
     sys.stderr.flush()
     saved = os.dup(2)

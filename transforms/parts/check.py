@@ -34,10 +34,12 @@ class Problem:
 class LoggedPart:
     """What the table's log says of a part."""
 
-    key: str  # in the output: features/part-….parquet
+    # In the output: features/part-….parquet
+    key: str
     size: int
     rows: int
-    recipes: frozenset[str]  # ids: the least and the greatest of its rows
+    # ids: the least and the greatest of its rows
+    recipes: frozenset[str]
 
     @property
     def is_features(self) -> bool:
@@ -64,23 +66,36 @@ class PartReport:
 def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartReport:
     """Read a part whole and check all that can be told from it alone; ``pick``, int [n], are rows to bring along.
 
-    Raises ``StorageError`` when it cannot be read at all, save for one that is not there: that is a problem.
+    Raises ``StorageError`` when it cannot be read at all, save for one that is not there: that is a
+    problem.
     """
     report = PartReport()
     try:
         encoded = storage.read(part.key)
     except NotFound:
-        report.add("missing", part.key, f"the table's log names it, with {part.rows:,} rows, and it is not there")
+        report.add(
+            "missing",
+            part.key,
+            f"the table's log names it, with {part.rows:,} rows, and it is not there",
+        )
         return report
     if len(encoded) != part.size:
         report.add("size", part.key, f"{len(encoded):,} bytes, and the log says {part.size:,}")
     if not part.key.endswith(f"-{digest(encoded)}.parquet"):
-        report.add("digest", part.key, f"its bytes have the digest {digest(encoded)}, and its name says another")
+        report.add(
+            "digest",
+            part.key,
+            f"its bytes have the digest {digest(encoded)}, and its name says another",
+        )
     try:
         table = parquet.read(encoded)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        report.add("unreadable", part.key, f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}")
+        report.add(
+            "unreadable",
+            part.key,
+            f"cannot be read as Parquet: {' '.join(str(error).split())[:200]}",
+        )
         return report
     _check_table(table, part, report)
     if len(pick) and report.dimension:
@@ -116,7 +131,11 @@ def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
         here, there = (s.field(name) if name in s.names else None for s in (wanted, schema))
         if here is None or there is None or here != there:
             return f"the column {name} is {there or 'missing'}, and should be {here or 'not there'}"
-    return "" if wanted.names == schema.names else f"the columns are in another order: {', '.join(schema.names)}"
+    return (
+        ""
+        if wanted.names == schema.names
+        else f"the columns are in another order: {', '.join(schema.names)}"
+    )
 
 
 def _nulls(table: pa.Table, wanted: pa.Schema) -> Iterator[str]:
@@ -125,7 +144,9 @@ def _nulls(table: pa.Table, wanted: pa.Schema) -> Iterator[str]:
         nulls = table[column.name].null_count
         if nulls and not column.nullable:
             yield f"{nulls:,} rows without {column.name}"
-        elif column.name == "embedding" and (nulls := pc.list_flatten(table["embedding"]).null_count):
+        elif column.name == "embedding" and (
+            nulls := pc.list_flatten(table["embedding"]).null_count
+        ):
             yield f"{nulls:,} numbers of vectors are null"
 
 
@@ -135,10 +156,17 @@ def _bad_rows(table: pa.Table) -> Iterator[tuple[str, str]]:
     if len(uris) > 1 and not pc.all(pc.less_equal(uris[:-1], uris[1:])).as_py():
         yield "order", "its rows are not sorted by uri"
     if "embedding" in table.column_names:
-        finite = [_finite(vectors) for vectors in table["embedding"].chunks]  # chunk by chunk: no copy of them all
+        finite = [
+            _finite(vectors)
+            for vectors in table["embedding"].chunks
+            # Chunk by chunk: no copy of them all
+        ]
         bad = np.flatnonzero(~np.concatenate([np.ones(0, bool), *finite]))
         if len(bad):
-            yield "non_finite", f"{len(bad):,} vectors are not finite ({uris[int(bad[0])]} is the first)"
+            yield (
+                "non_finite",
+                f"{len(bad):,} vectors are not finite ({uris[int(bad[0])]} is the first)",
+            )
 
 
 def _finite(vectors: pa.FixedSizeListArray) -> np.ndarray:
@@ -157,7 +185,10 @@ def _read_recipe(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
         report.add("recipe", part.key, "its Parquet metadata holds no recipe")
         return
     report.recipe = recipe
-    for where, ids in (("its rows say", set(_counts(table["recipe"]))), ("the log says", part.recipes)):
+    for where, ids in (
+        ("its rows say", set(_counts(table["recipe"]))),
+        ("the log says", part.recipes),
+    ):
         if others := sorted(str(other) for other in ids - {own}):
             what = f"{where} {', '.join(others)}, and its Parquet metadata {own}"
             report.add("recipe", part.key, what)

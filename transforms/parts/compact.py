@@ -1,4 +1,7 @@
-"""Compact: many small parts → few, each sorted by uri. No row changes, and no vector is computed again."""
+"""Compact: many small parts → few, each sorted by uri.
+
+No row changes, and no vector is computed again.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from transforms import parquet
 from transforms.parts.write import Part, read_part, read_recipe, write_part
 from transforms.storage import Storage
 
-# Some 12,000 to 20,000 vectors of 1280. A larger part would save readers little, and cost a later run much: it writes
-# anew each part in which an image has changed. Merging parts to this size takes 0.7 GB of memory.
+# Some 12,000 to 20,000 vectors of 1280. A larger part would save readers little, and cost a later
+# run much: it writes anew each part in which an image has changed. Merging parts to this size takes
+# 0.7 GB of memory.
 TARGET_BYTES = 64 << 20
 
 
@@ -56,4 +60,6 @@ def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
     for path in paths:
         encoded = read_part(storage, path)
         tables.append(parquet.read(encoded))
-    return write_part(storage, pa.concat_tables(tables), "", f"part-{run_id}-merged", read_recipe(encoded))
+    return write_part(
+        storage, pa.concat_tables(tables), "", f"part-{run_id}-merged", read_recipe(encoded)
+    )

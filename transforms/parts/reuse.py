@@ -1,7 +1,8 @@
 """Reuse: bytes that have a vector already, under another name, are not computed again.
 
-The plan writes an *index* of the vectors that there are: 64 bits of each content's sha256, and the part that holds
-its row. A worker looks each image's hash up in it, and reads a part only on a hit, where the whole hash decides.
+The plan writes an *index* of the vectors that there are: 64 bits of each content's sha256, and the
+part that holds its row. A worker looks each image's hash up in it, and reads a part only on a hit,
+where the whole hash decides.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 INDEX_FILE = "index.parquet"  # in the run's folder
-_MOST_PARTS = 32  # read for one shard: beyond that, reading them costs more than computing a few images anew
-_HELD_PARTS = 3  # in memory, some 10 MB each: chunks of a moved folder go on in the part of the chunk before
+_MOST_PARTS = (
+    # Read for one shard: beyond that, reading them costs more than computing a few images anew
+    32
+)
+_HELD_PARTS = (
+    # In memory, some 10 MB each: chunks of a moved folder go on in the part of the chunk before
+    3
+)
 
 
 def encode_index(known: pa.Table) -> bytes:
@@ -71,7 +78,9 @@ class Reuse:
         for part, wanted in sorted(by_part.items(), key=lambda item: (-len(item[1]), item[0])):
             rows = self._read(part)
             if rows is not None:
-                tables.append(rows.filter(pc.is_in(rows["content_sha256"], value_set=pa.array(wanted))))
+                tables.append(
+                    rows.filter(pc.is_in(rows["content_sha256"], value_set=pa.array(wanted)))
+                )
         return [table for table in tables if table.num_rows]
 
     def _by_part(self, contents: Sequence[str]) -> dict[str, list[str]]:
@@ -108,16 +117,24 @@ class Reuse:
         return rows
 
 
-def copy_rows(rows: pa.Table, copies: Sequence[tuple[ImageReference, str]], origin: Origin) -> pa.Table:
+def copy_rows(
+    rows: pa.Table, copies: Sequence[tuple[ImageReference, str]], origin: Origin
+) -> pa.Table:
     """Rows (features schema) for images, each given with its content's sha256, taken from ``rows`` of that content."""
     contents = pa.array([content for _, content in copies], pa.string())
     copied = rows.take(pc.index_in(contents, value_set=rows["content_sha256"].combine_chunks()))
     references = [reference for reference, _ in copies]
     values: dict[str, list[object]] = {
-        name: [getattr(reference, name) for reference in references] for name in ("uri", "etag", "size", "modified")
+        name: [getattr(reference, name) for reference in references]
+        for name in ("uri", "etag", "size", "modified")
     }
-    values |= {"run_id": [origin.run_id] * len(copies), "extracted_at": [origin.started_at] * len(copies)}
+    values |= {
+        "run_id": [origin.run_id] * len(copies),
+        "extracted_at": [origin.started_at] * len(copies),
+    }
     for name, column in values.items():
         field = copied.schema.field(name)
-        copied = copied.set_column(copied.schema.get_field_index(name), field, pa.array(column, field.type))
+        copied = copied.set_column(
+            copied.schema.get_field_index(name), field, pa.array(column, field.type)
+        )
     return copied

@@ -32,7 +32,9 @@ class Origin:
     started_at: datetime  # UTC
 
 
-def features_table(images: Sequence[Decoded], outputs: Outputs, model: ExportedModel, origin: Origin) -> pa.Table:
+def features_table(
+    images: Sequence[Decoded], outputs: Outputs, model: ExportedModel, origin: Origin
+) -> pa.Table:
     """N images and their outputs, row by row → N rows; nothing is joined by name or order later on."""
     schema = features_schema(model.dimension)
     count = len(images)

@@ -15,8 +15,10 @@ from transforms.errors import Damaged
 from transforms.recipe import Recipe, canonical_json
 from transforms.storage import NotFound, Storage
 
-BOUNDED = ("uri", "recipe", "run_id")  # the columns whose least and greatest value Delta's log has
-RECIPE_KEY = b"image-features.recipe"  # in each part's Parquet metadata: the file explains itself
+# The columns whose least and greatest value Delta's log has
+BOUNDED = ("uri", "recipe", "run_id")
+# In each part's Parquet metadata: the file explains itself
+RECIPE_KEY = b"image-features.recipe"
 _LOG = logging.getLogger(__name__)
 
 
@@ -27,7 +29,8 @@ class Part:
     path: str  # relative to the table
     size: int  # bytes
     rows: int
-    minimum: dict[str, str]  # per column, of the columns worth skipping files by
+    # Per column, of the columns worth skipping files by
+    minimum: dict[str, str]
     maximum: dict[str, str]
 
 
@@ -50,11 +53,14 @@ class Receipt:
 
     shard: str
     references: int
-    part: Part | None  # None when no image of the shard has a vector
+    # None when no image of the shard has a vector
+    part: Part | None
     failures: tuple[FailureRow, ...]
     bytes_read: int
-    seconds: dict[str, float]  # per stage: read, decode, embed, reuse, write
-    reused: int = 0  # of the part's rows: their vectors were there already
+    # Per stage: read, decode, embed, reuse, write
+    seconds: dict[str, float]
+    # Of the part's rows: their vectors were there already
+    reused: int = 0
 
     @property
     def rows(self) -> int:
@@ -65,8 +71,8 @@ class Receipt:
 def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe: Recipe) -> Part:
     """Write ``table`` sorted by uri as ``folder/name-<digest>.parquet``.
 
-    The digest of the content in the name keeps two workers with the same shard out of each other's way:
-    equal results are one file, different ones two, and each receipt names its own.
+    The digest of the content in the name keeps two workers with the same shard out of each other's
+    way: equal results are one file, different ones two, and each receipt names its own.
     """
     table = table.sort_by("uri")
     encoded = encode_part(table, recipe)
@@ -98,14 +104,21 @@ def read_part(storage: Storage, path: str) -> bytes:
     except NotFound as error:
         raise Damaged(f"{part} is not there any more") from error
     if not path.endswith(f"-{digest(encoded)}.parquet"):
-        raise Damaged(f"{part} is damaged: its bytes have the digest {digest(encoded)}, and its name says another")
+        raise Damaged(
+            f"{part} is damaged: its bytes have the digest {digest(encoded)}, and its name says "
+            "another"
+        )
     return encoded
 
 
 def encode_part(table: pa.Table, recipe: Recipe) -> bytes:
     """Parquet with zstd, without dictionary and statistics for the vector, where they only cost."""
     metadata = {**(table.schema.metadata or {}), RECIPE_KEY: canonical_json(recipe).encode()}
-    scalars = [name for name in table.column_names if name not in ("embedding", "uri", "content_sha256", "etag")]
+    scalars = [
+        name
+        for name in table.column_names
+        if name not in ("embedding", "uri", "content_sha256", "etag")
+    ]
     return parquet.encode(
         table.replace_schema_metadata(metadata),
         use_dictionary=[name for name in scalars if name != "labels"],

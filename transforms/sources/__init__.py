@@ -1,7 +1,7 @@
 """Sources: what ``--input`` names → batches of image references.
 
-To add a kind of source, write a module with a frozen dataclass that is a ``Source``, and have ``parse_input`` or
-``Named`` return it.
+To add a kind of source, write a module with a frozen dataclass that is a ``Source``, and have
+``parse_input`` or ``Named`` return it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "meaning_of", "parse_input"]
 def parse_input(text: str, stores: Stores = ()) -> Source:
     """Parse a folder, prefix, glob or file (path, ``file://``, ``s3://``, ``gs://``, ``az://``) or ``list:``.
 
-    A list is read, from a file, bucket or standard input; nothing else is looked at yet. Raises ``UserError``
-    for what can be none of these.
+    A list is read, from a file, bucket or standard input; nothing else is looked at yet. Raises
+    ``UserError`` for what can be none of these.
     """
     if text.startswith("list:"):
         return parse_list(text, stores)
@@ -40,7 +40,9 @@ def parse_input(text: str, stores: Stores = ()) -> Source:
 
 
 def meaning_of(text: str) -> str:
-    """What an input names, however it is written: ``cl``, ``cl/`` and ``./cl`` mean the same. Looks at nothing.
+    """What an input names, however it is written: ``cl``, ``cl/`` and ``./cl`` mean the same.
+
+    Looks at nothing.
 
     A slash after a wildcard counts: such a glob takes folders.
     """
@@ -50,4 +52,8 @@ def meaning_of(text: str) -> str:
     path = local_path(name)
     if path is None:
         return kind + (name if has_wildcards(name) or kind else name.rstrip("/"))
-    return f"{kind}{path}/" if not kind and name.endswith("/") and has_wildcards(name) else f"{kind}{path}"
+    return (
+        f"{kind}{path}/"
+        if not kind and name.endswith("/") and has_wildcards(name)
+        else f"{kind}{path}"
+    )

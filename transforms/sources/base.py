@@ -13,9 +13,16 @@ import pyarrow as pa
 class Ignored:
     """What a listing has passed over."""
 
-    other: int = 0  # files without an image extension, and what is no file (sockets, pipes, devices)
-    hidden: int = 0  # files with a dot before their name; into such folders nobody looks
-    links: int = 0  # symbolic links to folders, and to files outside the tree, which are not followed
+    other: int = (
+        # Files without an image extension, and what is no file (sockets, pipes, devices)
+        0
+    )
+    # Files with a dot before their name; into such folders nobody looks
+    hidden: int = 0
+    links: int = (
+        # Symbolic links to folders, and to files outside the tree, which are not followed
+        0
+    )
 
     @property
     def total(self) -> int:
@@ -26,9 +33,9 @@ class Ignored:
 class Source(Protocol):
     """Some of the images that an input names.
 
-    The driver parses it, cuts it into pieces, and sends the pieces to workers: it is small, frozen, and can be
-    pickled. Its methods look at what is there, and raise ``UserError`` for a local path that does not exist, and
-    ``StorageError``.
+    The driver parses it, cuts it into pieces, and sends the pieces to workers: it is small, frozen,
+    and can be pickled. Its methods look at what is there, and raise ``UserError`` for a local path
+    that does not exist, and ``StorageError``.
     """
 
     def split(self) -> Sequence[Source]:
@@ -37,8 +44,8 @@ class Source(Protocol):
     def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
         """List the images.
 
-        An image that a list names twice is listed twice. What a list names and what does not exist is listed too,
-        with etag "" and size -1, so that it ends as a failure.
+        An image that a list names twice is listed twice. What a list names and what does not exist
+        is listed too, with etag "" and size -1, so that it ends as a failure.
 
         Args:
             ignored: Counts what a folder or prefix holds besides images.

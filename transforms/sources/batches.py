@@ -15,7 +15,10 @@ from transforms.times import file_microseconds
 
 BATCH_ROWS = 10_000
 
-Row = tuple[str, str, int, int | None]  # uri, etag, size, modified in microseconds since 1970; None where it is unknown
+Row = tuple[
+    str, str, int, int | None
+    # Uri, etag, size, modified in microseconds since 1970; None where it is unknown
+]
 
 
 def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
@@ -23,14 +26,18 @@ def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
     remaining = iter(rows)
     while block := list(islice(remaining, BATCH_ROWS)):
         columns = zip(*block, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, REFERENCE_SCHEMA, strict=True)]
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(columns, REFERENCE_SCHEMA, strict=True)
+        ]
         yield pa.RecordBatch.from_arrays(arrays, schema=REFERENCE_SCHEMA)
 
 
 def local_row(path: str, status: os.stat_result | None) -> Row:
     r"""Make the row of a local path; without a status, or of no file, it is listed to fail in view.
 
-    A name that is not UTF-8 fits no table: its odd bytes are listed as ``\xNN``, to fail as not found.
+    A name that is not UTF-8 fits no table: its odd bytes are listed as ``\xNN``, to fail as not
+    found.
     """
     if not path.isascii():
         try:

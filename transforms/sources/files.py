@@ -1,7 +1,7 @@
 """The files of a listing: image references sorted by uri, and beside each a note.
 
-With the notes the driver reads only a range of uris of all files, so that a plan over any number of images holds a
-few million of them at once.
+With the notes the driver reads only a range of uris of all files, so that a plan over any number of
+images holds a few million of them at once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from transforms.records import REFERENCE_SCHEMA
 from transforms.sources.base import Ignored, Source
 from transforms.storage import Storage
 
-FILE_ROWS = 1 << 20  # references that a listing's worker holds at once: some 0.2 GB
-GROUP_ROWS = 1 << 16  # of a row group: ranges are cut, and files read, to within so many
+# References that a listing's worker holds at once: some 0.2 GB
+FILE_ROWS = 1 << 20
+# Of a row group: ranges are cut, and files read, to within so many
+GROUP_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,11 @@ class ListingNote:
     """What a listing file holds."""
 
     rows: int
-    ignored: int  # other files that were passed over on the way
+    # Other files that were passed over on the way
+    ignored: int
     firsts: tuple[str, ...]  # the first uri of each row group
-    last: str  # the last uri of all; "" for a file without rows
+    # The last uri of all; "" for a file without rows
+    last: str
 
 
 def write_listing(piece: Source, storage: Storage, name: str) -> None:

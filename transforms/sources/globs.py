@@ -1,10 +1,11 @@
 """Globs: which names a pattern takes, one folder at a time, in time linear in the name's length.
 
 ``*`` stands for any characters of one name, ``**`` for any characters across folders, ``?`` for one
-character, ``[a-c]`` and ``[!a-c]`` for one of a set; ``[*]`` is a literal star. There are no braces and no
-escapes. A name that starts with a dot is only taken where the pattern writes that dot. Unlike ``glob`` and
-``fnmatch`` of the standard library this also works on the keys of a bucket, lets a walk leave out folders
-that cannot match, and its regular expressions never backtrack across a ``*``.
+character, ``[a-c]`` and ``[!a-c]`` for one of a set; ``[*]`` is a literal star. There are no braces
+and no escapes. A name that starts with a dot is only taken where the pattern writes that dot.
+Unlike ``glob`` and ``fnmatch`` of the standard library this also works on the keys of a bucket,
+lets a walk leave out folders that cannot match, and its regular expressions never backtrack across
+a ``*``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from functools import lru_cache
 
 from transforms.errors import UserError
 
-States = frozenset[int]  # the places in a pattern that a folder's path has come to; empty: nothing below matches
+States = frozenset[
+    int
+    # The places in a pattern that a folder's path has come to; empty: nothing below matches
+]
 START: States = frozenset({0})
 
 
@@ -29,7 +33,9 @@ class Pattern:
 
     def enter(self, states: States, name: str) -> States:
         """Go from a folder at ``states`` into its sub-folder ``name``."""
-        return frozenset(to for start, wanted, to in self.steps if start in states and wanted.fullmatch(name))
+        return frozenset(
+            to for start, wanted, to in self.steps if start in states and wanted.fullmatch(name)
+        )
 
     def takes(self, states: States, name: str) -> bool:
         """Tell whether the file ``name`` in a folder at ``states`` matches."""
@@ -47,28 +53,37 @@ def has_wildcards(text: str) -> bool:
 def split_pattern(text: str, is_folder: Callable[[str], bool] = lambda _: False) -> tuple[str, str]:
     """Cut a path or URL before its first part with a wildcard: the folder to list, and the pattern in it.
 
-    A part that ``is_folder`` says is there literally is no wildcard. Raises ``UserError`` where the pattern
-    is none of files.
+    A part that ``is_folder`` says is there literally is no wildcard. Raises ``UserError`` where the
+    pattern is none of files.
     """
     parts = text.split("/")
     places = ("/".join(parts[: number + 1]) for number in range(len(parts)))
-    wild = (has_wildcards(part) and not is_folder(place) for part, place in zip(parts, places, strict=True))
+    wild = (
+        has_wildcards(part) and not is_folder(place)
+        for part, place in zip(parts, places, strict=True)
+    )
     first = next((number for number, is_wild in enumerate(wild) if is_wild), len(parts) - 1)
     pattern = [part for part in parts[first:] if part not in ("", ".")]
     if ".." in pattern:
         raise UserError(f"{text!r}: '..' cannot come after a wildcard")
     if not parts[-1]:
-        raise UserError(f"{text!r} names folders, not files; write '{text}**' for all files below them")
+        raise UserError(
+            f"{text!r} names folders, not files; write '{text}**' for all files below them"
+        )
     return "/".join(parts[:first]), "/".join(pattern)
 
 
 @lru_cache(maxsize=64)
 def compile_pattern(pattern: str) -> Pattern:
-    """Build the automaton of a relative pattern. Raises ``UserError`` for two ``**`` in one part."""
+    """Build the automaton of a relative pattern.
+
+    Raises ``UserError`` for two ``**`` in one part.
+    """
     steps: list[tuple[int, re.Pattern[str], int]] = []
     parts = pattern.split("/")
     if set(parts[-1]) == {"*"} and len(parts[-1]) > 1:
-        parts.append("*")  # "**" at the end: files at any depth
+        # "**" at the end: files at any depth
+        parts.append("*")
     state = 0
     for part in parts:
         before, crossing, after = part.partition("**")
@@ -93,8 +108,8 @@ def compile_pattern(pattern: str) -> Pattern:
 def _segment(glob: str) -> re.Pattern[str]:
     """Translate the part of a pattern between two slashes.
 
-    What stands between two stars is matched as early as it can be and never tried again (an atomic group):
-    were it found later, no more of the name would be left for the rest.
+    What stands between two stars is matched as early as it can be and never tried again (an atomic
+    group): were it found later, no more of the name would be left for the rest.
     """
     runs = [""]
     position = 0

@@ -22,8 +22,11 @@ from transforms.storage.settings import Stores
 from transforms.storage.urls import ALLOWED, parse_url, scheme_of
 
 _PIECE = 10_000  # entries of one piece
-_REQUESTS = 64  # to buckets at once: they only ask for size and etag
-_FILES = 8  # local files at once: 64 threads at a warm disk take 27 to 50 µs a name, because of Python's lock, not 7
+# To buckets at once: they only ask for size and etag
+_REQUESTS = 64
+# Local files at once: 64 threads at a warm disk take 27 to 50 µs a name, because of Python's lock,
+# not 7
+_FILES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,10 @@ class Entries:
     def split(self) -> list[Entries]:
         """Cut a long list into lists of 10,000."""
         uris = self.uris
-        return [replace(self, uris=uris[start : start + _PIECE]) for start in range(0, len(uris), _PIECE)]
+        return [
+            replace(self, uris=uris[start : start + _PIECE])
+            for start in range(0, len(uris), _PIECE)
+        ]
 
     def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
         """List the entries in their order, each once for every line, with etag and size where they can be had."""
@@ -47,7 +53,9 @@ class Entries:
             for piece in self.split():
                 # A task for each local file would be its main cost.
                 size = min(64, 1 + len(piece.uris) // (4 * threads))
-                groups = [piece.uris[start : start + size] for start in range(0, len(piece.uris), size)]
+                groups = [
+                    piece.uris[start : start + size] for start in range(0, len(piece.uris), size)
+                ]
                 rows = pool.map(lambda group: [look(uri) for uri in group], groups)
                 yield from to_batches(chain.from_iterable(rows))
 
@@ -58,13 +66,15 @@ class Entries:
 def parse_list(text: str, stores: Stores = ()) -> Entries:
     """Read ``list:FILE`` or ``list:-`` (standard input): UTF-8, one path or URL a line.
 
-    Empty lines are left out, and that is all: there are no comments and no wildcards, so a name may hold
-    any character but a line break. A relative path starts from the current folder, as for every program.
-    A list that lies in a bucket may only name objects of the same bucket: who can write it reads nothing else by us.
-    Raises ``UserError`` naming the line.
+    Empty lines are left out, and that is all: there are no comments and no wildcards, so a name may
+    hold any character but a line break. A relative path starts from the current folder, as for
+    every program. A list that lies in a bucket may only name objects of the same bucket: who can
+    write it reads nothing else by us. Raises ``UserError`` naming the line.
     """
     name = text.removeprefix("list:")
-    home = "" if name == "-" or scheme_of(name) in ("", "file") else Bucket(*parse_url(name)[:2]).url()
+    home = (
+        "" if name == "-" or scheme_of(name) in ("", "file") else Bucket(*parse_url(name)[:2]).url()
+    )
     try:
         lines = _read(name, stores).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -103,8 +113,9 @@ def _entry(entry: str, home: str) -> str:
     path = local_path(entry)
     if not entry.startswith(home):
         raise UserError(
-            f"{entry!r}: a list in a bucket may only name objects of the same bucket, {home}…. If you trust who "
-            "writes it, read it from this machine: copy it here, or give it to list:-"
+            f"{entry!r}: a list in a bucket may only name objects of the same bucket, {home}…. If "
+            "you trust who writes it, read it from this machine: copy it here, or give it to "
+            "list:-"
         )
     if path is not None:
         return str(path)

@@ -23,7 +23,8 @@ class Named:
     """A path, URL or glob that has not been looked at yet."""
 
     text: str  # as the user wrote it
-    place: str  # absolute path or URL, maybe with wildcards
+    # Absolute path or URL, maybe with wildcards
+    place: str
     stores: Stores = ()
 
     def split(self) -> Sequence[Source]:
@@ -36,7 +37,10 @@ class Named:
         return self._look().nothing_found()
 
     def _look(self) -> Source:
-        """Find out whether the name is a file, a folder or a glob. What exists literally is no glob."""
+        """Find out whether the name is a file, a folder or a glob.
+
+        What exists literally is no glob.
+        """
         text, place = self.text, self.place
         local = place.startswith("/")
         if local and os.path.isdir(place):  # noqa: PTH112  (Path.is_dir raises where a parent is not readable)

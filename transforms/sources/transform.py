@@ -13,8 +13,10 @@ from transforms.sources.files import write_listing
 from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
-_AT_ONCE = 16  # pieces that one worker lists at once: a page of a bucket takes 50 ms of waiting and 1 ms of work
-_GROUP = 64  # pieces of a group at most: what one worker lists again when it is lost
+# Pieces that one worker lists at once: a page of a bucket takes 50 ms of waiting and 1 ms of work
+_AT_ONCE = 16
+# Pieces of a group at most: what one worker lists again when it is lost
+_GROUP = 64
 
 
 @dataclass(eq=False)
@@ -23,7 +25,8 @@ class ListImages(beam.PTransform):  # type: ignore[misc]  # Beam has no types
 
     output: str
     folder: str
-    stores: Stores = ()  # where buckets are, see ``transforms.storage.settings``
+    # Where buckets are, see ``transforms.storage.settings``
+    stores: Stores = ()
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection:
         """Wire the graph."""
@@ -37,7 +40,9 @@ def group_pieces(pieces: Sequence[Source], workers: int) -> list[list[tuple[int,
     return [list(enumerate(pieces))[start::count] for start in range(count)]
 
 
-def _list(group: Sequence[tuple[int, Source]], output: str, folder: str, stores: Stores) -> Iterator[int]:
+def _list(
+    group: Sequence[tuple[int, Source]], output: str, folder: str, stores: Stores
+) -> Iterator[int]:
     storage = open_storage(output, stores)
 
     def list_piece(numbered: tuple[int, Source]) -> int:

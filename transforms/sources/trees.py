@@ -27,8 +27,10 @@ IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
     *(".tif", ".tiff", ".webp", ".avif"),
 )
-_PIECES = 32  # parts that a tree is cut into at most
-_PAGE = 1000  # objects that a bucket lists with one request
+# Parts that a tree is cut into at most
+_PIECES = 32
+# Objects that a bucket lists with one request
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,14 @@ class Tree:
     """A folder or prefix with a pattern of what to take from it, or some of its parts."""
 
     text: str  # as the user wrote it
-    root: str  # absolute path, or URL; without a slash at its end
+    # Absolute path, or URL; without a slash at its end
+    root: str
     pattern: str = "**"  # relative to ``root``
     images_only: bool = True  # take image extensions only
-    parts: tuple[tuple[str, bool], ...] = (("", True),)  # folders below ``root``; with all below them?
+    parts: tuple[tuple[str, bool], ...] = (
+        ("", True),
+        # Folders below ``root``; with all below them?
+    )
     stores: Stores = ()
 
     def split(self) -> list[Tree]:
@@ -48,15 +54,19 @@ class Tree:
     def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
         """List in the order of the names, folder by folder."""
         ignored = Ignored() if ignored is None else ignored
-        return _list_bucket(self, ignored) if scheme_of(self.root) else to_batches(_walk(self, ignored))
+        return (
+            _list_bucket(self, ignored)
+            if scheme_of(self.root)
+            else to_batches(_walk(self, ignored))
+        )
 
     def nothing_found(self) -> str:
         if not self.images_only:
             return f"nothing matches {self.text}: looked for {self.pattern} in {self.root}"
         extensions = " ".join(IMAGE_EXTENSIONS)
         return (
-            f"no image in {self.text}: looked in {self.root} at any depth for {extensions} in any case; "
-            "give a glob such as 'folder/**' to take files of any name"
+            f"no image in {self.text}: looked in {self.root} at any depth for {extensions} in any "
+            "case; give a glob such as 'folder/**' to take files of any name"
         )
 
     def enter(self, states: States, name: str) -> States:
@@ -107,12 +117,17 @@ def _sub_folders(tree: Tree, folder: str) -> list[str]:
 def _prefixes(tree: Tree, folder: str) -> list[str]:
     """Names of the sub-prefixes of a prefix; none if its first page holds all, or nothing but plain keys.
 
-    A flat prefix of a million keys would be listed to its end just to learn that it has no sub-prefixes.
+    A flat prefix of a million keys would be listed to its end just to learn that it has no
+    sub-prefixes.
     """
     bucket, prefix = _locate(tree, folder)
     start = len(f"{prefix}/") if prefix else 0
     first = next(bucket.pages(prefix, _PAGE), None)
-    if first is None or first.num_rows < _PAGE or not any("/" in path[start:] for path in first["path"].to_pylist()):
+    if (
+        first is None
+        or first.num_rows < _PAGE
+        or not any("/" in path[start:] for path in first["path"].to_pylist())
+    ):
         return []
     return [key[start:] for key in bucket.level(prefix)[0]]
 
@@ -135,7 +150,9 @@ def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
             stack += reversed(below)
 
 
-def _local_file(tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ignored) -> Iterator[Row]:
+def _local_file(
+    tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ignored
+) -> Iterator[Row]:
     if tree.takes(states, entry.name):
         if entry.is_symlink() and not _leads_inside(tree.root, entry.path):
             ignored.links += 1
@@ -171,7 +188,8 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):  # nothing there, or gone since: nothing to list
+    except (FileNotFoundError, NotADirectoryError):
+        # Nothing there, or gone since: nothing to list
         return []
     except OSError as error:
         raise UserError(f"cannot list the folder {folder}: {error.strerror}") from error
@@ -187,7 +205,8 @@ class _Keys:
     """Decides on a bucket's keys, which come sorted, so that a folder's states are worked out once."""
 
     tree: Tree
-    start: int  # length of the root's key and its slash
+    # Length of the root's key and its slash
+    start: int
     ignored: Ignored
     states: dict[str, States] = field(default_factory=dict)
 
@@ -232,9 +251,12 @@ def _select(page: pa.RecordBatch, keys: _Keys, bucket: Bucket) -> pa.RecordBatch
     paths, sizes = page["path"].to_pylist(), page["size"].to_pylist()
     taken = [keys.take(path, size) for path, size in zip(paths, sizes, strict=True)]
     empty = [i for i, size in enumerate(sizes) if taken[i] and not size]
-    if empty:  # "a/" comes as "a" too: only asking tells an empty file from a "directory" object
+    # "a/" comes as "a" too: only asking tells an empty file from a "directory" object
+    if empty:
         with ThreadPoolExecutor(32) as pool:
-            for i, found in zip(empty, pool.map(bucket.head, [paths[i] for i in empty]), strict=True):
+            for i, found in zip(
+                empty, pool.map(bucket.head, [paths[i] for i in empty]), strict=True
+            ):
                 taken[i] = found is not None
     page = page.filter(pa.array(taken, pa.bool_()))
     uri = pc.binary_join_element_wise(bucket.url(), page["path"].cast(pa.string()), "")

@@ -30,12 +30,16 @@ class StoredObject:
 
     key: str
     size: int  # bytes
-    etag: str  # without quotes; "" where the store has none
+    # Without quotes; "" where the store has none
+    etag: str
     modified: datetime | None  # UTC
 
 
 class Storage(Protocol):
-    """A folder, local or remote. Its methods raise ``NotFound``, ``PermissionDenied`` or ``StorageError``."""
+    """A folder, local or remote.
+
+    Its methods raise ``NotFound``, ``PermissionDenied`` or ``StorageError``.
+    """
 
     def __hash__(self) -> int:
         """A storage is a value: it can be the key of a cache."""
@@ -57,14 +61,15 @@ class Storage(Protocol):
     def write(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """Store whole or not at all, over what was there.
 
-        What nobody wants after a crash of the machine need not be ``durable``: nothing waits for the disk then.
+        What nobody wants after a crash of the machine need not be ``durable``: nothing waits for
+        the disk then.
         """
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
         """Store whole or not at all; False, and nothing changed, if the key was there already.
 
-        Of several at once exactly one gets True. In a bucket also those get it that bring the very same bytes:
-        they are not to be told from a request whose answer was lost on its way.
+        Of several at once exactly one gets True. In a bucket also those get it that bring the very
+        same bytes: they are not to be told from a request whose answer was lost on its way.
         """
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:

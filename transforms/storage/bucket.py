@@ -1,9 +1,10 @@
 """Buckets: one client for ``s3://``, ``gs://`` and ``az://`` behind raw keys and one-line errors.
 
-The client is obstore (Rust object_store). It retries by itself what may pass: connection errors, timeouts,
-408, 429 and 5xx, and it goes on in the middle of a body that was cut off, refusing to mix two versions of an
-object. What it leaves is retried here, see ``transforms.storage.retries``. Where a bucket is, and how it is asked, is
-the matter of ``transforms.storage.settings``; no credential is ever part of a message.
+The client is obstore (Rust object_store). It retries by itself what may pass: connection errors,
+timeouts, 408, 429 and 5xx, and it goes on in the middle of a body that was cut off, refusing to mix
+two versions of an object. What it leaves is retried here, see ``transforms.storage.retries``. Where
+a bucket is, and how it is asked, is the matter of ``transforms.storage.settings``; no credential is
+ever part of a message.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from transforms.storage.retries import broke_off, retry, wait_before
 from transforms.storage.settings import Stores, open_client, plain_http
 
 T = TypeVar("T")
-_SINGLE_PUT = 64 << 20  # in more bytes, several at once; less leaves no unfinished upload behind when killed
+# More bytes are put in parts, several at once. One put leaves no unfinished upload behind when the
+# process is killed.
+_SINGLE_PUT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One bucket or container. Methods raise ``StorageError``; the client is opened once a process."""
+    """One bucket or container.
+
+    Methods raise ``StorageError``; the client is opened once a process.
+    """
 
     scheme: str
     name: str
@@ -40,21 +46,28 @@ class Bucket:
         return f"{self.scheme}://{self.name}/{key}"
 
     def get(self, key: str, check: Callable[[StoredObject], None] | None = None) -> bytes:
-        """Return the whole object. ``check`` sees its size and etag before any of its bytes; it may raise.
+        """Return the whole object.
+
+        ``check`` sees its size and etag before any of its bytes; it may raise.
 
         What plain http may have changed is read again, see ``transforms.storage.etags``.
         """
         seen: set[str] = set()
         for attempt in count():
             etag, data = self._tried(key, partial(self._get, key, check, None))
-            if not plain_http(self.scheme, self.name, self.stores) or arrived_whole(etag, data, seen):
+            if not plain_http(self.scheme, self.name, self.stores) or arrived_whole(
+                etag, data, seen
+            ):
                 return data
-            del data  # before other bytes take their place
-            if attempt and not wait_before(attempt):  # read again at once: mostly the etag is no MD5
+            # Before other bytes take their place
+            del data
+            if attempt and not wait_before(attempt):
+                # Read again at once: mostly the etag is no MD5
                 break
         raise StorageError(
-            f"{self.url(key)}: the bytes changed on the way, and other ones came each of {attempt + 1} times; read "
-            "over https, or see what lies between this machine and the store"
+            f"{self.url(key)}: the bytes changed on the way, and other ones came each of "
+            f"{attempt + 1} times; read over https, or see what lies between this machine and the "
+            "store"
         )
 
     def get_range(
@@ -107,21 +120,25 @@ class Bucket:
         import obstore
 
         parts = len(data) > _SINGLE_PUT
-        self._tried(key, lambda: obstore.put(self._client(), _addressable(key), data, use_multipart=parts))
+        self._tried(
+            key, lambda: obstore.put(self._client(), _addressable(key), data, use_multipart=parts)
+        )
 
     def create(self, key: str, data: bytes) -> bool:
         """Store whole or not at all, if there is none yet; False if other bytes were there already.
 
-        An answer can be lost on its way, and the same request again then meets its own object; so an object that
-        holds just these bytes counts as created. S3 also answers that there is one when it only could not decide
-        between two writers: then there may be none.
+        An answer can be lost on its way, and the same request again then meets its own object; so
+        an object that holds just these bytes counts as created. S3 also answers that there is one
+        when it only could not decide between two writers: then there may be none.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
         def create() -> bool | None:
             try:
-                obstore.put(self._client(), _addressable(key), data, mode="create", use_multipart=False)
+                obstore.put(
+                    self._client(), _addressable(key), data, mode="create", use_multipart=False
+                )
             except AlreadyExistsError:
                 return None
             return True
@@ -161,18 +178,22 @@ class Bucket:
         return self._tried(key, head)
 
     def pages(self, folder: str, rows: int = 10_000) -> Iterator[pa.RecordBatch]:
-        """Yield all objects below ``folder`` ("" for all), as columns ``path, last_modified, size, e_tag``.
+        """Yield all objects below ``folder`` ("" for all).
 
-        A listing that breaks off goes on after the last key that was yielded.
-        Arrow pages cost 0.04 s for 100,000 objects, Python dictionaries 0.17 s. The client cuts a trailing
-        "/" off: the empty "directory" object ``a/`` comes as ``a`` with size 0, and ``head("a")`` is None.
+        The columns are ``path, last_modified, size, e_tag``.
+
+        A listing that breaks off goes on after the last key that was yielded. Arrow pages cost 0.04
+        s for 100,000 objects, Python dictionaries 0.17 s. The client cuts a trailing "/" off: the
+        empty "directory" object ``a/`` comes as ``a`` with size 0, and ``head("a")`` is None.
         """
         import obstore
 
         last, attempt = None, 1
         while True:
             try:
-                for page in obstore.list(self._client(), folder, offset=last, chunk_size=rows, return_arrow=True):
+                for page in obstore.list(
+                    self._client(), folder, offset=last, chunk_size=rows, return_arrow=True
+                ):
                     batch = pa.record_batch(page)
                     yield batch
                     if batch.num_rows:
@@ -185,12 +206,16 @@ class Bucket:
                 return
 
     def level(self, folder: str) -> tuple[list[str], pa.Table]:
-        """List what lies directly in ``folder``: keys of its sub-folders, and its objects as in ``pages``."""
+        """List what is directly in ``folder``.
+
+        Returns the keys of its sub-folders, and its objects as in ``pages``.
+        """
         import obstore
 
         def level() -> tuple[list[str], pa.Table]:
             found = obstore.list_with_delimiter(self._client(), folder, return_arrow=True)
-            objects = pa.RecordBatchReader.from_stream(found["objects"])  # pa.table would import pandas: 0.12 s
+            # Not pa.table, which would import pandas: 0.12 s.
+            objects = pa.RecordBatchReader.from_stream(found["objects"])
             return list(found["common_prefixes"]), objects.read_all()
 
         return self._tried(folder, level)
@@ -207,7 +232,9 @@ class Bucket:
 
 
 def _stored(meta: Mapping[str, Any]) -> StoredObject:
-    return StoredObject(meta["path"], meta["size"], normal_etag(meta["e_tag"]), meta["last_modified"])
+    return StoredObject(
+        meta["path"], meta["size"], normal_etag(meta["e_tag"]), meta["last_modified"]
+    )
 
 
 def _addressable(key: str) -> str:

@@ -14,7 +14,8 @@ from transforms.storage.base import NotFound, PermissionDenied, StorageError, St
 from transforms.storage.urls import local_path
 from transforms.times import file_time
 
-_TEMPORARY = ".tmp-"  # what a killed process may leave behind; never listed
+# What a killed process may leave behind; never listed
+_TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class LocalStorage:
             return path.read_bytes()
 
     def write(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        with _translated("write", path := self._path(key)), _temporary(path, data, durable=durable) as temporary:
+        with (
+            _translated("write", path := self._path(key)),
+            _temporary(path, data, durable=durable) as temporary,
+        ):
             temporary.replace(path)
             if durable:
                 _sync_folder(path.parent)
@@ -43,7 +47,8 @@ class LocalStorage:
     def write_if_absent(self, key: str, data: bytes) -> bool:
         with _translated("write", path := self._path(key)), _temporary(path, data) as temporary:
             try:
-                path.hardlink_to(temporary)  # unlike a rename it refuses to replace
+                # Unlike a rename it refuses to replace
+                path.hardlink_to(temporary)
             except FileExistsError:
                 return False
             _sync_folder(path.parent)
@@ -56,7 +61,9 @@ class LocalStorage:
         with _translated("list", folder):
             for parent, folders, files in os.walk(folder, onerror=_raise):
                 folders.sort()
-                for path in (Path(parent, name) for name in sorted(files) if not name.startswith(_TEMPORARY)):
+                for path in (
+                    Path(parent, name) for name in sorted(files) if not name.startswith(_TEMPORARY)
+                ):
                     with suppress(FileNotFoundError):  # deleted since
                         status = path.stat()
                         modified = file_time(status.st_mtime_ns)
@@ -90,14 +97,19 @@ def local_etag(status: os.stat_result) -> str:
 
 
 def unlisted(url: str) -> Iterator[StoredObject]:
-    """Yield what ``list`` leaves out: what killed processes left in a local folder. A bucket has no such files."""
+    """Yield what ``list`` leaves out: what killed processes left in a local folder.
+
+    A bucket has no such files.
+    """
     folder = local_path(url)
     for path in sorted(folder.rglob(f"{_TEMPORARY}*")) if folder else ():
         with suppress(FileNotFoundError):  # it was at work, and is done
             status = path.stat()
             if path.is_file():
                 key = path.relative_to(str(folder)).as_posix()
-                yield StoredObject(key, status.st_size, local_etag(status), file_time(status.st_mtime_ns))
+                yield StoredObject(
+                    key, status.st_size, local_etag(status), file_time(status.st_mtime_ns)
+                )
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Retries: requests whose answer broke off, which the clients of buckets give up at once.
 
-obstore and deltalake (both Rust object_store 0.13) try again by themselves what the server answered with 408, 429
-or 5xx, and connections that broke before the answer; not an answer that broke off in its body (a page of a listing,
-a small file of Delta's log), and not a conditional put of which nobody knows whether it was done.
+obstore and deltalake (both Rust object_store 0.13) try again by themselves what the server answered
+with 408, 429 or 5xx, and connections that broke before the answer; not an answer that broke off in
+its body (a page of a listing, a small file of Delta's log), and not a conditional put of which
+nobody knows whether it was done.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 _WAITS = (0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before each further try
-_LONG = 100  # seconds that a client has spent on its own tries: enough, whatever it says of their number
+# Seconds that a client has spent on its own tries: enough, whatever it says of their number
+_LONG = 100
 _COLOR = re.compile(r"\x1b\[\d+m")
 _TRIES = re.compile(r"after (\d+) retries,\W*max_retries\W*(\d+)")
 _SECONDS = re.compile(r" in (\d+)\.\d+s\b")

@@ -1,8 +1,9 @@
 """Stores: where buckets are and how they are asked, from the environment and from ``--store``; never a secret.
 
-Endpoint, region, anonymous access and plain http come from each cloud's own environment variables, which the
-client reads too; ``--store`` says otherwise for one bucket or for all of a scheme. Credentials come from the
-environment only, and a key that could hold one is refused without showing its value.
+Endpoint, region, anonymous access and plain http come from each cloud's own environment variables,
+which the client reads too; ``--store`` says otherwise for one bucket or for all of a scheme.
+Credentials come from the environment only, and a key that could hold one is refused without showing
+its value.
 """
 
 from __future__ import annotations
@@ -19,18 +20,28 @@ from typing import Any
 from transforms.errors import UserError
 
 SCHEMES = ("s3", "gs", "az")
-# The texts of ``--store``. They are part of a run's configuration, travel with its jobs, and hold no secret.
+# The texts of ``--store``. They are part of a run's configuration, travel with its jobs, and hold
+# no secret.
 Stores = tuple[str, ...]
-# Six retries wait 2.5 s in the mean and 12.6 s at most: long enough for a hiccup, short enough to hear of a wrong
-# endpoint.
+# Six retries wait 2.5 s in the mean and 12.6 s at most: long enough for a hiccup, short enough to
+# hear of a wrong endpoint.
 _RETRY = {
     "max_retries": 6,
-    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=10), "base": 2},
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.2),
+        "max_backoff": timedelta(seconds=10),
+        "base": 2,
+    },
 }
 _TIMEOUTS = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "180s"}
-# What each setting is called by the clients, obstore and deltalake alike. ``allow-http`` is the same for all.
+# What each setting is called by the clients, obstore and deltalake alike. ``allow-http`` is the
+# same for all.
 _NAMES = {
-    "s3": {"endpoint": "aws_endpoint_url", "region": "aws_region", "anonymous": "aws_skip_signature"},
+    "s3": {
+        "endpoint": "aws_endpoint_url",
+        "region": "aws_region",
+        "anonymous": "aws_skip_signature",
+    },
     "gs": {"endpoint": "google_base_url", "anonymous": "google_skip_signature"},
     "az": {
         "endpoint": "azure_storage_endpoint",
@@ -39,7 +50,10 @@ _NAMES = {
     },
 }
 _FORMS = {
-    "endpoint": (r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?", "http://HOST:PORT or https://HOST, no more"),
+    "endpoint": (
+        r"https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._/-]*)?",
+        "http://HOST:PORT or https://HOST, no more",
+    ),
     "region": (r"[A-Za-z0-9-]+", "a name as in us-east-1"),
     "account": (r"[a-z0-9]+", "the storage account's name"),
     "anonymous": ("true|false", "true or false"),
@@ -57,12 +71,16 @@ class Store:
 
 
 def parse_store(text: str) -> Store:
-    """Parse ``s3://BUCKET,KEY=VALUE,…`` or ``s3://,KEY=VALUE,…``. Raises ``UserError``, which shows no value."""
+    """Parse ``s3://BUCKET,KEY=VALUE,…`` or ``s3://,KEY=VALUE,…``.
+
+    Raises ``UserError``, which shows no value.
+    """
     where, *pairs = text.split(",")
     found = re.fullmatch(r"(s3|gs|az)://([A-Za-z0-9$._-]*)/?", where)
     if not found or not pairs:
         raise UserError(
-            "--store: write s3://BUCKET,KEY=VALUE or s3://,KEY=VALUE for all; s3, gs or az, and no key in it"
+            "--store: write s3://BUCKET,KEY=VALUE or s3://,KEY=VALUE for all; s3, gs or az, and "
+            "no key in it"
         )
     settings = {}
     for pair in pairs:
@@ -102,15 +120,21 @@ def client_options(scheme: str, bucket: str, stores: Stores = ()) -> dict[str, s
         http = "true"
     options = {_NAMES[scheme][key]: value for key, value in settings.items() if value}
     if scheme == "gs" and endpoint and anonymous:
-        # Told just to skip the signature, the client asks Google for a token before each write all the same.
+        # Told just to skip the signature, the client asks Google for a token before each write all
+        # the same.
         nobody = {"gcs_base_url": endpoint, "disable_oauth": True}
         nobody |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
         options = {"google_service_account_key": json.dumps(nobody)}
     return options | ({"allow_http": "true"} if http == "true" else {})
 
 
-def environment_settings(scheme: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what a cloud's own variables say, under our names. Google's emulator variable implies anonymous."""
+def environment_settings(
+    scheme: str, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return what a cloud's own variables say, under our names.
+
+    Google's emulator variable implies anonymous.
+    """
 
     def first(*names: str) -> str:
         return next((environment[name] for name in names if environment.get(name)), "")

@@ -26,18 +26,25 @@ _OTHER_NAMES = {
 
 
 def scheme_of(text: str) -> str:
-    """Return ``file``, ``s3``, ``gs`` or ``az``; "" for a path. Raises ``UserError`` for any other scheme."""
+    """Return ``file``, ``s3``, ``gs`` or ``az``; "" for a path.
+
+    Raises ``UserError`` for any other scheme.
+    """
     found = _SCHEME.match(text)
     if not found:
         if typo := re.match(r"(s3|gs|gcs|az|file):", text):
-            raise UserError(f"{text!r}: did you mean {typo[1]}://…? (a file of that name is './{text}')")
+            raise UserError(
+                f"{text!r}: did you mean {typo[1]}://…? (a file of that name is './{text}')"
+            )
         return ""
     scheme = found[1]
     if scheme in (*SCHEMES, "file"):
         return scheme
     meant = _OTHER_NAMES.get(scheme.lower(), scheme.lower())
     hint = f"; did you mean {meant}://…?" if meant in SCHEMES else ""
-    raise UserError(f"{without_password(text)!r}: {scheme}:// is not supported; allowed: {ALLOWED}{hint}")
+    raise UserError(
+        f"{without_password(text)!r}: {scheme}:// is not supported; allowed: {ALLOWED}{hint}"
+    )
 
 
 def without_password(text: str) -> str:
@@ -46,12 +53,16 @@ def without_password(text: str) -> str:
 
 
 def parse_url(url: str) -> tuple[str, str, str]:
-    """Split ``scheme://bucket/key`` into scheme, bucket and raw key (maybe ""). Raises ``UserError``."""
+    """Split ``scheme://bucket/key`` into scheme, bucket and raw key (maybe "").
+
+    Raises ``UserError``.
+    """
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme not in SCHEMES or not _BUCKET.fullmatch(bucket):
         raise UserError(
-            f"{without_password(url)!r} names no bucket; write {scheme}://BUCKET/KEY, no wildcard in BUCKET"
+            f"{without_password(url)!r} names no bucket; write {scheme}://BUCKET/KEY, no wildcard "
+            "in BUCKET"
         )
     return scheme, bucket, key
 

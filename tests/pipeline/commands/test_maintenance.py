@@ -27,7 +27,16 @@ def test_history_tells_what_each_version_did(night, own_images, tmp_path):
     rollback(str(tmp_path / "out"), 0)
     night(resize="crop", rebuild=True)
     header, *lines = str(history(str(tmp_path / "out"))).splitlines()
-    assert header.split() == ["version", "time", "(UTC)", "operation", "run", "rows", "added", "removed"]
+    assert header.split() == [
+        "version",
+        "time",
+        "(UTC)",
+        "operation",
+        "run",
+        "rows",
+        "added",
+        "removed",
+    ]
     told = [re.fullmatch(r"(\d) +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(.*?) +\d{8}T\S+ +(\d+) +(\d+) +(\d+)", line).groups()
             for line in lines]  # fmt: skip
     assert told == [
@@ -59,7 +68,9 @@ def test_the_commands_print_one_line_or_table_each(output, capsys):
     assert line.startswith(f"rolled back {place} to version 1 of ")
     [line] = told("vacuum", place)
     assert line.startswith("freed nothing; every version that readers saw since ")
-    assert told("vacuum", place, "--older-than", "1h", "--dry-run")[-1].startswith("would free nothing")
+    assert told("vacuum", place, "--older-than", "1h", "--dry-run")[-1].startswith(
+        "would free nothing"
+    )
     assert told("verify", place)[-1].startswith("clean: version 3 of ")
 
 
@@ -74,7 +85,11 @@ def test_the_commands_print_one_line_or_table_each(output, capsys):
         (["verify", "{tmp}/none"], 2, "nothing in {tmp}/none"),
         (["rollback", "{out}", "9"], 2, "no version 9"),
         (["rollback", "{out}", "last"], 2, "argument VERSION: invalid int value: 'last'"),
-        (["vacuum", "{out}", "--older-than", "14"], 2, "'14': at least 1h; a number and h, d or w, as in 14d"),
+        (
+            ["vacuum", "{out}", "--older-than", "14"],
+            2,
+            "'14': at least 1h; a number and h, d or w, as in 14d",
+        ),
         (["vacuum", "{out}", "--older-than", "0d"], 2, "'0d': at least 1h"),
         (["verify", "{out}", "--sample", "-3"], 2, "'-3': a number, 0 or more"),
         (["verify", "{out}", "--sample", "all"], 2, "'all': a number, 0 or more"),

@@ -79,7 +79,10 @@ def test_the_defaults_of_the_command_line_are_those_of_the_configuration():
     ("words", "message"),
     [
         (["--inptu", "x"], "unknown option --inptu; did you mean --input?"),
-        (["--max_failure_rat=1"], "unknown option --max_failure_rat; did you mean --max-failure-rate?"),
+        (
+            ["--max_failure_rat=1"],
+            "unknown option --max_failure_rat; did you mean --max-failure-rate?",
+        ),
         (
             ["--direct_num_worker", "2"],
             "unknown option --direct_num_worker; did you mean --direct_num_workers?",
@@ -90,9 +93,18 @@ def test_the_defaults_of_the_command_line_are_those_of_the_configuration():
         (["--shard-size", "0"], "--shard-size 0: must be at least 1"),
         (["--input-size", "0"], "--input-size 0: must be at least 1"),
         (["--stall-timeout", "-1"], "--stall-timeout -1.0: must be at least 0"),
-        (["--runner", "no.such.Runner"], "--runner no.such.Runner cannot be imported: No module named 'no'"),
-        (["--runner", "pipeline.NoRunner"], "--runner pipeline.NoRunner cannot be imported: module 'pipeline' has no"),
-        (["--runner", "DaskRunner"], "--runner DaskRunner: Beam has none of that name; it has DirectRunner, PrismR"),
+        (
+            ["--runner", "no.such.Runner"],
+            "--runner no.such.Runner cannot be imported: No module named 'no'",
+        ),
+        (
+            ["--runner", "pipeline.NoRunner"],
+            "--runner pipeline.NoRunner cannot be imported: module 'pipeline' has no",
+        ),
+        (
+            ["--runner", "DaskRunner"],
+            "--runner DaskRunner: Beam has none of that name; it has DirectRunner, PrismR",
+        ),
         (["--max-image-bytes", "0"], "--max-image-bytes 0: must be at least 1"),
         (["--max-pixels", "-3"], "--max-pixels -3: must be at least 1"),
         (["--max-failure-rate", "2"], "--max-failure-rate 2.0: a share from 0 to 1"),
@@ -128,11 +140,9 @@ def test_a_missing_options_file_is_one_line(tmp_path):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from pipeline.cli import main\n"
-        "try: main(['extract', '--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'tensorflow', 'keras', 'apache_beam', 'pyarrow', 'numpy', 'deltalake', 'obstore', 'PIL'}\n"
-        "sys.exit(' '.join(heavy & set(sys.modules)) or None)"
+        "import sys; from pipeline.cli import main\ntry: main(['extract', '--help'])\nexcept "
+        "SystemExit: pass\nheavy = {'tensorflow', 'keras', 'apache_beam', 'pyarrow', 'numpy', "
+        "'deltalake', 'obstore', 'PIL'}\nsys.exit(' '.join(heavy & set(sys.modules)) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

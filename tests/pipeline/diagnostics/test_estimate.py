@@ -7,12 +7,18 @@ from apache_beam.testing.load_tests import dataflow_cost_consts as beams
 
 from pipeline.cli import main
 from pipeline.config import Config
+from pipeline.diagnostics import estimate as estimates
 from pipeline.diagnostics import prices
-from pipeline.diagnostics.estimate import Work, _seconds, estimate
+from pipeline.diagnostics.estimate import Work, _seconds
+from pipeline.runners.options import RunnerOptions
 from tests.helpers.launched import arguments
 from tests.helpers.runs import make_folder
 
 NIGHT = Work(images=100_000, shards=49, bytes=13_000_000_000, listed=1_200_300, remote=True)
+
+
+def estimate(work, config):
+    return estimates.estimate(work, config, RunnerOptions.parse(config.beam_args))
 
 
 def test_the_prices_are_those_of_beams_own_table():
@@ -28,16 +34,20 @@ def test_the_prices_are_those_of_beams_own_table():
 
 def test_a_night_on_gpus():
     """130 kB: 0.4 + 2.158 ms of a core to decode, 8 vCPUs × 0.62; 2 shards × 64 reads of 50 ms; ResNet50 on an L4."""
-    night = estimate(NIGHT, arguments("dataflow_gpu", "--backbone", "ResNet50", "--precision", "float16"))
+    night = estimate(
+        NIGHT, arguments("dataflow_gpu", "--backbone", "ResNet50", "--precision", "float16")
+    )
     assert night.workers == 8
     assert night.rates == pytest.approx({"decode": 4.96 / 0.002558, "model": 2700, "network": 2560})
     assert night.rate == night.rates["decode"]
-    assert night.bound == "bucket"  # 8 × 1,939 is more than a bucket gives at once
+    # 8 × 1,939 is more than a bucket gives at once
+    assert night.bound == "bucket"
     assert night.requests_dollars == pytest.approx(0.1 * 0.40 + 1201 * 5e-6)
     hour = 8 * 0.056 + 32 * 0.003557 + 100 * 0.000054 + 0.672
     assert night.worker.dollars_hour == pytest.approx(hour)
     assert night.dollars == pytest.approx(8 * night.hours * hour + night.requests_dollars)
-    # 5,000/s growing by a factor of two in 1,200 s: 100,000 images after 19.9 s, and six minutes before the first.
+    # 5,000/s growing by a factor of two in 1,200 s: 100,000 images after 19.9 s, and six minutes
+    # before the first.
     assert night.hours * 3600 == pytest.approx(360 + 19.89, abs=0.01)
 
 
@@ -46,7 +56,10 @@ def test_a_night_on_gpus():
     [
         (["--num_workers=1", "--max_num_workers=1", "--precision=float16"], "decode"),
         (["--num_workers=1", "--max_num_workers=1", "--backbone=VGG16"], "model"),
-        (["--num_workers=1", "--max_num_workers=1", "--number_of_worker_harness_threads=1"], "network"),
+        (
+            ["--num_workers=1", "--max_num_workers=1", "--number_of_worker_harness_threads=1"],
+            "network",
+        ),
         ([], "bucket"),
     ],
 )
@@ -60,7 +73,9 @@ def test_on_a_cpu_decoding_and_the_model_take_turns():
     night = estimate(NIGHT, arguments("dataflow_cpu", "--backbone", "ResNet50"))
     assert night.rates["model"] == 4 * 15
     assert night.rate == pytest.approx(1 / (1 / night.rates["decode"] + 1 / night.rates["model"]))
-    larger = estimate(NIGHT, arguments("dataflow_cpu", "--backbone", "ResNet50", "--input-size", "448"))
+    larger = estimate(
+        NIGHT, arguments("dataflow_cpu", "--backbone", "ResNet50", "--input-size", "448")
+    )
     assert larger.rates["model"] == 15
 
 
@@ -91,7 +106,9 @@ def test_what_the_table_lacks_is_said():
 
 
 def test_a_local_run_costs_nothing():
-    local = estimate(Work(1000, 1, 55_000_000, 1000, remote=False), Config(inputs=("x",), output="y"))
+    local = estimate(
+        Work(1000, 1, 55_000_000, 1000, remote=False), Config(inputs=("x",), output="y")
+    )
     assert (local.dollars, local.requests_dollars) == (None, 0)
     assert set(local.rates) == {"decode", "model"}
     assert "$" not in str(local)
@@ -105,11 +122,26 @@ def test_the_dry_run_prints_it_and_starts_nothing(runner, photos, tmp_path, capl
     config = arguments(runner) if runner != "local" else None
     more = list(config.beam_args) if config else []
     more += ["--accelerator", config.accelerator] if config else []
-    assert main(["extract", "--input", str(folder), "--output", str(tmp_path / "out"), "--dry-run", *more]) == 0
+    assert (
+        main(
+            [
+                "extract",
+                "--input",
+                str(folder),
+                "--output",
+                str(tmp_path / "out"),
+                "--dry-run",
+                *more,
+            ]
+        )
+        == 0
+    )
     said = caplog.text
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert f"would do 6 images in 1 shards, {size / 1000:.3g} kB to read" in said
-    assert ("with 1 × g2-standard-8 with 1 nvidia-l4, " if config else "with 1 × a worker of ") in said
+    assert (
+        "with 1 × g2-standard-8 with 1 nvidia-l4, " if config else "with 1 × a worker of "
+    ) in said
     assert not (tmp_path / "out").exists()
 
 
@@ -117,7 +149,10 @@ def test_the_dry_run_counts_requests_of_a_bucket(s3, photos, caplog, tmp_path):
     caplog.set_level(logging.INFO, "pipeline")
     for path in make_folder(tmp_path / "images", photos).iterdir():
         s3.put(f"images/{path.name}", path.read_bytes())
-    assert main(["extract", "--input", f"{s3.url}/images", "--output", f"{s3.url}/out", "--dry-run"]) == 0
+    assert (
+        main(["extract", "--input", f"{s3.url}/images", "--output", f"{s3.url}/out", "--dry-run"])
+        == 0
+    )
     said = caplog.text
     assert " to read: 6 GET and 1 LIST requests\n" in said
     assert "for $0.00 of requests" in said

@@ -51,7 +51,9 @@ def test_merging_keeps_rows_types_order_and_recipe(output):
     assert compact(str(output)) == []
     actions = (output / "features/_delta_log/00000000000000000002.json").read_text().splitlines()
     changes = [json.loads(line) for line in actions]
-    assert {c[kind]["dataChange"] for c in changes for kind in ("add", "remove") if kind in c} == {False}
+    assert {c[kind]["dataChange"] for c in changes for kind in ("add", "remove") if kind in c} == {
+        False
+    }
 
 
 def test_the_next_night_goes_on_from_merged_parts(night, own_images, tmp_path):
@@ -75,7 +77,9 @@ def test_errors_are_merged_too(night, own_images, tmp_path):
     assert len(live(tmp_path / "out", "errors")) == 1
 
 
-def test_a_run_that_is_not_finished_keeps_its_version(night, own_images, tmp_path, monkeypatch, caplog):
+def test_a_run_that_is_not_finished_keeps_its_version(
+    night, own_images, tmp_path, monkeypatch, caplog
+):
     night()
     make_folder(own_images / "more", own_images, "coffee")
     break_off(night, monkeypatch)
@@ -83,12 +87,15 @@ def test_a_run_that_is_not_finished_keeps_its_version(night, own_images, tmp_pat
         compact(str(tmp_path / "out"))
     assert len(live(tmp_path / "out")) == 3
     caplog.clear()
-    assert compact_if_needed(str(tmp_path / "out")) == []  # three parts are few: nothing to say
+    # Three parts are few: nothing to say
+    assert compact_if_needed(str(tmp_path / "out")) == []
     assert caplog.messages == []
     assert night().embedded == 1
 
 
-def test_a_run_merges_by_itself_when_there_are_many_small_parts(night, tmp_path, monkeypatch, caplog):
+def test_a_run_merges_by_itself_when_there_are_many_small_parts(
+    night, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(pipeline.maintenance.compact, "MOST_SMALL_PARTS", 2)
     caplog.set_level(logging.INFO)
     summary = night()
@@ -112,8 +119,12 @@ def test_a_merge_that_fails_does_not_fail_the_run(night, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(pipeline.maintenance.compact, "merge_parts", full)
     assert night().published
-    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith("small parts were not merged: No space left on device. 'image-features compact ")
+    [warning] = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ]
+    assert warning.startswith(
+        "small parts were not merged: No space left on device. 'image-features compact "
+    )
     assert len(live(tmp_path / "out")) == 3
     assert load_runs(open_storage(str(tmp_path / "out")), 1)[0].state == "published"
 

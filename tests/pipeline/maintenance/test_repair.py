@@ -26,7 +26,9 @@ def flip(path):
     column = next(
         column
         for number in range(pq.read_metadata(path).num_columns)
-        if (column := pq.read_metadata(path).row_group(0).column(number)).path_in_schema.startswith("embedding")
+        if (column := pq.read_metadata(path).row_group(0).column(number)).path_in_schema.startswith(
+            "embedding"
+        )
     )
     place = column.data_page_offset + column.total_compressed_size // 2
     for at in range(place, place + 200):
@@ -43,7 +45,10 @@ def test_compaction_names_a_flipped_bit_and_copies_nothing(output):
     bad = output / "features" / live(output)[0]
     flip(bad)
     before = live(output), parts(output)
-    with pytest.raises(Damaged, match=rf"^part {bad.name} of {output}/features is damaged: its bytes have the digest"):
+    with pytest.raises(
+        Damaged,
+        match=rf"^part {bad.name} of {output}/features is damaged: its bytes have the digest",
+    ):
         compact(str(output))
     assert (live(output), parts(output)) == before
     assert verify(str(output)).problems[0].kind == "digest"
@@ -58,12 +63,18 @@ def test_a_damaged_part_gives_no_vectors_to_equal_bytes(output, caplog):
     assert Reuse(open_storage(str(output)), "runs/test/index.parquet").find(contents)
     flip(bad)
     assert Reuse(open_storage(str(output)), "runs/test/index.parquet").find(contents) == []
-    assert re.search(rf"part features/{bad.name} of .* is damaged: .*; its vectors are computed anew", caplog.text)
+    assert re.search(
+        rf"part features/{bad.name} of .* is damaged: .*; its vectors are computed anew",
+        caplog.text,
+    )
 
 
 def largest(output):
     """The first of the live parts with the most rows."""
-    return max((output / "features" / name for name in live(output)), key=lambda path: pq.read_metadata(path).num_rows)
+    return max(
+        (output / "features" / name for name in live(output)),
+        key=lambda path: pq.read_metadata(path).num_rows,
+    )
 
 
 def cut(path):
@@ -83,7 +94,12 @@ def test_a_night_does_the_images_of_a_lost_part_again(night, tmp_path, damage, c
     rows = pq.read_metadata(bad).num_rows
     damage(bad)
     summary = night()
-    assert (summary.listed, summary.new, summary.embedded, summary.still_failed) == (8, rows, rows, 1)
+    assert (summary.listed, summary.new, summary.embedded, summary.still_failed) == (
+        8,
+        rows,
+        rows,
+        1,
+    )
     assert vectors_of(output).equals(sound)
     assert verify(str(output)).clean
     [line] = [text for text in caplog.messages if text.startswith("took ")]
@@ -91,7 +107,9 @@ def test_a_night_does_the_images_of_a_lost_part_again(night, tmp_path, damage, c
     assert bad.name in line
 
 
-def test_a_night_mends_a_part_with_a_flipped_bit_that_it_has_to_rewrite(night, own_images, tmp_path):
+def test_a_night_mends_a_part_with_a_flipped_bit_that_it_has_to_rewrite(
+    night, own_images, tmp_path
+):
     night()
     output = tmp_path / "out"
     sound = vectors_of(output)
@@ -100,7 +118,11 @@ def test_a_night_mends_a_part_with_a_flipped_bit_that_it_has_to_rewrite(night, o
     flip(bad)
     Path(names[0]).unlink()
     summary = night()
-    assert (summary.listed, summary.unchanged, summary.embedded) == (7, 7 - len(names), len(names) - 1)
+    assert (summary.listed, summary.unchanged, summary.embedded) == (
+        7,
+        7 - len(names),
+        len(names) - 1,
+    )
     assert vectors_of(output).equals(sound.filter(pc.not_equal(sound["uri"], names[0])))
     assert verify(str(output)).clean
 
@@ -142,7 +164,9 @@ def test_rollback_needs_nothing_of_what_it_replaces(night, own_images, tmp_path,
     for table, old in before.items():
         for name in set(live(output, table)) - old:
             damage(output / table / name)
-    assert "features 7 rows, errors 1 rows; readers see it as version 2" in str(rollback(str(output), 0))
+    assert "features 7 rows, errors 1 rows; readers see it as version 2" in str(
+        rollback(str(output), 0)
+    )
     assert state(output) == first
 
 
@@ -151,7 +175,10 @@ def test_rollback_to_a_part_that_was_cut_off_is_refused(output, capsys):
         cut(output / "features" / name)
     assert main(["rollback", str(output), "0"]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert re.search(r"needs 3 parts that are not there any more \(part-.*, or not whole.* nothing was done", line)
+    assert re.search(
+        r"needs 3 parts that are not there any more \(part-.*, or not whole.* nothing was done",
+        line,
+    )
     assert "image-features repair OUTPUT" in line
 
 
@@ -190,21 +217,34 @@ def test_a_night_makes_a_lost_part_in_a_bucket_good(s3, images, run):
     part = Tables.open(open_storage(output)).features.parts[0]
     s3.client.delete_object(Bucket=s3.bucket, Key=f"out/features/{part['path']}")
     summary = run(images, output, max_failure_rate=1, shard_size=3)
-    assert (summary.listed, summary.new, summary.embedded) == (8, part["num_records"], part["num_records"])
+    assert (summary.listed, summary.new, summary.embedded) == (
+        8,
+        part["num_records"],
+        part["num_records"],
+    )
     assert verify(output).clean
 
 
 @pytest.mark.parametrize("words", [["show"], ["repair"], ["rollback", "0"]])
 def test_a_log_that_cannot_be_read_is_one_line(output, capsys, words):
-    os.truncate(output / "features/_delta_log/00000000000000000000.json", 100)  # not the newest: that one is looked at
+    os.truncate(
+        output / "features/_delta_log/00000000000000000000.json",
+        100,
+        # Not the newest: that one is looked at
+    )
     assert main([words[0], str(output), *words[1:]]) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert re.search(rf"the log of the table {output}/features cannot be read: .*Truncated record.*_delta_log", line)
+    assert re.search(
+        rf"the log of the table {output}/features cannot be read: .*Truncated record.*_delta_log",
+        line,
+    )
     assert "unknown" not in line
 
 
 @pytest.mark.parametrize("table", ["features", "errors"])
-def test_a_run_that_broke_off_before_the_damage_starts_anew(night, own_images, tmp_path, monkeypatch, table):
+def test_a_run_that_broke_off_before_the_damage_starts_anew(
+    night, own_images, tmp_path, monkeypatch, table
+):
     night()
     output = tmp_path / "out"
     make_folder(own_images / "more", own_images, "coffee")

@@ -17,7 +17,9 @@ from transforms.errors import Refused, RunFailed, UserError
 from transforms.storage import open_storage
 
 
-def test_rollback_brings_both_tables_back_and_the_next_run_does_again_what_came_since(night, own_images, tmp_path):
+def test_rollback_brings_both_tables_back_and_the_next_run_does_again_what_came_since(
+    night, own_images, tmp_path
+):
     night()
     first = state(tmp_path / "out")
     make_folder(own_images / "more", own_images, "rocket")
@@ -33,7 +35,8 @@ def test_rollback_brings_both_tables_back_and_the_next_run_does_again_what_came_
     assert state(tmp_path / "out") == first
     rollback(str(tmp_path / "out"), 1)  # and forth
     assert state(tmp_path / "out") == second
-    rollback(str(tmp_path / "out"), 2)  # a version that is a rollback itself
+    # A version that is a rollback itself
+    rollback(str(tmp_path / "out"), 2)
     assert state(tmp_path / "out") == first
     summary = night()
     assert (summary.listed, summary.unchanged, summary.embedded) == (9, 6, 2)
@@ -109,7 +112,9 @@ def test_rollback_skips_an_errors_version_that_a_broken_off_run_committed_alone(
     assert state(tmp_path / "out") == first
 
 
-def test_rollback_finds_the_merged_errors_when_the_parts_from_before_are_gone(night, own_images, tmp_path):
+def test_rollback_finds_the_merged_errors_when_the_parts_from_before_are_gone(
+    night, own_images, tmp_path
+):
     night()
     (own_images / "empty.jpg").write_bytes(b"")
     night()
@@ -125,7 +130,10 @@ def test_rollback_finds_the_merged_errors_when_the_parts_from_before_are_gone(ni
 
 
 def test_rollback_to_a_version_that_there_is_not_says_which_there_are(output):
-    with pytest.raises(UserError, match=r"no version 7 of features in .*: there are 0 to 1 \(see 'image-features his"):
+    with pytest.raises(
+        UserError,
+        match=r"no version 7 of features in .*: there are 0 to 1 \(see 'image-features his",
+    ):
         rollback(str(output), 7)
 
 
@@ -133,7 +141,9 @@ def test_rollback_to_parts_that_are_gone_changes_nothing(output):
     compact(str(output))
     old = sorted(set(parts(output)) - set(live(output)))
     (output / "features" / old[0]).unlink()
-    with pytest.raises(Refused, match=rf"needs 1 parts that are not there any more \({old[0]}.*; nothing was done"):
+    with pytest.raises(
+        Refused, match=rf"needs 1 parts that are not there any more \({old[0]}.*; nothing was done"
+    ):
         rollback(str(output), 0)
     assert DeltaTable(output / "features").version() == 2
 

@@ -20,7 +20,9 @@ from transforms.errors import Refused
 from transforms.storage import open_storage
 
 
-def test_vacuum_deletes_what_no_young_version_needs_and_the_table_goes_on(night, own_images, tmp_path):
+def test_vacuum_deletes_what_no_young_version_needs_and_the_table_goes_on(
+    night, own_images, tmp_path
+):
     output = tmp_path / "out"
     night()
     (own_images / "coffee.jpg").write_bytes((own_images / "camera.jpg").read_bytes() + b" ")
@@ -31,7 +33,10 @@ def test_vacuum_deletes_what_no_young_version_needs_and_the_table_goes_on(night,
     assert len(old) > 4
     text = str(vacuum(str(output), FORTNIGHT, now=later()))
     assert set(parts(output)) == set(live(output))
-    assert re.fullmatch(r"freed [\d.]+ KB in 5 parts, 1 run; every version that readers saw since .* UTC stays", text)
+    assert re.fullmatch(
+        r"freed [\d.]+ KB in 5 parts, 1 run; every version that readers saw since .* UTC stays",
+        text,
+    )
     assert state(output) == seen
     assert verify(str(output), sample=3).clean
     with pytest.raises(Refused, match="not there any more"):
@@ -102,7 +107,9 @@ def test_vacuum_tells_before_it_deletes(output):
     assert freed.split(";")[0] == lines[-1].replace("would free", "freed").split(";")[0]
 
 
-def test_vacuum_leaves_an_unfinished_run_all_that_it_needs(night, own_images, tmp_path, monkeypatch):
+def test_vacuum_leaves_an_unfinished_run_all_that_it_needs(
+    night, own_images, tmp_path, monkeypatch
+):
     """However old it is: the next start takes it up, with the parts that it has written."""
     output = tmp_path / "out"
     night()
@@ -117,14 +124,17 @@ def test_vacuum_leaves_an_unfinished_run_all_that_it_needs(night, own_images, tm
     assert verify(str(output)).clean
 
 
-def test_vacuum_deletes_orphans_of_runs_that_were_given_up(night, own_images, tmp_path, monkeypatch):
+def test_vacuum_deletes_orphans_of_runs_that_were_given_up(
+    night, own_images, tmp_path, monkeypatch
+):
     output = tmp_path / "out"
     night()
     make_folder(own_images / "more", own_images, "coffee")
     break_off(night, monkeypatch)
     [orphan] = set(parts(output)) - set(live(output))
     given_up = load_runs(open_storage(str(output)), 1)[0].run_id
-    rollback(str(output), 0)  # nothing to roll back: the run may still be taken up
+    # Nothing to roll back: the run may still be taken up
+    rollback(str(output), 0)
     assert load_runs(open_storage(str(output)), 1)[0].state == "planned"
     compact_anyway(output)
     night()
@@ -159,7 +169,11 @@ def test_vacuum_deletes_networks_that_no_version_uses(night, tmp_path):
 def test_vacuum_deletes_what_killed_processes_left_and_nothing_of_others(output):
     left = output / "features/.tmp-0123"
     left.write_bytes(b"half a part")
-    foreign = [output / "features/notes.txt", output / "features/other.parquet", output / "mine/part-1.parquet"]
+    foreign = [
+        output / "features/notes.txt",
+        output / "features/other.parquet",
+        output / "mine/part-1.parquet",
+    ]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"not ours")
@@ -212,7 +226,11 @@ def test_a_deletion_that_breaks_off_leaves_no_folder_that_looks_whole(output, mo
         with pytest.raises(OSError, match="killed"):
             vacuum(str(output), FORTNIGHT, now=later())
     assert gone == [f"models/{unused.name}/model.json"]
-    assert sorted(path.name for path in unused.iterdir()) == ["SHA256SUMS", "golden.npz", "graph.pb"]
+    assert sorted(path.name for path in unused.iterdir()) == [
+        "SHA256SUMS",
+        "golden.npz",
+        "graph.pb",
+    ]
     vacuum(str(output), FORTNIGHT, now=later())
     assert not unused.exists()
     assert verify(str(output), sample=1).clean
@@ -237,8 +255,13 @@ def test_vacuum_leaves_what_is_not_ours_and_names_it(output):
     assert not (old / "plan").exists()
     assert lines[0] == (
         "left alone, not written by this program: features/.tmp-mine, features/.tmp-x/file, "
-        "features/part-mine.parquet, models/X/model.json, runs/20200101T000000Z-aaaa/notes.txt and 1 more"
+        "features/part-mine.parquet, models/X/model.json, runs/20200101T000000Z-aaaa/notes.txt "
+        "and 1 more"
     )
     assert "in 2 runs;" in lines[1]
-    assert str(vacuum(str(output), FORTNIGHT, now=later())).splitlines()[1].startswith("freed nothing;")
+    assert (
+        str(vacuum(str(output), FORTNIGHT, now=later()))
+        .splitlines()[1]
+        .startswith("freed nothing;")
+    )
     assert verify(str(output)).clean

@@ -55,7 +55,9 @@ def place(request, output):
 
 
 def keys(place, folder="features"):
-    return sorted(entry.key for entry in open_storage(place).list(folder) if "_delta_log" not in entry.key)
+    return sorted(
+        entry.key for entry in open_storage(place).list(folder) if "_delta_log" not in entry.key
+    )
 
 
 def kill(script, place):
@@ -111,7 +113,9 @@ def test_vacuum_while_a_rollback_commits_deletes_nothing(place, monkeypatch):
 
 def test_a_killed_vacuum_holds_a_rollback_up_for_a_while_only(place, monkeypatch):
     kill(VACUUM, place)
-    with pytest.raises(Refused, match=r"vacuum is deleting .* one that was killed holds it up for 1 h at most"):
+    with pytest.raises(
+        Refused, match=r"vacuum is deleting .* one that was killed holds it up for 1 h at most"
+    ):
         rollback(place, 1)
     assert verify(place).clean
     time_passes(monkeypatch)
@@ -125,7 +129,9 @@ def test_a_killed_vacuum_holds_a_rollback_up_for_a_while_only(place, monkeypatch
 def test_a_killed_rollback_holds_vacuum_up_for_a_while_only(place, monkeypatch):
     kill(ROLLBACK, place)
     before = keys(place)
-    with pytest.raises(Refused, match=r"is under way .* one that was killed holds it up for 1 h at most"):
+    with pytest.raises(
+        Refused, match=r"is under way .* one that was killed holds it up for 1 h at most"
+    ):
         vacuum(place, FORTNIGHT, now=later())
     assert keys(place) == before
     time_passes(monkeypatch)
@@ -137,7 +143,9 @@ def test_a_killed_rollback_holds_vacuum_up_for_a_while_only(place, monkeypatch):
         rollback(place, 1)
 
 
-def test_vacuum_while_a_run_or_a_merge_commits_deletes_nothing(night, own_images, tmp_path, monkeypatch):
+def test_vacuum_while_a_run_or_a_merge_commits_deletes_nothing(
+    night, own_images, tmp_path, monkeypatch
+):
     output = tmp_path / "out"
     night()
     left = output / "features/.tmp-0123"
@@ -160,7 +168,9 @@ def test_vacuum_while_a_run_or_a_merge_commits_deletes_nothing(night, own_images
     assert verify(str(output)).clean
 
 
-def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(night, own_images, tmp_path, monkeypatch):
+def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(
+    night, own_images, tmp_path, monkeypatch
+):
     """It is known by what it wrote last."""
     output = tmp_path / "out"
     night()
@@ -173,7 +183,10 @@ def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(ni
         run = reconciled.run
         run.end(open_storage(str(output)), "superseded")
         old = time.time() - 7200
-        files = [*(output / "features").glob(f"part-{run.run_id}-*"), *(output / run.folder).rglob("*.*")]
+        files = [
+            *(output / "features").glob(f"part-{run.run_id}-*"),
+            *(output / run.folder).rglob("*.*"),
+        ]
         for path in files:
             if path != max((output / run.folder / "receipts").iterdir()):
                 os.utime(path, (old, old))
@@ -196,7 +209,9 @@ def old_network(night, tmp_path):
     return old
 
 
-def test_a_run_that_begins_after_vacuum_has_decided_keeps_its_network(night, old_network, tmp_path, monkeypatch):
+def test_a_run_that_begins_after_vacuum_has_decided_keeps_its_network(
+    night, old_network, tmp_path, monkeypatch
+):
     output = str(tmp_path / "out")
 
     @contextmanager
@@ -214,11 +229,15 @@ def test_a_run_that_begins_after_vacuum_has_decided_keeps_its_network(night, old
     assert verify(output, sample=1).clean
 
 
-def test_a_run_that_begins_while_vacuum_deletes_its_network_is_refused(night, old_network, tmp_path, monkeypatch):
+def test_a_run_that_begins_while_vacuum_deletes_its_network_is_refused(
+    night, old_network, tmp_path, monkeypatch
+):
     output = str(tmp_path / "out")
 
     def meanwhile(*_):
-        with pytest.raises(Refused, match=rf"vacuum is deleting models/{old_network.name}/.* Run the same command"):
+        with pytest.raises(
+            Refused, match=rf"vacuum is deleting models/{old_network.name}/.* Run the same command"
+        ):
             night(rebuild=True)
 
     with monkeypatch.context() as patch:

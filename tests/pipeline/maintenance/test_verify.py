@@ -29,19 +29,30 @@ def test_a_sound_output_is_clean_also_after_compaction_and_rollback(output):
         f"clean: version 1 of {output}/features, 7 rows in 4 parts; 1 failures",
     ]
     compact(str(output))
-    assert str(verify(str(output))) == f"clean: version 2 of {output}/features, 7 rows in 1 parts; 1 failures"
+    assert (
+        str(verify(str(output)))
+        == f"clean: version 2 of {output}/features, 7 rows in 1 parts; 1 failures"
+    )
     rollback(str(output), 0)
-    assert str(verify(str(output))) == f"clean: version 3 of {output}/features, 6 rows in 3 parts; 1 failures"
+    assert (
+        str(verify(str(output)))
+        == f"clean: version 3 of {output}/features, 6 rows in 3 parts; 1 failures"
+    )
 
 
 def test_the_command_ends_with_one_and_a_line_a_problem(output, capsys):
     assert main(["verify", str(output)]) == 0
     gone = parts(output)[-1]
-    gone.unlink()  # of the second night: the receipts of the last run miss its rows too
+    # Of the second night: the receipts of the last run miss its rows too
+    gone.unlink()
     capsys.readouterr()
     assert main(["verify", str(output)]) == 1
     out = capsys.readouterr()
-    assert [line.split(": ")[0] for line in out.out.splitlines()] == ["missing", "receipts", "2 problems"]
+    assert [line.split(": ")[0] for line in out.out.splitlines()] == [
+        "missing",
+        "receipts",
+        "2 problems",
+    ]
     assert out.err == ""
 
 
@@ -100,7 +111,8 @@ def with_nulls(change):
         (["non_finite"], broken(np.nan), {}, "3 vectors are not finite"),
         (["non_finite"], broken(np.inf), {}, "3 vectors are not finite"),
         (["null", "schema"], nullable("uri", lambda uris: [None, *uris[1:]]), {}, "1 rows without uri"),
-        (["unreadable"], with_nulls(lambda rows: [None, *rows[1:]]), {}, "lists to be of size=1280"),  # so Arrow
+        # So Arrow
+        (["unreadable"], with_nulls(lambda rows: [None, *rows[1:]]), {}, "lists to be of size=1280"),
         (["null", "schema"], with_nulls(lambda rows: [[None, *row[1:]] for row in rows]), {},
          "3 numbers of vectors are null"),
         (["schema"], lambda table: table.drop_columns(["width"]), {}, "the column width is missing"),
@@ -141,7 +153,9 @@ def test_vectors_of_two_lengths(output):
                                 pa.FixedSizeListArray.from_arrays(values, type=kind))  # fmt: skip
 
     commit_damaged(output, halved)
-    assert found(output, sample=7) == [("schema", "schema: features: vectors of different lengths: [640, 1280]")]
+    assert found(output, sample=7) == [
+        ("schema", "schema: features: vectors of different lengths: [640, 1280]")
+    ]
 
 
 def test_an_image_in_both_tables(output):
@@ -176,7 +190,8 @@ def test_receipts_that_say_otherwise(output):
 
 
 def test_failures_that_the_receipts_know_and_the_table_does_not(output):
-    rollback(str(output), 0)  # the first night is the one with a failure
+    # The first night is the one with a failure
+    rollback(str(output), 0)
     commit_damaged(output, lambda table: table.slice(0, 0), table="errors")
     [(kind, text)] = found(output)
     assert kind == "receipts"

@@ -15,9 +15,14 @@ def test_another_vector_of_the_sample(output):
     assert kinds(output) == []
     problems = found(output, sample=7)
     assert {kind for kind, _ in problems} == {"vector"}
-    assert len(problems) == 2  # of three that were reversed the middle one stayed
+    # Of three that were reversed the middle one stayed
+    assert len(problems) == 2
     assert "of its length; 0.0045 is allowed" in problems[0][1]
-    assert str(verify(str(output), 7)).splitlines()[2].startswith("sample: 5 vectors are the same, 2 are not")
+    assert (
+        str(verify(str(output), 7))
+        .splitlines()[2]
+        .startswith("sample: 5 vectors are the same, 2 are not")
+    )
 
 
 def test_changed_and_vanished_images_are_no_problems(images, run, tmp_path):
@@ -67,7 +72,12 @@ def test_the_sample_is_drawn_again_alike_and_from_all_parts(output):
     rows = [3, 0, 5, 2]
     assert all((a == b).all() for a, b in zip(_picks(rows, 4, 1), _picks(rows, 4, 1), strict=True))
     assert sum(len(pick) for pick in _picks(rows, 4, 1)) == 4
-    assert [pick.tolist() for pick in _picks(rows, 100, 1)] == [[0, 1, 2], [], [0, 1, 2, 3, 4], [0, 1]]
+    assert [pick.tolist() for pick in _picks(rows, 100, 1)] == [
+        [0, 1, 2],
+        [],
+        [0, 1, 2, 3, 4],
+        [0, 1],
+    ]
     drawn = [tuple(map(tuple, _picks(rows, 2, version))) for version in range(20)]
     assert len(set(drawn)) > 5
 

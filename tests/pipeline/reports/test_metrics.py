@@ -65,7 +65,10 @@ def test_a_line_that_finds_no_room_leaves_nothing_and_names_the_file(tmp_path, c
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert file.read_bytes() == before
-    assert capsys.readouterr().err == f"image-features: cannot write the metrics to {file}: File too large\n"
+    assert (
+        capsys.readouterr().err
+        == f"image-features: cannot write the metrics to {file}: File too large\n"
+    )
     assert "image_features_run_timestamp_seconds" in textfile.read_text()
     with Metrics("out\udc80", str(file)):
         pass
@@ -74,7 +77,13 @@ def test_a_line_that_finds_no_room_leaves_nothing_and_names_the_file(tmp_path, c
 
 def test_refused_failed_and_mistaken_runs_add_theirs(folder, night, monkeypatch, tmp_path):
     code, line = night("--max-pixels", "9")
-    assert (code, line["state"], line["listed"], line["failed"], line["version"]) == (1, "refused", 6, 6, None)
+    assert (code, line["state"], line["listed"], line["failed"], line["version"]) == (
+        1,
+        "refused",
+        6,
+        6,
+        None,
+    )
     assert line["error"].startswith("6 of 6 images failed (too_many_pixels 6)")
     code, line = night(inputs=tmp_path / "none")
     assert (code, line["state"], line["run_id"]) == (2, "invalid", None)
@@ -106,7 +115,15 @@ def test_every_end_has_a_state(error, state, tmp_path, monkeypatch):
 
 
 def test_on_standard_output_the_line_is_alone(folder, tmp_path, capsys):
-    words = ["extract", "--input", str(folder), "--output", str(tmp_path / "out"), "--metrics-json", "-"]
+    words = [
+        "extract",
+        "--input",
+        str(folder),
+        "--output",
+        str(tmp_path / "out"),
+        "--metrics-json",
+        "-",
+    ]
     assert main(words) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["embedded"] == 6
@@ -114,8 +131,14 @@ def test_on_standard_output_the_line_is_alone(folder, tmp_path, capsys):
 
 
 def test_a_file_that_cannot_be_written_is_found_out_before_the_work(folder, tmp_path):
-    config = Config(inputs=(str(folder),), output=str(tmp_path / "out"), metrics_json=str(tmp_path / "none/m.jsonl"))
-    with pytest.raises(UserError, match=r"--metrics-json .*none/m\.jsonl: cannot be written: No such file"):
+    config = Config(
+        inputs=(str(folder),),
+        output=str(tmp_path / "out"),
+        metrics_json=str(tmp_path / "none/m.jsonl"),
+    )
+    with pytest.raises(
+        UserError, match=r"--metrics-json .*none/m\.jsonl: cannot be written: No such file"
+    ):
         pipeline.run.extract(config)
     assert not (tmp_path / "out").exists()
 
@@ -150,7 +173,9 @@ def test_prometheus_reads_the_last_run(folder, night, tmp_path):
     code, line = night("--max-failure-rate", "0.5", *words)
     first = samples(file)
     ended = datetime.fromisoformat(line["time"]).timestamp()
-    assert first["last_success_timestamp_seconds", ""] == first["run_timestamp_seconds", ""] == ended
+    assert (
+        first["last_success_timestamp_seconds", ""] == first["run_timestamp_seconds", ""] == ended
+    )
     wanted = {"listed": 7, "new": 7, "embedded": 6, "failed": 1, "removed": 0, "unchanged": 0}
     assert {name: first["images", name] for name in wanted} == wanted
     assert first["run_state", "published"] == first["failures", "not_an_image"] == 1
@@ -163,7 +188,9 @@ def test_prometheus_reads_the_last_run(folder, night, tmp_path):
     assert ("run_state", "published") not in second
     assert second["last_success_timestamp_seconds", ""] == ended
     assert second["run_timestamp_seconds", ""] == datetime.fromisoformat(line["time"]).timestamp()
-    assert [path.name for path in tmp_path.glob("*.prom*")] == [file.name]  # written beside, and renamed
+    assert [path.name for path in tmp_path.glob("*.prom*")] == [
+        file.name
+    ]  # written beside, and renamed
 
 
 def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):
@@ -172,5 +199,7 @@ def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):
     with Metrics(str(tmp_path / "out"), None, str(file)) as metrics:
         metrics.end(Summary("run", state="published"))
     assert samples(file)["run_state", "published"] == 1
-    with pytest.raises(UserError, match=r"--metrics-prometheus .*none/m\.prom: cannot be written: No such file"):
+    with pytest.raises(
+        UserError, match=r"--metrics-prometheus .*none/m\.prom: cannot be written: No such file"
+    ):
         Metrics("out", None, str(tmp_path / "none/m.prom")).__enter__()

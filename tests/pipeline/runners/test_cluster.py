@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.runners.cluster import at_most, check_cluster, extract_args, parse_accelerator
+from pipeline.runners.cluster import check_cluster, extract_args, parse_accelerator
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.version import versions
 from pipeline.steps.extract import extraction
 from tests.helpers.launched import IMAGE, L4, LAUNCH, SHARDS, arguments
@@ -21,7 +22,10 @@ def stages(transform):
     _ = pipeline | "Extract" >> transform
     context, fused = FnApiRunner().create_stages(pipeline.to_runner_api())
     environments = context.components.environments
-    return [(dict(environments[s.environment].resource_hints), [t.unique_name for t in s.transforms]) for s in fused]
+    return [
+        (dict(environments[s.environment].resource_hints), [t.unique_name for t in s.transforms])
+        for s in fused
+    ]
 
 
 @pytest.mark.parametrize("accelerator", [None, L4])
@@ -50,7 +54,9 @@ def test_an_accelerator_is_read_as_dataflow_writes_it():
     assert parse_accelerator("type:nvidia-tesla-t4").count == 1
 
 
-@pytest.mark.parametrize("wrong", ["nvidia-l4", "", "count:1", "type:nvidia-l4;count:0", "type:nvidia-l4;count:two"])
+@pytest.mark.parametrize(
+    "wrong", ["nvidia-l4", "", "count:1", "type:nvidia-l4;count:0", "type:nvidia-l4;count:two"]
+)
 def test_an_accelerator_that_cannot_be_meant_is_refused(wrong):
     with pytest.raises(UserError, match="must be like 'type:nvidia-l4;count:1"):
         parse_accelerator(wrong)
@@ -71,20 +77,29 @@ def asked_workers(beam_args):
         (["--num_workers=10", "--max_num_workers=20"], 100, (10, 20, None)),
         (["--max_num_workers=20"], 3, (None, 3, None)),
         (["--runner=DataflowRunner"], 3, (None, 3, None)),
-        (["--runner=x.DataflowRunner", "--machine_type=n1-standard-2"], 3, (None, 3, "n1-standard-2")),
+        (
+            ["--runner=x.DataflowRunner", "--machine_type=n1-standard-2"],
+            3,
+            (None, 3, "n1-standard-2"),
+        ),
         (["--runner=PrismRunner"], 3, (None, None, None)),
     ],
 )
 def test_there_are_never_more_workers_than_shards(given, shards, asked):
-    assert asked_workers(at_most(shards, given)) == asked
-    assert asked_workers(extract_args(given, L4, shards)) == (*asked[:2], "g2-standard-8")
+    assert asked_workers((*given, *RunnerOptions.parse(given).limit_workers(shards))) == asked
+    assert asked_workers((*given, *extract_args(RunnerOptions.parse(given), L4, shards))) == (
+        *asked[:2],
+        "g2-standard-8",
+    )
 
 
 def test_no_options_stay_no_options():
-    assert extract_args((), L4, 3) == ()
+    assert extract_args(RunnerOptions(), L4, 3) == ()
 
 
-@pytest.mark.parametrize("tag", ["latest", "0.1.0", versions().replace("py3", "py2"), f"{versions()}1", ""])
+@pytest.mark.parametrize(
+    "tag", ["latest", "0.1.0", versions().replace("py3", "py2"), f"{versions()}1", ""]
+)
 def test_an_image_of_other_versions_is_refused_before_anything_starts(tag, tmp_path, run):
     image = f"host:5000/gpu:{tag}".rstrip(":")
     with pytest.raises(UserError, match=f"does not say that it holds what runs here, {versions()}"):
@@ -92,9 +107,11 @@ def test_an_image_of_other_versions_is_refused_before_anything_starts(tag, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("image", [IMAGE, f"{IMAGE}-build7", f"host:5000/gpu:{versions()}@sha256:{'0' * 64}"])
+@pytest.mark.parametrize(
+    "image", [IMAGE, f"{IMAGE}-build7", f"host:5000/gpu:{versions()}@sha256:{'0' * 64}"]
+)
 def test_an_image_of_the_same_versions_is_taken(image):
-    check_cluster([f"--sdk_container_image={image}"])
+    check_cluster(RunnerOptions.parse([f"--sdk_container_image={image}"]))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +122,15 @@ def test_an_image_of_the_same_versions_is_taken(image):
         (["--azure_connection_string=x"], "others can read them"),
         (["--dry_run=1"], "--dry-run shows"),
         (["--flexrs_goal=COST_OPTIMIZED"], "use --accelerator"),
-        (["--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1"], "use --accelerator"),
+        (
+            ["--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1"],
+            "use --accelerator",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(words, said):
     with pytest.raises(UserError, match=said):
-        check_cluster(words)
+        check_cluster(RunnerOptions.parse(words))
 
 
 def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monkeypatch):
@@ -124,14 +144,17 @@ def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monke
     monkeypatch.setattr(google.auth, "default", none)
     beam_args = arguments("dataflow_cpu").beam_args
     assert run(folder, beam_args=beam_args, dry_run=True).state == "dry_run"
-    with pytest.raises(UserError, match="'gcloud auth application-default login', or start this as a service account"):
+    with pytest.raises(
+        UserError,
+        match="'gcloud auth application-default login', or start this as a service account",
+    ):
         run(folder, beam_args=beam_args)
 
 
 @pytest.mark.parametrize("name", ["dataflow_cpu", "dataflow_gpu"])
 def test_an_arguments_file_passes_all_checks(name):
     config = arguments(name)
-    check_cluster(config.beam_args, config.accelerator)
+    check_cluster(RunnerOptions.parse(config.beam_args), config.accelerator)
     assert config.accelerator == (L4 if name == "dataflow_gpu" else None)
 
 

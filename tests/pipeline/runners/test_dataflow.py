@@ -1,6 +1,7 @@
 """The way to Dataflow, up to the service's door: the job as it would be submitted.
 
-Beam's own code makes the description (``dry_run``) and uploads what belongs to it, to a storage emulator.
+Beam's own code makes the description (``dry_run``) and uploads what belongs to it, to a storage
+emulator.
 """
 
 import json
@@ -10,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.runners.jobs import Submission
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.stall import StallWatch
 from pipeline.runners.version import versions
 from pipeline.steps.extract import extract_shards
@@ -18,7 +20,13 @@ from tests.helpers.launched import IMAGE, L4, SHARDS, arguments
 from transforms.sources import parse_input
 from transforms.storage import open_storage
 
-SECRETS = ["AKIAEXAMPLEKEYID", "a-secret-access-key", "a-session-token", "MIIEprivatekey", "ya29.a-token"]
+SECRETS = [
+    "AKIAEXAMPLEKEYID",
+    "a-secret-access-key",
+    "a-session-token",
+    "MIIEprivatekey",
+    "ya29.a-token",
+]
 
 
 @pytest.fixture
@@ -37,7 +45,9 @@ def submitted(monkeypatch, tmp_path):
     key = tmp_path / "key.json"
     key.write_text(json.dumps({"type": "service_account", "private_key": SECRETS[3]}))
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    environment = dict(zip(names, SECRETS, strict=False)) | {"GOOGLE_APPLICATION_CREDENTIALS": str(key)}
+    environment = dict(zip(names, SECRETS, strict=False)) | {
+        "GOOGLE_APPLICATION_CREDENTIALS": str(key)
+    }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(google.auth, "default", lambda *_, **__: (Credentials(), "my-project"))
@@ -53,7 +63,9 @@ def submitted(monkeypatch, tmp_path):
 
     monkeypatch.setattr(dataflow_runner.DataflowRunner, "run_pipeline", keep)
     with create_server("localhost", 0, in_memory=True, default_bucket="my-bucket") as server:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{server._api._httpd.server_port}")
+        monkeypatch.setenv(
+            "STORAGE_EMULATOR_HOST", f"http://localhost:{server._api._httpd.server_port}"
+        )
 
         def submit(start):
             start()
@@ -61,7 +73,10 @@ def submitted(monkeypatch, tmp_path):
             client = DataflowApplicationClient(job.options, job.root_staging_location)
             client.create_job_description(job)
             bucket = client._storage_client.bucket("my-bucket")
-            objects = {blob.name.rpartition("/")[2]: blob.download_as_bytes() for blob in bucket.list_blobs()}
+            objects = {
+                blob.name.rpartition("/")[2]: blob.download_as_bytes()
+                for blob in bucket.list_blobs()
+            }
             return json.loads(job.json()), objects
 
         yield submit
@@ -76,7 +91,9 @@ class DrySubmission(Submission):
 
 def submission(config):
     watch = StallWatch(open_storage("unused"), "runs/1/listing", 0)
-    return DrySubmission(config.beam_args, accelerator=config.accelerator, watch=watch)
+    return DrySubmission(
+        RunnerOptions.parse(config.beam_args), accelerator=config.accelerator, watch=watch
+    )
 
 
 def dry(config):
@@ -91,21 +108,38 @@ def test_the_extraction_on_dataflow_with_gpus(submitted, job):
     environment = description["environment"]
     [pool] = environment["workerPools"]
     assert description["type"] == "JOB_TYPE_BATCH"
-    assert environment["serviceAccountEmail"] == "image-features-worker@my-project.iam.gserviceaccount.com"
+    assert (
+        environment["serviceAccountEmail"]
+        == "image-features-worker@my-project.iam.gserviceaccount.com"
+    )
     assert {sdk["containerImage"] for sdk in pool["sdkHarnessContainerImages"]} == {IMAGE}
-    assert (pool["machineType"], pool["diskSizeGb"], pool["numWorkers"]) == ("g2-standard-8", 100, 3)
+    assert (pool["machineType"], pool["diskSizeGb"], pool["numWorkers"]) == (
+        "g2-standard-8",
+        100,
+        3,
+    )
     assert pool["autoscalingSettings"]["maxNumWorkers"] == 3
     assert pool["numThreadsPerWorker"] == 2
     assert pool["ipConfiguration"] == "WORKER_IP_PRIVATE"
     assert pool["subnetwork"] == "regions/us-central1/subnetworks/default"
     assert "no_use_multiple_sdk_containers" in environment["experiments"]
     assert "use_multiple_sdk_containers" not in environment["experiments"]
-    assert environment.get("serviceOptions", []) == []  # worker_accelerator and hints do not go together
+    assert (
+        environment.get("serviceOptions", []) == []
+        # worker_accelerator and hints do not go together
+    )
 
     proto = api.Pipeline.FromString(objects["pipeline.pb"])
-    steps = [t for t in proto.components.transforms.values() if t.spec.urn == "beam:transform:pardo:v1"]
-    hints = [dict(proto.components.environments[step.environment_id].resource_hints) for step in steps]
-    assert hints == len(hints) * [{"beam:resources:accelerator:v1": L4.encode()}]  # all of them: no CPU workers besides
+    steps = [
+        t for t in proto.components.transforms.values() if t.spec.urn == "beam:transform:pardo:v1"
+    ]
+    hints = [
+        dict(proto.components.environments[step.environment_id].resource_hints) for step in steps
+    ]
+    assert hints == len(hints) * [
+        {"beam:resources:accelerator:v1": L4.encode()}
+        # All of them: no CPU workers besides
+    ]
     assert any(step.unique_name == "Extract/ExtractShards/Extract" for step in steps)
     # Nothing is installed when a worker starts: no package, no requirements, no main session.
     assert set(objects) == {"pipeline.pb", "submission_environment_dependencies.txt"}
@@ -123,7 +157,11 @@ def test_the_extraction_on_dataflow_without_gpus(submitted, job):
 def test_the_plan_on_dataflow_is_a_job_without_gpus(submitted, tmp_path, monkeypatch):
     config = dry(arguments("dataflow_gpu"))
     monkeypatch.setattr("transforms.sources.named.Named.split", lambda source: [source, source])
-    listing = [parse_input("gs://my-bucket/images")], open_storage(str(tmp_path / "out")), submission(config)
+    listing = (
+        [parse_input("gs://my-bucket/images")],
+        open_storage(str(tmp_path / "out")),
+        submission(config),
+    )
     description, objects = submitted(lambda: list_sources(*listing).__enter__())
     [pool] = description["environment"]["workerPools"]
     assert pool["machineType"] == "n1-standard-2"

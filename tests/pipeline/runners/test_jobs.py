@@ -1,7 +1,8 @@
 """A driver and its cluster's job are two lives: the next start finds the job that the last one submitted.
 
-The job service is Beam's own, over gRPC, in this process: as Flink's it keeps jobs that no driver waits for. Dataflow
-is a stand-in: its client and its runner, in front of Beam's own result, which does the waiting.
+The job service is Beam's own, over gRPC, in this process: as Flink's it keeps jobs that no driver
+waits for. Dataflow is a stand-in: its client and its runner, in front of Beam's own result, which
+does the waiting.
 """
 
 import json
@@ -22,7 +23,8 @@ from google.cloud import dataflow
 import transforms.extract
 from pipeline import Config, extract
 from pipeline.reports.status import status
-from pipeline.runners.jobs import Job, find_running, job_place
+from pipeline.runners.jobs import Job, find_running
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.version import versions
 from tests.helpers.runs import read_features
 from transforms.errors import RunFailed
@@ -69,7 +71,11 @@ def start(folder, tmp_path):
     def run(port, **options):
         beam_args = ("--runner=PortableRunner", f"--job_endpoint=localhost:{port}", WORKER)
         beam_args += options.pop("more", ())
-        return extract(Config((str(folder),), str(tmp_path / "out"), shard_size=3, beam_args=beam_args, **options))
+        return extract(
+            Config(
+                (str(folder),), str(tmp_path / "out"), shard_size=3, beam_args=beam_args, **options
+            )
+        )
 
     return run
 
@@ -82,7 +88,8 @@ def note(tmp_path):
 def extracts(service):
     """The jobs of the service that do shards; the others list."""
     names = [
-        {t.unique_name for t in job._pipeline_proto.components.transforms.values()} for job in service._jobs.values()
+        {t.unique_name for t in job._pipeline_proto.components.transforms.values()}
+        for job in service._jobs.values()
     ]
     return [i for i, job in enumerate(names) if "Extract/ExtractShards" in job]
 
@@ -94,7 +101,9 @@ def ended(service, number=-1):
     return job
 
 
-def test_the_next_start_waits_for_the_job_that_is_at_work(start, service, gate, tmp_path, caplog, monkeypatch):
+def test_the_next_start_waits_for_the_job_that_is_at_work(
+    start, service, gate, tmp_path, caplog, monkeypatch
+):
     caplog.set_level(logging.INFO)
     assert start(service.port, no_wait=True).state == "submitted"
     job = Job(**note(tmp_path)["job"])
@@ -116,7 +125,9 @@ def test_the_next_start_waits_for_the_job_that_is_at_work(start, service, gate, 
     assert note(tmp_path)["job"]["id"] == job.id
 
 
-def test_a_job_that_failed_or_left_shards_undone_has_a_successor(start, service, tmp_path, monkeypatch):
+def test_a_job_that_failed_or_left_shards_undone_has_a_successor(
+    start, service, tmp_path, monkeypatch
+):
     real = transforms.extract._extract
 
     def second_fails(shard, *rest):
@@ -147,7 +158,9 @@ def test_a_job_that_the_service_does_not_know_has_a_successor(start, tmp_path, m
         patch.setattr(transforms.extract, "_extract", lambda *_: pytest.fail("not on this one"))
         start(port, no_wait=True)
         ended(first)
-    with pytest.raises(RunFailed, match=rf"the job service at localhost:{port} does not answer, and job \S+ may be"):
+    with pytest.raises(
+        RunFailed, match=rf"the job service at localhost:{port} does not answer, and job \S+ may be"
+    ):
         start(port)
     with job_service() as (other, elsewhere):
         assert start(elsewhere, no_wait=True).state == "submitted"  # other options: not to be found
@@ -165,14 +178,19 @@ def test_a_job_service_that_is_not_there_is_one_line(start, monkeypatch):
     monkeypatch.setattr("pipeline.runners.jobs._ANSWER_SECONDS", 0.5)
     with job_service() as (_, port):
         pass
-    with pytest.raises(RunFailed, match=rf"the job service at localhost:{port} \(--job_endpoint\) does not answer\."):
+    with pytest.raises(
+        RunFailed,
+        match=rf"the job service at localhost:{port} \(--job_endpoint\) does not answer\.",
+    ):
         start(port)
 
 
 def test_a_job_may_take_longer_than_the_services_timeout(start, service, monkeypatch):
     """Beam gives the stream of states that timeout as its deadline, and the driver broke off."""
     real = transforms.extract._extract
-    monkeypatch.setattr(transforms.extract, "_extract", lambda *rest: threading.Event().wait(1.0) or real(*rest))
+    monkeypatch.setattr(
+        transforms.extract, "_extract", lambda *rest: threading.Event().wait(1.0) or real(*rest)
+    )
     assert start(service.port, more=("--job_server_timeout=1",)).state == "published"
 
 
@@ -206,16 +224,31 @@ class Dataflow:
 @pytest.fixture
 def cloud(monkeypatch):
     service = Dataflow()
-    monkeypatch.setattr(DataflowRunner, "run_pipeline", lambda runner, *graph: service.submit(runner, *graph))
-    monkeypatch.setattr("apache_beam.runners.dataflow.internal.apiclient.DataflowApplicationClient", lambda _: service)
-    monkeypatch.setattr(GoogleCloudOptions, "validate", lambda *_: [])  # looks for the bucket, and for credentials
+    monkeypatch.setattr(
+        DataflowRunner, "run_pipeline", lambda runner, *graph: service.submit(runner, *graph)
+    )
+    monkeypatch.setattr(
+        "apache_beam.runners.dataflow.internal.apiclient.DataflowApplicationClient",
+        lambda _: service,
+    )
+    monkeypatch.setattr(
+        GoogleCloudOptions,
+        "validate",
+        lambda *_: [],
+        # Looks for the bucket, and for credentials
+    )
     monkeypatch.setattr("google.auth.default", lambda *_, **__: (AnonymousCredentials(), "p"))
     return service
 
 
 def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    words = ["--runner=DataflowRunner", "--project=p", "--region=europe-west4", "--temp_location=gs://b/t"]
+    words = [
+        "--runner=DataflowRunner",
+        "--project=p",
+        "--region=europe-west4",
+        "--temp_location=gs://b/t",
+    ]
     words.append(f"--sdk_container_image=registry/image-features:{versions()}")
     config = Config((str(folder),), str(tmp_path / "out"), beam_args=tuple(words), no_wait=True)
 
@@ -252,7 +285,11 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
         ("", None),
         ("--runner=DirectRunner --job_endpoint=localhost:8099", None),
         ("--runner=apache_beam.runners.dask.dask_runner.DaskRunner", None),
-        ("--runner=FlinkRunner --flink_master=localhost:8081", None),  # its job server is a child of the driver
+        (
+            "--runner=FlinkRunner --flink_master=localhost:8081",
+            None,
+            # Its job server is a child of the driver
+        ),
         ("--runner=FlinkRunner --job_endpoint=localhost:8099", "localhost:8099"),
         ("--runner=PortableRunner --job_endpoint=embed", None),
         ("--runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK", None),
@@ -263,4 +300,4 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
     ],
 )
 def test_jobs_outlive_their_driver_where_something_keeps_them(words, place):
-    assert job_place(words.split()) == place
+    assert RunnerOptions.parse(words.split()).job_place == place

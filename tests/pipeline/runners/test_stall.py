@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from pipeline.runners.jobs import Job, Submission
+from pipeline.runners.options import RunnerOptions
 from pipeline.runners.pipeline import run_failed
 from pipeline.runners.stall import Stalled, StallWatch
 from transforms.errors import RunFailed
@@ -31,17 +32,24 @@ def result():
 @pytest.mark.parametrize(
     ("place", "how"),
     [
-        ("Dataflow project/europe-west1", "gcloud dataflow jobs cancel 7 --project project --region europe-west1"),
+        (
+            "Dataflow project/europe-west1",
+            "gcloud dataflow jobs cancel 7 --project project --region europe-west1",
+        ),
         ("host:8099", "flink cancel"),
     ],
 )
-def test_a_job_that_goes_on_without_its_driver_is_named_with_the_way_to_cancel_it(tmp_path, result, place, how):
+def test_a_job_that_goes_on_without_its_driver_is_named_with_the_way_to_cancel_it(
+    tmp_path, result, place, how
+):
     watch = StallWatch(open_storage(str(tmp_path)), "runs/1/receipts", 0.2)
-    submission = Submission((), job=Job(place, "7"), watch=watch)
+    submission = Submission(RunnerOptions(), job=Job(place, "7"), watch=watch)
     with pytest.raises(RunFailed) as failed, run_failed("run 1"):
         submission.wait_for(result)
     line = str(failed.value)
-    assert line.startswith("run 1 stalled: nothing new in runs/1/receipts/ for 0.2 s (--stall-timeout); job 7 (")
+    assert line.startswith(
+        "run 1 stalled: nothing new in runs/1/receipts/ for 0.2 s (--stall-timeout); job 7 ("
+    )
     assert how in line
     assert "run the same command again" in line
 

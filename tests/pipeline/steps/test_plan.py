@@ -15,7 +15,8 @@ from transforms.plan import PlanPolicy, Range, ShardPolicy, in_range, ranges
 from transforms.sources import files as listing_files
 from transforms.storage import open_storage
 
-ROWS = 600  # of the table, in parts of 50; the listing lacks the first 100 and has 200 more
+# Of the table, in parts of 50; the listing lacks the first 100 and has 200 more
+ROWS = 600
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ def output(tmp_path, monkeypatch):
     shuffled = images.take(pa.array(order))
     for number, start in enumerate(range(0, len(images), 180)):
         name = f"listing/{number:06d}-0000"
-        listing_files.write_listing_file(open_storage(str(tmp_path)), name, shuffled.slice(start, 180), ignored=1)
+        listing_files.write_listing_file(
+            open_storage(str(tmp_path)), name, shuffled.slice(start, 180), ignored=1
+        )
     return tmp_path
 
 
@@ -60,7 +63,9 @@ def test_many_ranges_make_the_same_plan_as_one(output, monkeypatch):
     assert (one.counts.new, one.counts.unchanged, one.counts.gone) == (200, 500, 100)
     assert (many.todo, many.todo_bytes, many.stale) == (one.todo, one.todo_bytes, one.stale)
     assert list(chain(*references(output, "many"))) == list(chain(*references(output, "one")))
-    stale = [planning.read_stale(open_storage(str(output)), name, "features") for name in ("one", "many")]
+    stale = [
+        planning.read_stale(open_storage(str(output)), name, "features") for name in ("one", "many")
+    ]
     assert len(stale[0]) == 100
     assert sorted(stale[0].to_pylist()) == sorted(stale[1].to_pylist())
 
@@ -79,7 +84,8 @@ def test_a_range_reads_only_the_row_groups_that_it_needs(output, monkeypatch):
     read = []
     real = listing_files.read_listing_file
     monkeypatch.setattr(
-        "pipeline.steps.listing.read_listing_file", lambda data, groups: read.append(groups) or real(data, groups)
+        "pipeline.steps.listing.read_listing_file",
+        lambda data, groups: read.append(groups) or real(data, groups),
     )
     assert sorted(listing.read(Range(uris[300], uris[310]))["uri"].to_pylist()) == uris[300:310]
     assert sum(map(len, read)) <= 2 * 4

@@ -103,7 +103,11 @@ def _any_channels(path: Path, good: Path) -> None:
         ("net.tflite", _holding(b"TFL3"), r"is a file of TensorFlow Lite, which"),
         ("net.safetensors", _holding(b"{}"), r"is a file of safetensors, which"),
         ("two.keras", _two_inputs, r"takes \[\(None, 8, 8, 3\), .*must take one image"),
-        ("any.keras", _any_channels, r"takes \[\(None, None, None, None\)\].*x = keras\.Input\(\(height, width, 3\)\)"),
+        (
+            "any.keras",
+            _any_channels,
+            r"takes \[\(None, None, None, None\)\].*x = keras\.Input\(\(height, width, 3\)\)",
+        ),
     ],
 )
 def test_a_backbone_that_is_none_is_one_line(
@@ -136,7 +140,9 @@ def test_weights_that_are_none_are_one_line(
 def test_labels_that_are_none_are_one_line(text: str, good: Path, tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text(text, encoding="utf-8")
-    assert "is empty; give one label a line" in _refused(path, backbone=str(good / "whole.keras"), labels=str(path))
+    assert "is empty; give one label a line" in _refused(
+        path, backbone=str(good / "whole.keras"), labels=str(path)
+    )
 
 
 def test_a_folder_that_may_not_be_read_is_one_line(good: Path, tmp_path: Path) -> None:
@@ -160,9 +166,14 @@ def test_the_ways_out_lead_out(good: Path, tmp_path: Path) -> None:
     model, x = keras.models.load_model(tmp_path / "any.keras"), keras.Input((8, 8, 3))
     keras.Model(x, model(x)).save(tmp_path / "with_colours.keras")
     choice = {"preprocess": "none", "feature_layer": model.name}
-    assert resolve(BackboneConfig(backbone=str(tmp_path / "with_colours.keras"), **choice)).dimension == 3
+    assert (
+        resolve(BackboneConfig(backbone=str(tmp_path / "with_colours.keras"), **choice)).dimension
+        == 3
+    )
     for name in ("whole.keras", "whole.h5", "saved"):
-        assert resolve(BackboneConfig(backbone=str(good / name), preprocess="none")).dimension == 192
+        assert (
+            resolve(BackboneConfig(backbone=str(good / name), preprocess="none")).dimension == 192
+        )
 
 
 def _refused(path: Path, **options: Any) -> str:

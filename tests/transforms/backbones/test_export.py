@@ -31,7 +31,11 @@ def tiny(tmp_path: Path) -> dict[str, Any]:
     """A small network of the user's, which exports in a second."""
     net().save(tmp_path / "tiny.keras")
     (tmp_path / "labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
-    return {"backbone": str(tmp_path / "tiny.keras"), "preprocess": "unit", "labels": str(tmp_path / "labels.txt")}
+    return {
+        "backbone": str(tmp_path / "tiny.keras"),
+        "preprocess": "unit",
+        "labels": str(tmp_path / "labels.txt"),
+    }
 
 
 def test_model_json_says_what_the_graph_is(plain: dict[str, Any]) -> None:
@@ -44,7 +48,11 @@ def test_model_json_says_what_the_graph_is(plain: dict[str, Any]) -> None:
         "labels": list(imagenet_labels()),
         "parameters": 4_694_024,
     }
-    assert sorted(path.name for path in plain["folder"].iterdir()) == ["golden.npz", "graph.pb", "model.json"]
+    assert sorted(path.name for path in plain["folder"].iterdir()) == [
+        "golden.npz",
+        "graph.pb",
+        "model.json",
+    ]
 
 
 def test_the_graph_takes_and_gives_what_engines_expect(plain: dict[str, Any]) -> None:
@@ -58,7 +66,10 @@ def test_the_graph_takes_and_gives_what_engines_expect(plain: dict[str, Any]) ->
     assert [d.size for d in images.attr["shape"].shape.dim] == [-1, 64, 64, 3]
     assert {"features", "scores", "indices"} <= {node.name for node in graph.node}
     assert not [node.op for node in graph.node if "Variable" in node.op or node.device]
-    assert sum(node.op == "Conv2D" for node in graph.node) == 33  # once: vectors and labels share one pass
+    assert (
+        sum(node.op == "Conv2D" for node in graph.node) == 33
+        # once: vectors and labels share one pass
+    )
 
 
 def test_l2_gives_vectors_of_length_one(tiny: dict[str, Any], photos: Path, tmp_path: Path) -> None:
@@ -84,7 +95,10 @@ def test_l2_leaves_a_zero_vector_zero(tiny: dict[str, Any], tmp_path: Path) -> N
 def test_top_k_and_none_at_all(tiny: dict[str, Any], photos: Path, tmp_path: Path) -> None:
     images = pixels(photos, SIZE)
     vectors, scores, indices = exported(tmp_path / "all", **tiny)[1](images)
-    assert scores.shape == indices.shape == (len(images), 3)  # five were asked for, and there are three
+    assert (
+        scores.shape == indices.shape == (len(images), 3)
+        # Five were asked for, and there are three
+    )
     one = exported(tmp_path / "one", **tiny, top_k=1)[1](images)
     np.testing.assert_array_equal(one[2], indices[:, :1])
     _, none = exported(tmp_path / "none", **tiny, top_k=0)
@@ -94,7 +108,9 @@ def test_top_k_and_none_at_all(tiny: dict[str, Any], photos: Path, tmp_path: Pat
     assert (facts["labels"], facts["top_k"]) == (None, 0)
 
 
-def test_pooling_max_is_the_maximum(plain: dict[str, Any], images: np.ndarray, tmp_path: Path) -> None:
+def test_pooling_max_is_the_maximum(
+    plain: dict[str, Any], images: np.ndarray, tmp_path: Path
+) -> None:
     _, graph = exported(tmp_path, input_size=64, pooling="max")
     assert (graph(images)[0] >= plain["outputs"][0] - 1e-4).all()
     assert graph(images)[0].mean() > 1.2 * plain["outputs"][0].mean()
@@ -102,7 +118,9 @@ def test_pooling_max_is_the_maximum(plain: dict[str, Any], images: np.ndarray, t
         assert_same(graph(golden["images"])[0], golden["vectors"])
 
 
-def test_feature_layer_takes_any_layer_of_a_known_network(images: np.ndarray, tmp_path: Path) -> None:
+def test_feature_layer_takes_any_layer_of_a_known_network(
+    images: np.ndarray, tmp_path: Path
+) -> None:
     resolved, graph = exported(tmp_path, input_size=64, feature_layer="predictions")
     vectors, _, indices = graph(images)
     assert vectors.shape[1] == resolved.dimension == 1000

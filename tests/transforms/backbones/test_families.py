@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.nets import SMALLEST, assert_same, calibrate, exported, headless, in_openvino, keras_says, pixels
+from tests.helpers.nets import (
+    SMALLEST,
+    assert_same,
+    calibrate,
+    exported,
+    headless,
+    in_openvino,
+    keras_says,
+    pixels,
+)
 from transforms.backbones import BACKBONES, BackboneConfig, Resolved, export, named, resolve
 from transforms.backbones.export import write_graph
 from transforms.backbones.named import builder, open_named
@@ -41,7 +50,9 @@ def _graph(path: Path, **options: Any) -> tuple[Resolved, Callable[[np.ndarray],
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
-def test_vectors_and_labels_equal_keras(name: str, photos: Path, tmp_path: Path, filled: Any) -> None:
+def test_vectors_and_labels_equal_keras(
+    name: str, photos: Path, tmp_path: Path, filled: Any
+) -> None:
     images = pixels(photos, SMALLEST[name])
     models = filled(images)
     resolved, graph = _graph(tmp_path, backbone=name, input_size=SMALLEST[name])
@@ -53,13 +64,16 @@ def test_vectors_and_labels_equal_keras(name: str, photos: Path, tmp_path: Path,
     assert len(set(probabilities.argmax(1))) > 1
     np.testing.assert_array_equal(indices[:, 0], probabilities.argmax(1))
     np.testing.assert_allclose(scores[:, 0], probabilities.max(1), rtol=1e-3)
-    if name == "MobileNetV3Small":  # its top has one more convolution: the classifier takes another vector
+    if name == "MobileNetV3Small":
+        # Its top has one more convolution: the classifier takes another vector
         assert models[0].get_layer("logits").input.shape[-1] == 1024 != resolved.dimension == 576
 
 
 def test_max_pooling_comes_before_the_norm_of_convnext(photos: Path) -> None:
     images, name = pixels(photos, 64), "ConvNeXtTiny"
-    resolved = resolve(BackboneConfig(backbone=name, weights="random", input_size=64, pooling="max"))
+    resolved = resolve(
+        BackboneConfig(backbone=name, weights="random", input_size=64, pooling="max")
+    )
     keras = import_keras()
     model = named._build(resolved)
     calibrate(name, model, images)
@@ -75,7 +89,12 @@ def test_efficientnet_v1_keeps_the_layer_that_keras_builds_for_imagenet_only(
     import keras.src.utils.file_utils as file_utils
 
     name = "EfficientNetB0"
-    images = pixels(photos, 224, "chelsea coffee rocket camera")  # with its top, Keras builds for imagenet at 224 only
+    images = pixels(
+        photos,
+        224,
+        "chelsea coffee rocket camera",
+        # With its top, Keras builds for imagenet at 224 only
+    )
     files = {True: str(tmp_path / "top.weights.h5"), False: str(tmp_path / "notop.weights.h5")}
     monkeypatch.setattr(file_utils, "get_file", lambda fname, *_, **__: files["notop" not in fname])
     import_keras()
@@ -85,7 +104,8 @@ def test_efficientnet_v1_keeps_the_layer_that_keras_builds_for_imagenet_only(
     assert [type(layer).__name__ for layer in whole.layers].count("Rescaling") == 2
     calibrate(name, whole, images)
     whole.save_weights(files[True])
-    plain = headless(name, whole)  # as Keras builds it for weights=PATH
+    # As Keras builds it for weights=PATH
+    plain = headless(name, whole)
     plain.save_weights(files[False])
     truth = keras_says(name, build(weights="imagenet", include_top=False, pooling="avg"), images)
     assert np.abs(keras_says(name, plain, images) - truth).max() > 0.01 * np.abs(truth).max()
@@ -116,7 +136,9 @@ def test_vgg_gives_pooled_block5_and_labels(photos: Path, tmp_path: Path) -> Non
         assert_same(graph(golden["images"])[0], golden["vectors"])
 
 
-def test_vgg_at_another_size_has_vectors_and_says_that_it_has_no_labels(photos: Path, tmp_path: Path) -> None:
+def test_vgg_at_another_size_has_vectors_and_says_that_it_has_no_labels(
+    photos: Path, tmp_path: Path
+) -> None:
     images = pixels(photos, 64)
     resolved, graph = exported(tmp_path / "out", backbone="vgg16", weights="random", input_size=64)
     assert "224 only" in resolved.notes[0]

@@ -38,12 +38,25 @@ def _save_as_keras2(model: Any, path: Path) -> None:
         if kind == "InputLayer":
             config = {"name": layer.name, "batch_input_shape": [None, SIZE, SIZE, 3], "dtype": "float32",
                       "sparse": False, "ragged": False}  # fmt: skip
-        for key in ("filters", "kernel_size", "strides", "padding", "activation", "units", "rate", "use_bias"):
+        for key in (
+            "filters",
+            "kernel_size",
+            "strides",
+            "padding",
+            "activation",
+            "units",
+            "rate",
+            "use_bias",
+        ):
             value = getattr(layer, key, None)
             if value is not None:
-                config[key] = getattr(value, "__name__", list(value) if isinstance(value, tuple) else value)
+                config[key] = getattr(
+                    value, "__name__", list(value) if isinstance(value, tuple) else value
+                )
         inbound = [[[before, 0, 0, {}]]] if before else []
-        layers.append({"class_name": kind, "config": config, "name": layer.name, "inbound_nodes": inbound})
+        layers.append(
+            {"class_name": kind, "config": config, "name": layer.name, "inbound_nodes": inbound}
+        )
         before = layer.name
     config = {"name": "model", "layers": layers, "input_layers": [[layers[0]["name"], 0, 0]],
               "output_layers": [[before, 0, 0]]}  # fmt: skip
@@ -92,11 +105,15 @@ def test_every_kind_of_file_gives_what_keras_predicts(
     assert json.loads((tmp_path / "out" / "model.json").read_text())["labels"] == LABELS
 
 
-def test_logits_become_probabilities_and_sigmoids_stay(images: np.ndarray, labels: str, tmp_path: Path) -> None:
+def test_logits_become_probabilities_and_sigmoids_stay(
+    images: np.ndarray, labels: str, tmp_path: Path
+) -> None:
     for activation in (None, "sigmoid"):
         model = net(activation=activation)
         model.save(tmp_path / "own.keras")
-        _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="unit", labels=labels)
+        _, graph = exported(
+            tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="unit", labels=labels
+        )
         answer = model.predict(images / np.float32(255), verbose=0)
         if activation is None:
             powers = np.exp(answer - answer.max(axis=1, keepdims=True))
@@ -119,7 +136,9 @@ def test_a_feature_layer_by_name_is_pooled(images: np.ndarray, tmp_path: Path) -
 def test_a_model_of_any_size_needs_the_size(images: np.ndarray, tmp_path: Path) -> None:
     net(size=None).save(tmp_path / "own.keras")
     options: dict[str, Any] = {"backbone": str(tmp_path / "own.keras"), "preprocess": "unit"}
-    with pytest.raises(UserError, match=r"own\.keras takes images of any size: say which by --input-size"):
+    with pytest.raises(
+        UserError, match=r"own\.keras takes images of any size: say which by --input-size"
+    ):
         resolve(BackboneConfig(**options))
     resolved, graph = exported(tmp_path / "out", **options, input_size=SIZE)
     assert resolved.input_size == (SIZE, SIZE)
@@ -128,7 +147,11 @@ def test_a_model_of_any_size_needs_the_size(images: np.ndarray, tmp_path: Path) 
 
 def _refused(tmp_path: Path, **options: Any) -> str:
     with pytest.raises(UserError) as error:
-        resolve(BackboneConfig(**{"backbone": str(tmp_path / "own.keras"), "preprocess": "none"} | options))
+        resolve(
+            BackboneConfig(
+                **{"backbone": str(tmp_path / "own.keras"), "preprocess": "none"} | options
+            )
+        )
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -150,7 +173,9 @@ def test_mistakes_list_the_choices(labels: str, tmp_path: Path) -> None:
 def test_without_labels_there_are_vectors_and_that_is_said(tmp_path: Path) -> None:
     net().save(tmp_path / "own.keras")
     resolved = resolve(BackboneConfig(backbone=str(tmp_path / "own.keras"), preprocess="none"))
-    assert resolved.notes == ("own.keras has 3 classes: without --labels there are vectors and no labels",)
+    assert resolved.notes == (
+        "own.keras has 3 classes: without --labels there are vectors and no labels",
+    )
     assert (resolved.top_k, resolved.recipe_fields["labels"]) == (0, None)
 
 
@@ -163,7 +188,12 @@ def test_other_kinds_of_models_are_refused_with_a_reason(labels: str, tmp_path: 
     assert "has no Dense layer whose input would be the vector" in _refused(tmp_path)
     chosen = {"feature_layer": "last_maps"}
     assert "labels need one output [N, classes]" in _refused(tmp_path, labels=labels, **chosen)
-    assert resolve(BackboneConfig(backbone=str(tmp_path / "own.keras"), preprocess="none", **chosen)).dimension == 4
+    assert (
+        resolve(
+            BackboneConfig(backbone=str(tmp_path / "own.keras"), preprocess="none", **chosen)
+        ).dimension
+        == 4
+    )
 
     keras.Model(inputs, layers.Dense(2)(layers.Reshape((-1, 4))(maps))).save(tmp_path / "own.keras")
     assert "a vector needs a layer that gives" in _refused(tmp_path)
@@ -173,14 +203,20 @@ def test_other_kinds_of_models_are_refused_with_a_reason(labels: str, tmp_path: 
     assert "it must take one image [N, H, W, 3]" in _refused(tmp_path)
 
     net().save_weights(tmp_path / "own.weights.h5")
-    assert "holds weights only; give them by --weights" in _refused(tmp_path, backbone=str(tmp_path / "own.weights.h5"))
+    assert "holds weights only; give them by --weights" in _refused(
+        tmp_path, backbone=str(tmp_path / "own.weights.h5")
+    )
     (tmp_path / "own.keras").write_bytes(b"no zip")
     assert "Keras cannot load it" in _refused(tmp_path)
-    assert "give a .keras or .h5 file, or a SavedModel folder" in _refused(tmp_path, backbone=str(tmp_path))
+    assert "give a .keras or .h5 file, or a SavedModel folder" in _refused(
+        tmp_path, backbone=str(tmp_path)
+    )
 
 
 @pytest.mark.parametrize("kind", ["own.keras", "own.h5"])
-def test_a_file_that_carries_code_is_refused_unless_opted_in(kind: str, images: np.ndarray, tmp_path: Path) -> None:
+def test_a_file_that_carries_code_is_refused_unless_opted_in(
+    kind: str, images: np.ndarray, tmp_path: Path
+) -> None:
     keras = import_keras()
     inputs = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Lambda(lambda tensor: tensor * 2, output_shape=(SIZE, SIZE, 3))(inputs)
@@ -215,9 +251,19 @@ def test_a_configuration_that_names_a_function_is_refused(
             content = plain.read(name)
             if name == "config.json":
                 config = json.loads(content)
-                layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "Lambda")
-                named = {"module": module, "class_name": "function", "config": function, "registered_name": function}
-                layer["config"] |= {"function": named, "arguments": {**arguments, "cache_dir": str(tmp_path)}}
+                layer = next(
+                    layer for layer in config["config"]["layers"] if layer["class_name"] == "Lambda"
+                )
+                named = {
+                    "module": module,
+                    "class_name": "function",
+                    "config": function,
+                    "registered_name": function,
+                }
+                layer["config"] |= {
+                    "function": named,
+                    "arguments": {**arguments, "cache_dir": str(tmp_path)},
+                }
                 content = json.dumps(config).encode()
             own.writestr(name, content)
     before = sorted(tmp_path.rglob("*"))

@@ -26,12 +26,20 @@ def _transfer(answers: Any = None) -> Any:
     x = layers.Conv2D(16, 3, activation="relu", name="conv")(inputs)
     gate = layers.Dense(8, activation="relu", name="squeeze")(layers.GlobalAveragePooling2D()(x))
     gate = layers.Dense(16, activation="sigmoid", name="excite")(gate)
-    base = keras.Model(inputs, layers.Multiply(name="gated")([x, layers.Reshape((1, 1, 16))(gate)]), name="base")
-    head = keras.Sequential([layers.Dropout(0.5), layers.Dense(3, activation="softmax", name="answer")], name="head")
+    base = keras.Model(
+        inputs, layers.Multiply(name="gated")([x, layers.Reshape((1, 1, 16))(gate)]), name="base"
+    )
+    head = keras.Sequential(
+        [layers.Dropout(0.5), layers.Dense(3, activation="softmax", name="answer")], name="head"
+    )
     photo = keras.Input((SIZE, SIZE, 3))
-    vector = layers.GlobalAveragePooling2D(name="vector")(base(layers.RandomFlip()(photo), training=False))
+    vector = layers.GlobalAveragePooling2D(name="vector")(
+        base(layers.RandomFlip()(photo), training=False)
+    )
     answer = head(vector)
-    return keras.Model(photo, answers(answer) if answers else answer), keras.Model(inputs, [x, base.output])
+    return keras.Model(photo, answers(answer) if answers else answer), keras.Model(
+        inputs, [x, base.output]
+    )
 
 
 def test_the_vector_is_what_a_nested_head_takes(images: np.ndarray, tmp_path: Path) -> None:
@@ -45,7 +53,11 @@ def test_the_vector_is_what_a_nested_head_takes(images: np.ndarray, tmp_path: Pa
         assert resolved.feature_layer == (layer or "input of head/answer")
         assert_same(graph(images)[0], truth)
     with pytest.raises(UserError, match="no such layer; close: base/conv"):
-        resolve(BackboneConfig(backbone=str(tmp_path / "own.keras"), preprocess="unit", feature_layer="conv"))
+        resolve(
+            BackboneConfig(
+                backbone=str(tmp_path / "own.keras"), preprocess="unit", feature_layer="conv"
+            )
+        )
 
 
 def test_outputs_by_name_are_taken(images: np.ndarray, tmp_path: Path) -> None:
@@ -62,16 +74,26 @@ def test_a_classifier_that_is_no_dense_layer_is_asked_for(tmp_path: Path) -> Non
     keras = import_keras()
     model, _ = _transfer()
     maps = model.get_layer("base").output
-    answer = keras.layers.Conv2D(3, 1, name="answer")(keras.layers.GlobalMaxPooling2D(keepdims=True)(maps))
-    keras.Model(model.get_layer("base").inputs, keras.layers.Flatten()(answer)).save(tmp_path / "own.keras")
-    with pytest.raises(UserError, match=r"no Dense layer whose input would be the vector.*--feature-layer.*answer"):
+    answer = keras.layers.Conv2D(3, 1, name="answer")(
+        keras.layers.GlobalMaxPooling2D(keepdims=True)(maps)
+    )
+    keras.Model(model.get_layer("base").inputs, keras.layers.Flatten()(answer)).save(
+        tmp_path / "own.keras"
+    )
+    with pytest.raises(
+        UserError, match=r"no Dense layer whose input would be the vector.*--feature-layer.*answer"
+    ):
         resolve(BackboneConfig(backbone=str(tmp_path / "own.keras"), preprocess="unit"))
 
 
-def test_a_model_of_mixed_precision_is_computed_in_float32(images: np.ndarray, tmp_path: Path) -> None:
+def test_a_model_of_mixed_precision_is_computed_in_float32(
+    images: np.ndarray, tmp_path: Path
+) -> None:
     keras = import_keras()
     plain, _ = _transfer()
-    truth = keras.Model(plain.inputs, plain.get_layer("vector").output).predict(images / np.float32(255), verbose=0)
+    truth = keras.Model(plain.inputs, plain.get_layer("vector").output).predict(
+        images / np.float32(255), verbose=0
+    )
     for layer in plain._flatten_layers():
         layer.dtype_policy = "mixed_bfloat16"
     plain.save(tmp_path / "own.keras")

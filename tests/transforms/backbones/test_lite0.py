@@ -24,7 +24,9 @@ def graph(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     return exported(folder)[1]
 
 
-def test_labels_real_photos_right(graph: Callable[[np.ndarray], list[np.ndarray]], photos: Path) -> None:
+def test_labels_real_photos_right(
+    graph: Callable[[np.ndarray], list[np.ndarray]], photos: Path
+) -> None:
     _, scores, indices = graph(pixels(photos, 224, "chelsea coffee camera"))
     labels = imagenet_labels()
     assert [labels[index] for index in indices[:, 0]] == ["Egyptian cat", "espresso", "tripod"]
@@ -57,8 +59,9 @@ def test_a_vector_does_not_depend_on_its_batch(folder: Path, photos: Path) -> No
 
 def test_resolves_without_tensorflow() -> None:
     code = (
-        "import sys; from transforms.backbones import *; r = resolve(BackboneConfig()); model_id(r);"
-        "print(r.recipe_fields['weights_sha256'], 'tensorflow' in sys.modules or 'keras' in sys.modules)"
+        "import sys; from transforms.backbones import *; r = resolve(BackboneConfig()); "
+        "model_id(r);print(r.recipe_fields['weights_sha256'], 'tensorflow' in sys.modules or "
+        "'keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [lite0.WEIGHTS_SHA256, "False"]
@@ -68,7 +71,9 @@ def test_refuses_any_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     other = tmp_path / "efficientnet-lite0-57934424.pth"
     other.write_bytes(lite0.embedded_weights().read_bytes()[:-1] + b"x")
     monkeypatch.setattr(lite0, "embedded_weights", lambda: other)
-    with pytest.raises(UserError, match="is not the file that efficientnet_lite0 was published with"):
+    with pytest.raises(
+        UserError, match="is not the file that efficientnet_lite0 was published with"
+    ):
         resolve(BackboneConfig())
 
 

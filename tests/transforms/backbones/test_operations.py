@@ -54,12 +54,16 @@ def test_what_the_list_of_bad_operations_let_pass_is_not_allowed() -> None:
 def test_only_pure_operations_keep_state_that_is_the_networks_own() -> None:
     stateful = {op.name for op in _registered() if op.is_stateful and op.name in PURE}
     flow = {"Assert", "Case", "If", "StatefulPartitionedCall", "While"}
-    variables = re.compile(r"Variable|^Resource(Gather|GatherNd)$|^VarHandleOp$|^VarIsInitializedOp$")
+    variables = re.compile(
+        r"Variable|^Resource(Gather|GatherNd)$|^VarHandleOp$|^VarIsInitializedOp$"
+    )
     others = {name for name in stateful - flow if not variables.search(name)}
     assert others <= {"DestroyResourceOp", "DisableCopyOnRead"}
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["in the signature", "in a function that it calls"])
+@pytest.mark.parametrize(
+    "inside", [False, True], ids=["in the signature", "in a function that it calls"]
+)
 def test_a_file_in_a_constant_is_refused(inside: bool, tmp_path: Path) -> None:
     import_keras()
     import tensorflow as tf
@@ -68,7 +72,9 @@ def test_a_file_in_a_constant_is_refused(inside: bool, tmp_path: Path) -> None:
     secret.write_bytes(b"abcdefgh" * 8)
 
     def leak(pixels: Any) -> Any:
-        read = tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name=str(secret))
+        read = tf.raw_ops.ImmutableConst(
+            dtype=tf.float32, shape=[1], memory_region_name=str(secret)
+        )
         return tf.reduce_mean(pixels, [1, 2]) + read
 
     called = tf.function(leak) if inside else leak
@@ -110,19 +116,25 @@ def test_common_layers_of_keras_are_loaded(tmp_path: Path) -> None:
         ]
     )
     model.export(str(tmp_path / "saved"), verbose=False)
-    assert resolve(BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none")).dimension == 5
+    assert (
+        resolve(BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none")).dimension == 5
+    )
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])
 def test_a_loop_of_keras_is_allowed(kind: str, tmp_path: Path) -> None:
     layers = import_keras().layers
     recurrent = getattr(layers, kind)(5)
-    model = import_keras().Sequential([layers.Input((4, 4, 3)), layers.Reshape((16, 3)), recurrent, layers.Dense(2)])
+    model = import_keras().Sequential(
+        [layers.Input((4, 4, 3)), layers.Reshape((16, 3)), recurrent, layers.Dense(2)]
+    )
     model.export(str(tmp_path / "saved"), verbose=False)
     check_file(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("saver", [False, True], ids=["in the initialiser", "in the saver's function, called by it"])
+@pytest.mark.parametrize(
+    "saver", [False, True], ids=["in the initialiser", "in the saver's function, called by it"]
+)
 def test_a_resource_that_writes_when_it_is_loaded_is_refused(saver: bool, tmp_path: Path) -> None:
     import_keras()
     import tensorflow as tf
@@ -135,19 +147,30 @@ def test_a_resource_that_writes_when_it_is_loaded_is_refused(saver: bool, tmp_pa
             return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="own")
 
         def _initialize(self) -> Any:
-            numbers = {"tensors": [tf.constant([1.0])], "tensor_names": ["a"], "shape_and_slices": [""]}
+            numbers = {
+                "tensors": [tf.constant([1.0])],
+                "tensor_names": ["a"],
+                "shape_and_slices": [""],
+            }
             tf.raw_ops.SaveV2(prefix=str(written), **numbers)
 
     module = tf.Module()
     spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="pixels")
-    module.serve = tf.function(lambda pixels: {"y": tf.reduce_mean(pixels, [1, 2]) @ tf.ones([3, 2])}, [spec])
+    module.serve = tf.function(
+        lambda pixels: {"y": tf.reduce_mean(pixels, [1, 2]) @ tf.ones([3, 2])}, [spec]
+    )
     module.resource = Resource()
     tf.saved_model.save(module, str(tmp_path / "saved"), {"serving_default": module.serve})
     _make_the_initialiser_harmful(tmp_path / "saved" / "saved_model.pb", saver)
     with pytest.raises(UserError, match=r"\(SaveV2\).*--allow-code"):
         resolve(BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none"))
     assert not list(tmp_path.glob("written*"))
-    assert resolve(BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none", allow_code=True)).dimension == 3
+    assert (
+        resolve(
+            BackboneConfig(backbone=str(tmp_path / "saved"), preprocess="none", allow_code=True)
+        ).dimension
+        == 3
+    )
     assert list(tmp_path.glob("written*")), "it is harmless: the test shows nothing"
 
 
@@ -174,7 +197,9 @@ def test_a_restore_that_writes_is_refused(tmp_path: Path) -> None:
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         pixels = tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], "pixels")
-        kernel = tf.compat.v1.get_variable("kernel", [3, 2], initializer=tf.compat.v1.ones_initializer())
+        kernel = tf.compat.v1.get_variable(
+            "kernel", [3, 2], initializer=tf.compat.v1.ones_initializer()
+        )
         outputs = tf.reduce_mean(pixels, [1, 2]) @ kernel
         session.run(kernel.initializer)
         saved = str(tmp_path / "saved")
@@ -186,7 +211,9 @@ def test_a_restore_that_writes_is_refused(tmp_path: Path) -> None:
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     meta = model.meta_graphs[0]
     writing = next(node.name for node in meta.graph_def.node if node.op == "SaveV2")
-    restore = next(node for node in meta.graph_def.node if node.name == meta.saver_def.restore_op_name)
+    restore = next(
+        node for node in meta.graph_def.node if node.name == meta.saver_def.restore_op_name
+    )
     restore.input.append(f"^{writing}")
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=r"MergeV2Checkpoints.*SaveV2|SaveV2.*--allow-code"):

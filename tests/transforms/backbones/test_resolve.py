@@ -22,7 +22,10 @@ def _labels(path: Path, count: int) -> str:
     [
         ({"backbone": "ResNet5O"}, "did you mean ResNet50"),
         ({"backbone": "models/none.keras"}, "there is no such file or folder"),
-        ({"backbone": "gs://bucket/own.keras"}, "gs://bucket/own.keras: only files of this machine"),
+        (
+            {"backbone": "gs://bucket/own.keras"},
+            "gs://bucket/own.keras: only files of this machine",
+        ),
         ({"pooling": "mean"}, "--pooling mean: must be avg or max"),
         ({"normalize": "l1"}, "--normalize l1: must be none or l2"),
         ({"top_k": -1}, "--top-k -1: must be 0"),
@@ -54,7 +57,9 @@ def test_a_labels_file_that_cannot_be_meant(content: bytes, message: str, tmp_pa
 
 
 def test_a_wrong_number_of_labels_names_both_counts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has 7 labels, but the weights of efficientnet_lite0 .* have 1000 classes"):
+    with pytest.raises(
+        UserError, match=r"has 7 labels, but the weights of efficientnet_lite0 .* have 1000 classes"
+    ):
         resolve(BackboneConfig(labels=_labels(tmp_path / "labels.txt", 7)))
 
 
@@ -75,7 +80,14 @@ def test_recipe_fields_say_what_determines_a_vector() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"weights": "random"}, {"pooling": "max"}, {"normalize": "l2"}, {"input_size": 192}, {"top_k": 3}, {"top_k": 0}],
+    [
+        {"weights": "random"},
+        {"pooling": "max"},
+        {"normalize": "l2"},
+        {"input_size": 192},
+        {"top_k": 3},
+        {"top_k": 0},
+    ],
 )
 def test_every_choice_changes_the_recipe_and_the_export(options: dict[str, Any]) -> None:
     plain, other = resolve(BackboneConfig()), resolve(BackboneConfig(**options))
@@ -86,20 +98,29 @@ def test_every_choice_changes_the_recipe_and_the_export(options: dict[str, Any])
 def test_labels_set_the_classes_of_random_weights(tmp_path: Path) -> None:
     labels = _labels(tmp_path / "labels.txt", 3)
     resolved = resolve(BackboneConfig(backbone="ResNet50", weights="random", labels=labels))
-    assert (resolved.weights.classes, resolved.top_k, resolved.labels) == (3, 3, ("class 0", "class 1", "class 2"))
+    assert (resolved.weights.classes, resolved.top_k, resolved.labels) == (
+        3,
+        3,
+        ("class 0", "class 1", "class 2"),
+    )
     assert resolved.recipe_fields["weights_sha256"] == "random-seed-0"
     assert len(str(resolved.recipe_fields["labels"])) == 64
 
 
 def test_random_weights_are_the_same_each_time(tmp_path: Path, photos: Path) -> None:
-    images, options = pixels(photos, 32, "coffee camera"), {"backbone": "MobileNet", "weights": "random"}
+    images, options = (
+        pixels(photos, 32, "coffee camera"),
+        {"backbone": "MobileNet", "weights": "random"},
+    )
     first = exported(tmp_path / "a", **options, input_size=32)[1](images)[0]
     second = exported(tmp_path / "b", **options, input_size=32)[1](images)[0]
     assert (first == second).all()
     assert (tmp_path / "a" / "graph.pb").read_bytes() == (tmp_path / "b" / "graph.pb").read_bytes()
 
 
-def test_weights_without_a_top_are_said_to_give_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_weights_without_a_top_are_said_to_give_no_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from keras.applications import MobileNetV3Small
 
     import_keras()

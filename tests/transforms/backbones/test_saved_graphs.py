@@ -34,8 +34,12 @@ def test_a_loop_gives_what_keras_predicts(kind: str, images: np.ndarray, tmp_pat
     loop = getattr(layers, kind)(5, name="loop")
     rows = layers.Reshape((SIZE, SIZE * 3))
     model = import_keras().Sequential([layers.Input((SIZE, SIZE, 3)), rows, loop, layers.Dense(2)])
-    _, graph = exported(tmp_path / "out", backbone=_saved(model, tmp_path / "saved"), preprocess="unit")
-    truth = import_keras().Model(model.inputs, loop.output).predict(images / np.float32(255), verbose=0)
+    _, graph = exported(
+        tmp_path / "out", backbone=_saved(model, tmp_path / "saved"), preprocess="unit"
+    )
+    truth = (
+        import_keras().Model(model.inputs, loop.output).predict(images / np.float32(255), verbose=0)
+    )
     assert_same(graph(images)[0], truth)
 
 
@@ -43,7 +47,9 @@ def _pooled(kind: str) -> tuple[Any, np.ndarray]:
     """A model with several outputs, and its pooling: what they all take."""
     keras = import_keras()
     inputs = keras.Input((SIZE, SIZE, 3))
-    pool = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3, activation="relu")(inputs))
+    pool = keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Conv2D(6, 3, activation="relu")(inputs)
+    )
     heads = [keras.layers.Dense(3, activation="softmax")(pool), keras.layers.Dense(2)(pool)]
     outputs = dict(zip("ab", heads, strict=True)) if kind == "dictionary" else heads
     return keras.Model(inputs, outputs), keras.Model(inputs, pool)
@@ -80,20 +86,30 @@ def _squeezed(tail: str) -> Any:
 def test_no_vector_is_taken_from_inside_a_block(images: np.ndarray, tmp_path: Path) -> None:
     model, maps = _squeezed("convolution")
     options = {"backbone": _saved(model, tmp_path / "saved"), "preprocess": "unit"}
-    with pytest.raises(UserError, match=r"has no MatMul .*--feature-layer, such as .*scaled\S*/Mul \(8 numbers\)"):
+    with pytest.raises(
+        UserError, match=r"has no MatMul .*--feature-layer, such as .*scaled\S*/Mul \(8 numbers\)"
+    ):
         resolve(BackboneConfig(**options))
     _, graph = exported(tmp_path / "out", feature_layer="scaled_1/Mul", **options)
-    assert_same(graph(images)[0], maps.predict(images / np.float32(255), verbose=0).mean(axis=(1, 2)))
+    assert_same(
+        graph(images)[0], maps.predict(images / np.float32(255), verbose=0).mean(axis=(1, 2))
+    )
     model, maps = _squeezed("dense")
-    _, graph = exported(tmp_path / "out", backbone=_saved(model, tmp_path / "dense"), preprocess="unit")
-    assert_same(graph(images)[0], maps.predict(images / np.float32(255), verbose=0).mean(axis=(1, 2)))
+    _, graph = exported(
+        tmp_path / "out", backbone=_saved(model, tmp_path / "dense"), preprocess="unit"
+    )
+    assert_same(
+        graph(images)[0], maps.predict(images / np.float32(255), verbose=0).mean(axis=(1, 2))
+    )
 
 
 def test_rows_that_are_no_images_are_refused(tmp_path: Path) -> None:
     keras = import_keras()
     layers = [keras.Input((SIZE, SIZE, 3)), keras.layers.Reshape((-1, 3)), keras.layers.Dense(4)]
     model = keras.Sequential([*layers, keras.layers.GlobalAveragePooling1D()])
-    with pytest.raises(UserError, match=r"has no MatMul|4 images give \d+ vectors; name another operation"):
+    with pytest.raises(
+        UserError, match=r"has no MatMul|4 images give \d+ vectors; name another operation"
+    ):
         resolve(BackboneConfig(backbone=_saved(model, tmp_path / "saved"), preprocess="none"))
 
 
@@ -105,7 +121,9 @@ def test_an_augmentation_is_refused_where_it_works_and_does_nothing_in_a_keras_f
     maps = keras.layers.Conv2D(6, 3, activation="relu")
     flat = keras.layers.Flatten()(maps(keras.layers.RandomFlip()(inputs)))
     model = keras.Model(inputs, keras.layers.Dense(3)(flat))
-    with pytest.raises(UserError, match=r"come of random numbers \(StatelessRandom.*model\.save\('model\.keras'\)"):
+    with pytest.raises(
+        UserError, match=r"come of random numbers \(StatelessRandom.*model\.save\('model\.keras'\)"
+    ):
         resolve(BackboneConfig(backbone=_saved(model, tmp_path / "saved"), preprocess="none"))
     model.save(tmp_path / "model.keras")
     _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "model.keras"), preprocess="none")
@@ -113,7 +131,9 @@ def test_an_augmentation_is_refused_where_it_works_and_does_nothing_in_a_keras_f
 
 
 @pytest.mark.parametrize("matters", [False, True])
-def test_a_counter_is_left_out_unless_it_matters(matters: bool, images: np.ndarray, tmp_path: Path) -> None:
+def test_a_counter_is_left_out_unless_it_matters(
+    matters: bool, images: np.ndarray, tmp_path: Path
+) -> None:
     import tensorflow as tf
 
     def serve(module: Any, pixels: Any) -> dict[str, Any]:

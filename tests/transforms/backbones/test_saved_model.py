@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.nets import LABELS, SIZE, assert_same, exported, module_of, net, pixels, save_module
+from tests.helpers.nets import (
+    LABELS,
+    SIZE,
+    assert_same,
+    exported,
+    module_of,
+    net,
+    pixels,
+    save_module,
+)
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.network import import_keras
 from transforms.backbones.scores import last_operations
@@ -38,13 +47,21 @@ def _classifier(path: Path, size: int | None = SIZE) -> tuple[str, np.ndarray, n
     return save_module(module_of(tf, serve, size, kernel=kernel, dense=dense), path), kernel, dense
 
 
-def test_a_keras_export_gives_what_keras_predicts(images: np.ndarray, labels: str, tmp_path: Path) -> None:
+def test_a_keras_export_gives_what_keras_predicts(
+    images: np.ndarray, labels: str, tmp_path: Path
+) -> None:
     model = net()
     model.export(tmp_path / "saved", verbose=False)
     inputs = images.astype(np.float32) / 127.5 - 1
-    hidden = import_keras().Model(model.inputs, model.get_layer("hidden").output).predict(inputs, verbose=0)
+    hidden = (
+        import_keras()
+        .Model(model.inputs, model.get_layer("hidden").output)
+        .predict(inputs, verbose=0)
+    )
     answer = model.predict(inputs, verbose=0)
-    resolved, graph = exported(tmp_path / "out", backbone=str(tmp_path / "saved"), preprocess="tf", labels=labels)
+    resolved, graph = exported(
+        tmp_path / "out", backbone=str(tmp_path / "saved"), preprocess="tf", labels=labels
+    )
     vectors, scores, indices = graph(images)
     assert_same(vectors, hidden)
     np.testing.assert_allclose(scores, np.sort(answer)[:, ::-1], atol=1e-5)
@@ -57,7 +74,9 @@ def test_a_keras_export_gives_what_keras_predicts(images: np.ndarray, labels: st
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_an_export_with_sigmoids_publishes_them_as_they_are(classes: int, images: np.ndarray, tmp_path: Path) -> None:
+def test_an_export_with_sigmoids_publishes_them_as_they_are(
+    classes: int, images: np.ndarray, tmp_path: Path
+) -> None:
     keras = import_keras()
     body = net()
     outputs = keras.layers.Dense(classes, activation="sigmoid")(body.get_layer("hidden").output)
@@ -83,7 +102,9 @@ def test_sigmoids_inside_a_function_are_found() -> None:
     assert last_operations(graph, traced.outputs[0].name) == {"Sigmoid"}
 
 
-def test_a_plain_module_gives_its_own_numbers(images: np.ndarray, labels: str, tmp_path: Path) -> None:
+def test_a_plain_module_gives_its_own_numbers(
+    images: np.ndarray, labels: str, tmp_path: Path
+) -> None:
     import tensorflow as tf
 
     path, kernel, dense = _classifier(tmp_path / "saved")
@@ -100,9 +121,14 @@ def test_an_operation_by_name_is_pooled(images: np.ndarray, tmp_path: Path) -> N
     import tensorflow as tf
 
     path, kernel, _ = _classifier(tmp_path / "saved")
-    with pytest.raises(UserError, match=r"no such layer; close: \S*maps.*python -m transforms.backbones.saved_model"):
+    with pytest.raises(
+        UserError,
+        match=r"no such layer; close: \S*maps.*python -m transforms.backbones.saved_model",
+    ):
         resolve(BackboneConfig(backbone=path, preprocess="none", feature_layer="map"))
-    _, graph = exported(tmp_path / "out", backbone=path, preprocess="none", feature_layer="maps", pooling="max")
+    _, graph = exported(
+        tmp_path / "out", backbone=path, preprocess="none", feature_layer="maps", pooling="max"
+    )
     maps = tf.nn.relu(tf.nn.conv2d(images.astype(np.float32), kernel, 2, "SAME")).numpy()
     assert_same(graph(images)[0], maps.max(axis=(1, 2)))
 
@@ -133,7 +159,10 @@ def test_size_and_labels_are_checked(labels: str, tmp_path: Path) -> None:
 def test_a_model_that_gives_no_classes_needs_an_operation(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    path = save_module(module_of(tf, lambda _, pixels: {"maps": tf.nn.relu(pixels, name="maps")}), tmp_path / "saved")
+    path = save_module(
+        module_of(tf, lambda _, pixels: {"maps": tf.nn.relu(pixels, name="maps")}),
+        tmp_path / "saved",
+    )
     with pytest.raises(UserError, match="has no MatMul before one output"):
         resolve(BackboneConfig(backbone=path, preprocess="none"))
     resolved = resolve(BackboneConfig(backbone=path, preprocess="none", feature_layer="maps"))
@@ -166,20 +195,27 @@ def _that_writes(tf: Any, pixels: Any, path: str) -> Any:
         (_that_writes, "WriteFile"),
     ],
 )
-def test_operations_that_run_code_or_touch_files_are_refused(harm: Any, operation: str, tmp_path: Path) -> None:
+def test_operations_that_run_code_or_touch_files_are_refused(
+    harm: Any, operation: str, tmp_path: Path
+) -> None:
     import tensorflow as tf
 
     touched = tmp_path / "touched"
 
     def serve(module: Any, pixels: Any) -> dict[str, Any]:
-        return {"y": tf.matmul(tf.reduce_mean(harm(tf, pixels, str(touched)), [1, 2]), module.dense)}
+        return {
+            "y": tf.matmul(tf.reduce_mean(harm(tf, pixels, str(touched)), [1, 2]), module.dense)
+        }
 
     path = save_module(module_of(tf, serve, dense=np.ones((3, 2), np.float32)), tmp_path / "saved")
     with pytest.raises(UserError, match=rf"touch files \({operation}\).*--allow-code"):
         resolve(BackboneConfig(backbone=path, preprocess="none"))
     assert not touched.exists()
     if operation == "WriteFile":
-        assert resolve(BackboneConfig(backbone=path, preprocess="none", allow_code=True)).dimension == 3
+        assert (
+            resolve(BackboneConfig(backbone=path, preprocess="none", allow_code=True)).dimension
+            == 3
+        )
         assert touched.exists()
 
 

@@ -31,7 +31,9 @@ def _nested(keras: Any, logits: Any) -> Any:
 
 SIGMOIDS = {
     "ops": lambda keras, logits: keras.ops.sigmoid(logits),
-    "reshaped": lambda keras, logits: keras.layers.Reshape((3,))(keras.layers.Activation("sigmoid")(logits)),
+    "reshaped": lambda keras, logits: keras.layers.Reshape((3,))(
+        keras.layers.Activation("sigmoid")(logits)
+    ),
     "nested": _nested,
     "joined": lambda keras, logits: keras.layers.Concatenate()(
         [keras.ops.sigmoid(logits[:, :1]), keras.ops.sigmoid(logits[:, 1:])]
@@ -41,7 +43,9 @@ SIGMOIDS = {
 
 def _options(tmp_path: Path, model: Any, **more: Any) -> dict[str, Any]:
     model.save(tmp_path / "own.keras")
-    (tmp_path / "labels.txt").write_text("\n".join(LABELS[: model.output_shape[1]]), encoding="utf-8")
+    (tmp_path / "labels.txt").write_text(
+        "\n".join(LABELS[: model.output_shape[1]]), encoding="utf-8"
+    )
     own, labels = str(tmp_path / "own.keras"), str(tmp_path / "labels.txt")
     return {"backbone": own, "preprocess": "unit", "labels": labels} | more
 
@@ -58,7 +62,8 @@ def test_one_logit_is_refused_unless_it_is_said(images: np.ndarray, tmp_path: Pa
     model = _model(lambda _, logits: logits, classes=1)
     options = _options(tmp_path, model)
     with pytest.raises(
-        UserError, match=r"own.keras: its outputs are numbers one an image.* by --scores: softmax .* sigmoid .* none"
+        UserError,
+        match=r"own.keras: its outputs are numbers one an image.* by --scores: softmax .* sigmoid .* none",
     ):
         export(resolve(BackboneConfig(**options)), tmp_path / "out")
     _, graph = exported(tmp_path / "out", **options, scores="sigmoid")
@@ -69,18 +74,25 @@ def test_one_logit_is_refused_unless_it_is_said(images: np.ndarray, tmp_path: Pa
 def test_numbers_like_probabilities_of_unknown_make_are_refused(tmp_path: Path) -> None:
     model = _model(lambda keras, logits: keras.ops.square(keras.ops.sigmoid(logits)))
     options = _options(tmp_path, model)
-    with pytest.raises(UserError, match=r"from 0 to 1 that do not sum to 1, made by Square.*--scores"):
+    with pytest.raises(
+        UserError, match=r"from 0 to 1 that do not sum to 1, made by Square.*--scores"
+    ):
         export(resolve(BackboneConfig(**options)), tmp_path / "out")
     export(resolve(BackboneConfig(**options, top_k=0)), tmp_path / "out")  # vectors need no scores
 
 
 def test_only_an_option_that_was_given_is_part_of_the_recipe(tmp_path: Path) -> None:
     options = _options(tmp_path, net())
-    found, said = resolve(BackboneConfig(**options)), resolve(BackboneConfig(**options, scores="none"))
+    found, said = (
+        resolve(BackboneConfig(**options)),
+        resolve(BackboneConfig(**options, scores="none")),
+    )
     assert "scores" not in found.recipe_fields
     assert said.recipe_fields == {**found.recipe_fields, "scores": "none"}
     assert model_id(found) != model_id(said)
     with pytest.raises(UserError, match="--scores half: must be softmax or sigmoid or none"):
         resolve(BackboneConfig(**options, scores="half"))
-    with pytest.raises(UserError, match="gives probabilities; the option is for models of your own"):
+    with pytest.raises(
+        UserError, match="gives probabilities; the option is for models of your own"
+    ):
         resolve(BackboneConfig(scores="none"))

@@ -14,7 +14,8 @@ from transforms.backbones.network import import_keras
 from transforms.errors import UserError
 from transforms.preprocess import ValueRange
 
-STATED = json.loads(FACTS.read_text())["backbones"]  # written by keras_facts.py, from Keras itself
+# Written by keras_facts.py, from Keras itself
+STATED = json.loads(FACTS.read_text())["backbones"]
 FAMILIES = {
     "VGG": 2,
     "ResNet": 6,
@@ -33,23 +34,33 @@ FAMILIES = {
 def test_row_equals_what_keras_states(name: str) -> None:
     row, stated = BACKBONES[name], STATED[name]
     assert row.dimension == stated["dimension"]
-    assert row.size == (stated["size"] or 224)  # MobileNetV3: 224, by its documentation
+    # MobileNetV3: 224, by its documentation
+    assert row.size == (stated["size"] or 224)
     assert row.parameters == pytest.approx(stated["top"]["numbers"] / 1e6, abs=0.06)
     ValueRange(row.mode)
 
 
 def test_all_families_are_there() -> None:
-    assert {prefix: sum(name.startswith(prefix) for name in BACKBONES) for prefix in FAMILIES} == FAMILIES
+    assert {
+        prefix: sum(name.startswith(prefix) for name in BACKBONES) for prefix in FAMILIES
+    } == FAMILIES
     assert sum(FAMILIES.values()) == len(BACKBONES) == len(STATED)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [r.name for r in BACKBONES.values() if r.parameters < 30 and r.name not in SMALLEST])
+@pytest.mark.parametrize(
+    "name", [r.name for r in BACKBONES.values() if r.parameters < 30 and r.name not in SMALLEST]
+)
 def test_keras_builds_what_the_row_says(name: str) -> None:
     row = BACKBONES[name]
     import_keras()
     build, _ = builder(row)
-    model = build(weights=None, include_top=False, pooling="avg", input_shape=(row.least_size, row.least_size, 3))
+    model = build(
+        weights=None,
+        include_top=False,
+        pooling="avg",
+        input_shape=(row.least_size, row.least_size, 3),
+    )
     assert model.output.shape[1] == row.dimension
     assert len(model.weights) == STATED[name]["notop"]["arrays"]
     assert model.count_params() == STATED[name]["notop"]["numbers"]
@@ -67,14 +78,22 @@ def test_default_size_and_file_are_those_of_keras() -> None:
 @pytest.mark.parametrize(("name", "size"), [("MobileNet", 160), ("MobileNetV2", 96)])
 def test_mobilenets_have_a_file_for_each_of_some_sizes(name: str, size: int) -> None:
     import_keras()
-    assert imagenet_file(BACKBONES[name], size).name == stated_file(BACKBONES[name], True, size)["file"]
+    assert (
+        imagenet_file(BACKBONES[name], size).name
+        == stated_file(BACKBONES[name], True, size)["file"]
+    )
 
 
 def test_a_size_without_a_file_takes_that_of_224() -> None:
     import_keras()
-    headless = stated_file(BACKBONES["MobileNet"], False, 100)["file"]  # Keras makes its top at such a size for no one
+    headless = stated_file(BACKBONES["MobileNet"], False, 100)[
+        "file"
+        # Keras makes its top at such a size for no one
+    ]
     assert (
-        imagenet_file(BACKBONES["MobileNet"], 100).name == headless.replace("_no_top", "") == "mobilenet_1_0_224_tf.h5"
+        imagenet_file(BACKBONES["MobileNet"], 100).name
+        == headless.replace("_no_top", "")
+        == "mobilenet_1_0_224_tf.h5"
     )
 
 

@@ -48,9 +48,19 @@ class _Persistent:
         self.content = content
 
 
-def _tensor(key: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], kind: str = "Float") -> _Call:
+def _tensor(
+    key: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], kind: str = "Float"
+) -> _Call:
     storage = _Persistent("storage", _Global(f"torch {kind}Storage"), key, "cpu", 6, None)
-    return _Call(_Global("torch._utils _rebuild_tensor_v2"), storage, offset, shape, strides, False, OrderedDict())
+    return _Call(
+        _Global("torch._utils _rebuild_tensor_v2"),
+        storage,
+        offset,
+        shape,
+        strides,
+        False,
+        OrderedDict(),
+    )
 
 
 def _file(path: Path, content: Any, storages: dict[str, np.ndarray]) -> Path:
@@ -76,7 +86,8 @@ def test_runs_nothing_that_the_file_names(tmp_path: Path) -> None:
         read_tensors(path)
     assert not touched.exists()
     with path.open("rb") as file:
-        for _ in range(5):  # the same file does run it under plain pickle
+        # The same file does run it under plain pickle
+        for _ in range(5):
             pickle.load(file)
     assert touched.exists()
 

@@ -77,7 +77,11 @@ def test_every_kind_of_file_gives_keras_vectors(
     kind: str, files: dict[str, Any], images: np.ndarray, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\nf\ng\n")
-    options: dict[str, Any] = {"backbone": NAME, "weights": str(files["folder"] / kind), "input_size": SIZE}
+    options: dict[str, Any] = {
+        "backbone": NAME,
+        "weights": str(files["folder"] / kind),
+        "input_size": SIZE,
+    }
     if KINDS[kind]:
         options["labels"] = str(tmp_path / "labels.txt")
     resolved, graph = exported(tmp_path / "out", **options)
@@ -96,7 +100,9 @@ def test_another_number_of_classes(files: dict[str, Any], tmp_path: Path) -> Non
     path = str(files["folder"] / "top.weights.h5")
     resolved = resolve(BackboneConfig(backbone=NAME, weights=path))
     assert (resolved.labels, resolved.top_k) == (None, 0)
-    assert resolved.notes == ("top.weights.h5 has 7 classes: without --labels there are vectors and no labels",)
+    assert resolved.notes == (
+        "top.weights.h5 has 7 classes: without --labels there are vectors and no labels",
+    )
     (tmp_path / "labels.txt").write_text("a\nb\n")
     with pytest.raises(UserError, match=r"has 2 labels, but the weights .* have 7 classes"):
         resolve(BackboneConfig(backbone=NAME, weights=path, labels=str(tmp_path / "labels.txt")))
@@ -104,7 +110,9 @@ def test_another_number_of_classes(files: dict[str, Any], tmp_path: Path) -> Non
 
 def test_a_file_of_another_network_is_refused(files: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="does not fit ResNet50: it holds 210 arrays"):
-        resolve(BackboneConfig(backbone="ResNet50", weights=str(files["folder"] / "top.weights.h5")))
+        resolve(
+            BackboneConfig(backbone="ResNet50", weights=str(files["folder"] / "top.weights.h5"))
+        )
 
 
 def test_what_is_no_hdf5_is_refused(tmp_path: Path) -> None:
@@ -116,10 +124,14 @@ def test_what_is_no_hdf5_is_refused(tmp_path: Path) -> None:
 def test_a_known_name_with_another_hash_is_refused(files: dict[str, Any], tmp_path: Path) -> None:
     known = tmp_path / imagenet_file(BACKBONES[NAME], 224).name
     shutil.copy(files["folder"] / "top.h5", known)
-    with pytest.raises(UserError, match=r"another hash than 8768d4c2e7dee89b9d02b2d03d65d862.*https://") as error:
+    with pytest.raises(
+        UserError, match=r"another hash than 8768d4c2e7dee89b9d02b2d03d65d862.*https://"
+    ) as error:
         resolve(BackboneConfig(backbone=NAME, weights=str(known)))
     assert known.name in str(error.value)
-    with pytest.raises(UserError, match="is Keras' file for MobileNetV3Small, not for MobileNetV3Large"):
+    with pytest.raises(
+        UserError, match="is Keras' file for MobileNetV3Small, not for MobileNetV3Large"
+    ):
         resolve(BackboneConfig(backbone="MobileNetV3Large", weights=str(known)))
 
 
@@ -130,7 +142,9 @@ def closed_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownFile:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     file = imagenet_file(BACKBONES[NAME], 224)
-    file = KnownFile(file.backbone, True, file.name, f"http://127.0.0.1:{port}/{file.name}", file.hash)
+    file = KnownFile(
+        file.backbone, True, file.name, f"http://127.0.0.1:{port}/{file.name}", file.hash
+    )
     monkeypatch.setattr("transforms.backbones.weights.imagenet_file", lambda *_: file)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     return file
@@ -162,7 +176,9 @@ def test_a_file_in_the_cache_is_taken_as_it_is(
     (tmp_path / "models").mkdir()
     content = (files["folder"] / "top.h5").read_bytes()
     (tmp_path / "models" / "mine.h5").write_bytes(content)
-    file = KnownFile(NAME, True, "mine.h5", "http://127.0.0.1:9/mine.h5", hashlib.md5(content).hexdigest())
+    file = KnownFile(
+        NAME, True, "mine.h5", "http://127.0.0.1:9/mine.h5", hashlib.md5(content).hexdigest()
+    )
     monkeypatch.setattr("transforms.backbones.weights.imagenet_file", lambda *_: file)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     weights = resolve(BackboneConfig(backbone=NAME)).weights

@@ -1,6 +1,7 @@
 """Our pixels against those of libvips, another reader, for files of every sort; ``-s`` prints the differences.
 
-A difference that is not listed in ``KNOWN``, with its size and reason, fails; so does a listed one that is gone.
+A difference that is not listed in ``KNOWN``, with its size and reason, fails; so does a listed one
+that is gone.
 """
 
 from __future__ import annotations
@@ -15,24 +16,46 @@ from tests.helpers.vips_cases import cases
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import ImageError
 
-MOST = 2  # levels at any pixel: two roundings of a colour, its profile and its alpha
+# Levels at any pixel: two roundings of a colour, its profile and its alpha
+MOST = 2
 
-STAND_INS = (  # what libvips' wheel cannot read, and the same picture in a file that it can
+# What libvips' wheel cannot read, and the same picture in a file that it can
+STAND_INS = (
     (r"bmp (.*)", r"png of bmp \1"),
     (r"tiff (?:lzma|zstd) (.*)", r"tiff raw \1"),
 )
 REFUSED, OURS = "only libvips can read it", "only we can read it"
-KNOWN: tuple[tuple[str, int | str, str], ...] = (  # the names, at most how many levels or who reads it, and why
+KNOWN: tuple[
+    tuple[str, int | str, str], ...
+    # The names, at most how many levels or who reads it, and why
+] = (
     (
         r"(jpeg (baseline|progressive)|tiff \w+) cmyk",
         64,
-        "without a profile libvips takes CMYK for a press of its own choice, we for plain inverse colours",
+        "without a profile libvips takes CMYK for a press of its own choice, we for plain inverse "
+        "colours",
     ),
-    (r"avif 4:2:0", 32, "libheif repeats the halved chroma, libavif interpolates it, as the browsers do"),
-    (r"avif, profile wide.*", 6, "the two AV1 readers are 1 level apart, which the profile's steep curve makes 5"),
-    (r"png rgb 16, profile wide", 8, "Pillow cuts 16-bit colours to 8 before the profile, which makes it 6 levels"),
+    (
+        r"avif 4:2:0",
+        32,
+        "libheif repeats the halved chroma, libavif interpolates it, as the browsers do",
+    ),
+    (
+        r"avif, profile wide.*",
+        6,
+        "the two AV1 readers are 1 level apart, which the profile's steep curve makes 5",
+    ),
+    (
+        r"png rgb 16, profile wide",
+        8,
+        "Pillow cuts 16-bit colours to 8 before the profile, which makes it 6 levels",
+    ),
     (r"tiff (minisblack|miniswhite) [iuf]4 .*", REFUSED, "32 bits have no agreed black and white"),
-    (r"tiff (minisblack|miniswhite) i2 .*", REFUSED, "16 bits with a sign have no agreed black and white"),
+    (
+        r"tiff (minisblack|miniswhite) i2 .*",
+        REFUSED,
+        "16 bits with a sign have no agreed black and white",
+    ),
     (r"tiff rgb f4 .*", REFUSED, "floating point has no agreed black and white"),
     (r"tiff gray alpha u2 .*", REFUSED, "Pillow does not read 16-bit gray with alpha in a TIFF"),
     (r"tiff vips lab.*", REFUSED, "Pillow does not read Lab of 16 bits or floating point"),
@@ -82,15 +105,24 @@ def reason(name: str, apart: int | str) -> str | None:
     """Why a known file differs so; None if it is not known to, or not so."""
     for pattern, known, why in KNOWN:
         if re.fullmatch(pattern, name):
-            as_known = apart <= known if isinstance(apart, int) and isinstance(known, int) else apart == known
+            as_known = (
+                apart <= known
+                if isinstance(apart, int) and isinstance(known, int)
+                else apart == known
+            )
             return why if as_known else None
     return None
 
 
 def test_our_pixels_are_those_of_libvips() -> None:
     files = cases()
-    found = {name: difference(by_us(data), by_libvips(same_picture(name, files))) for name, data in files.items()}
-    differ = {name: apart for name, apart in found.items() if isinstance(apart, str) or apart > MOST}
+    found = {
+        name: difference(by_us(data), by_libvips(same_picture(name, files)))
+        for name, data in files.items()
+    }
+    differ = {
+        name: apart for name, apart in found.items() if isinstance(apart, str) or apart > MOST
+    }
     reasons = {name: reason(name, apart) for name, apart in differ.items()}
     print(f"\n{len(files)} files, {len(differ)} of them not the same within {MOST} levels:")
     for why, count in Counter(why or "NEW" for why in reasons.values()).most_common():

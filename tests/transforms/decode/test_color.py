@@ -21,7 +21,9 @@ PIXELS = np.asarray(PHOTO)
 LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 
 
-def converted(pixels: np.ndarray, columns: list[tuple[float, float, float]], gamma: float) -> np.ndarray:
+def converted(
+    pixels: np.ndarray, columns: list[tuple[float, float, float]], gamma: float
+) -> np.ndarray:
     """The same by the definitions: linear light, matrix to XYZ, matrix to sRGB, its transfer curve."""
     linear = (pixels / 255) ** gamma @ np.array(columns) @ np.linalg.inv(np.array(SRGB))
     linear = np.clip(linear, 0, 1)
@@ -40,18 +42,26 @@ def test_a_profile_is_converted_to_srgb(name: str) -> None:
 @pytest.mark.parametrize("target", [None, (40, 60)])
 def test_a_jpegs_profile_is_converted_on_the_fast_path(target: tuple[int, int] | None) -> None:
     plain = decode(encode(PHOTO, "JPEG", quality=95), POLICY, target).pixels
-    pixels = decode(encode(PHOTO, "JPEG", quality=95, icc_profile=profile(P3, 2.2)), POLICY, target).pixels
+    pixels = decode(
+        encode(PHOTO, "JPEG", quality=95, icc_profile=profile(P3, 2.2)), POLICY, target
+    ).pixels
     assert np.abs(pixels - converted(plain, P3, 2.2)).mean() < 0.5
 
 
 def test_a_long_jpeg_profile_comes_in_chunks() -> None:
-    long = profile(P3, 2.2) + bytes(150_000)  # three APP2 segments; trailing bytes belong to no tag
+    # Three APP2 segments; trailing bytes belong to no tag
+    long = profile(P3, 2.2) + bytes(150_000)
     data = encode(PHOTO, "JPEG", quality=95, icc_profile=long)
     assert data.count(b"ICC_PROFILE\0") == 3
     whole = decode(data, POLICY).pixels
-    assert (whole == decode(encode(PHOTO, "JPEG", quality=95, icc_profile=profile(P3, 2.2)), POLICY).pixels).all()
+    assert (
+        whole
+        == decode(encode(PHOTO, "JPEG", quality=95, icc_profile=profile(P3, 2.2)), POLICY).pixels
+    ).all()
     lost = data.replace(b"ICC_PROFILE\0\x02", b"XCC_PROFILE\0\x02")
-    assert (decode(lost, POLICY).pixels == decode(encode(PHOTO, "JPEG", quality=95), POLICY).pixels).all()
+    assert (
+        decode(lost, POLICY).pixels == decode(encode(PHOTO, "JPEG", quality=95), POLICY).pixels
+    ).all()
 
 
 def test_alpha_survives_the_conversion() -> None:
@@ -69,7 +79,9 @@ def test_a_gray_profile_is_converted(name: str) -> None:
     pixels = decode(encode(gray, name, icc_profile=profile(None, 1.25), **options), POLICY).pixels
     plain = decode(encode(gray, name, **options), POLICY).pixels
     linear = (plain / 255) ** 1.25
-    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    expected = 255 * np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
     assert np.abs(pixels - expected).max() <= 2
     assert np.abs(plain - expected).mean() > 20
 
@@ -129,7 +141,9 @@ def test_values_without_an_agreed_white_are_refused(dtype: type) -> None:
     assert caught.value.kind is FailureKind.UNSUPPORTED
 
 
-@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 7}, {"tile": (32, 32)}], ids=["plain", "strips", "tiles"])
+@pytest.mark.parametrize(
+    "options", [{}, {"rowsperstrip": 7}, {"tile": (32, 32)}], ids=["plain", "strips", "tiles"]
+)
 def test_uncompressed_ycbcr_is_read(options: dict[str, object]) -> None:
     ycbcr = PHOTO.convert("YCbCr")
     data = tiff(np.asarray(ycbcr), photometric="ycbcr", subsampling=(1, 1), **options)

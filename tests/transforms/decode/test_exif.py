@@ -11,9 +11,12 @@ from tests.helpers.encoded import difference, encode, riff_chunk, webp_with
 from transforms.decode.image import DecodePolicy, decode
 
 POLICY = DecodePolicy()
-PHOTO = Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+PHOTO = (
+    Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+)
 PIXELS = np.asarray(PHOTO)
-TURNED = {  # EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
+# EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
+TURNED = {
     1: PIXELS,
     2: PIXELS[:, ::-1],
     3: PIXELS[::-1, ::-1],
@@ -35,17 +38,31 @@ def exif(orientation: int) -> bytes:
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_the_exif_orientation_is_applied(name: str, orientation: int) -> None:
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "AVIF": {"quality": 95}}
+    options = {
+        "WEBP": {"lossless": True},
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "AVIF": {"quality": 95},
+    }
     image = decode(encode(PHOTO, name, exif=exif(orientation), **options.get(name, {})), POLICY)
     expected = TURNED[orientation]
     assert image.pixels.shape == expected.shape
-    assert np.abs(image.pixels.astype(float) - expected).mean() < (3 if name in ("JPEG", "AVIF") else 1e-9)
+    assert np.abs(image.pixels.astype(float) - expected).mean() < (
+        3 if name in ("JPEG", "AVIF") else 1e-9
+    )
     assert (image.width, image.height) == (181, 121)
 
 
 def broken_exif_blocks() -> list[bytes]:
     good = exif(6)
-    return [b"Exif\0\0", good[:9], good[:20], b"Exif\0\0XX" + good[8:], exif(0), exif(9), exif(65535)]
+    return [
+        b"Exif\0\0",
+        good[:9],
+        good[:20],
+        b"Exif\0\0XX" + good[8:],
+        exif(0),
+        exif(9),
+        exif(65535),
+    ]
 
 
 @pytest.mark.parametrize("block", broken_exif_blocks(), ids=repr)
@@ -73,7 +90,9 @@ def test_the_first_of_two_exif_blocks_of_a_jpeg_counts() -> None:
 
 
 @pytest.mark.parametrize(("first", "shape"), [(6, (181, 121, 3)), (1, (121, 181, 3))])
-def test_the_first_of_two_exif_blocks_of_a_webp_counts(first: int, shape: tuple[int, int, int]) -> None:
+def test_the_first_of_two_exif_blocks_of_a_webp_counts(
+    first: int, shape: tuple[int, int, int]
+) -> None:
     data = encode(PHOTO, "WEBP", lossless=True, exif=exif(first))
     second = riff_chunk(b"EXIF", exif(7 - first).removeprefix(b"Exif\0\0"))
     both = webp_with(data, second, behind=b"EXIF")

@@ -1,6 +1,7 @@
 """Thousands of damaged image files: each ends as a vector or as a failure row, and the process lives.
 
-``IMAGE_FEATURES_MUTANTS`` sets how many are decoded (8,000 unless told), ``IMAGE_FEATURES_SEED`` which.
+``IMAGE_FEATURES_MUTANTS`` sets how many are decoded (8,000 unless told), ``IMAGE_FEATURES_SEED``
+which.
 """
 
 import json
@@ -22,7 +23,9 @@ WHOLE_RUN = 300
 
 
 def run(words, seconds):
-    return subprocess.run([sys.executable, "-m", *map(str, words)], capture_output=True, text=True, timeout=seconds)
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, words)], capture_output=True, text=True, timeout=seconds
+    )
 
 
 def test_mutants_of_every_format_give_a_picture_or_a_failure(tmp_path):
@@ -30,15 +33,23 @@ def test_mutants_of_every_format_give_a_picture_or_a_failure(tmp_path):
     place = tmp_path / "number"
     done = run(["tests.helpers.mutants", SEED, 0, MUTANTS, place], 60 + MUTANTS / 20)
     at = struct.unpack("<q", place.read_bytes())[0] if place.exists() else None
-    assert done.returncode == 0, f"ended with {done.returncode} at mutant {at} of seed {SEED}: {done.stderr[-2000:]}"
-    assert done.stderr == ""  # libtiff and Pillow would say much, and not about which file
+    assert done.returncode == 0, (
+        f"ended with {done.returncode} at mutant {at} of seed {SEED}: {done.stderr[-2000:]}"
+    )
+    # Libtiff and Pillow would say much, and not about which file
+    assert done.stderr == ""
     found = json.loads(done.stdout)
     print(found)
     assert sum(found["ends"].values()) == MUTANTS
-    assert {"corrupt", "truncated", "unsupported", "not_an_image", "too_many_pixels"} <= set(found["ends"])
+    assert {"corrupt", "truncated", "unsupported", "not_an_image", "too_many_pixels"} <= set(
+        found["ends"]
+    )
     formats = {name.rsplit(".", 1)[-1] for name in originals()}
-    assert formats == {name.removeprefix("picture ") for name in found["ends"] if name.startswith("picture ")}
-    # 16 bytes a pixel at most, of the 4 megapixels allowed here; and libavif's own 268 for what an AVIF hides
+    assert formats == {
+        name.removeprefix("picture ") for name in found["ends"] if name.startswith("picture ")
+    }
+    # 16 bytes a pixel at most, of the 4 megapixels allowed here; and libavif's own 268 for what an
+    # AVIF hides
     assert found["grown_mib"] < 1000
 
 

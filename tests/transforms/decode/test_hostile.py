@@ -133,7 +133,8 @@ def test_random_damage_gives_a_picture_or_a_failure(name: str) -> None:
         else:
             assert image.pixels.dtype == np.uint8
             assert image.pixels.shape[2:] == (3,)
-    assert failures or name.startswith("bmp")  # raw pixels: little there can be broken
+    # Raw pixels: little there can be broken
+    assert failures or name.startswith("bmp")
     assert not any(error.kind.transient or "\n" in error.message for error in failures)
 
 
@@ -168,7 +169,14 @@ def test_a_compressed_chunk_bomb_is_not_inflated(name: bytes, where: str) -> Non
 
 @pytest.mark.parametrize("values", [2**31, 2**21])
 def test_an_exif_block_of_endless_values_costs_nothing(values: int) -> None:
-    entry = struct.pack(">HHII", 0x0112, 3, values, 10 + 12 * 65535)  # the orientation, millions of times over
+    entry = struct.pack(
+        ">HHII",
+        0x0112,
+        3,
+        values,
+        10 + 12 * 65535,
+        # The orientation, millions of times over
+    )
     block = b"MM\0*" + struct.pack(">IH", 8, 65535) + entry * 65535 + b"\0\x06" * 2**21
     picture = png_chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
     assert exif_orientation(block) == 1
@@ -188,7 +196,10 @@ def test_a_bigtiff_that_points_behind_all_memory() -> None:
 
 def test_tiffs_that_pillow_would_misread() -> None:
     planes = np.asarray(PHOTO.convert("CMYK")).transpose(2, 0, 1).astype(np.uint16) * 257
-    assert "16-bit planes" in failure(tiff(planes, photometric="separated", planarconfig="separate")).message
+    assert (
+        "16-bit planes"
+        in failure(tiff(planes, photometric="separated", planarconfig="separate")).message
+    )
     thumbnail = failure(tiff(np.asarray(PHOTO), photometric="rgb", subfiletype=1))
     assert "whose first picture is a thumbnail" in thumbnail.message
     assert thumbnail.kind is FailureKind.UNSUPPORTED
@@ -204,7 +215,8 @@ def test_a_tiff_that_pillow_does_not_know() -> None:
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
-        (MemoryError(), FailureKind.IO_ERROR),  # the image may be sound: tried again
+        # The image may be sound: tried again
+        (MemoryError(), FailureKind.IO_ERROR),
         (Image.DecompressionBombError("tile"), FailureKind.TOO_MANY_PIXELS),
         (Image.DecompressionBombWarning("tile"), FailureKind.TOO_MANY_PIXELS),
         (OSError("broken data stream\nwhen reading"), FailureKind.CORRUPT),

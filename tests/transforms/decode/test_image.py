@@ -34,7 +34,10 @@ LOSSLESS = {
     "tiff deflate": (encode(PHOTO, "TIFF", compression="tiff_adobe_deflate"), "TIFF"),
     "tiff tiled": (tiff(PIXELS, photometric="rgb", tile=(64, 64)), "TIFF"),
     "tiff big endian": (tiff(PIXELS, photometric="rgb", byteorder=">"), "TIFF"),
-    "tiff planar": (tiff(PIXELS.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"), "TIFF"),
+    "tiff planar": (
+        tiff(PIXELS.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"),
+        "TIFF",
+    ),
     "tiff 16 bit": (tiff(PIXELS.astype(np.uint16) * 257, photometric="rgb"), "TIFF"),
     "tiff 16 bit planar": (
         tiff(
@@ -46,7 +49,13 @@ LOSSLESS = {
         "TIFF",
     ),
     "tiff tiled 16 bit big endian": (
-        tiff(PIXELS.astype(np.uint16) * 257, photometric="rgb", tile=(64, 64), byteorder=">", compression="zlib"),
+        tiff(
+            PIXELS.astype(np.uint16) * 257,
+            photometric="rgb",
+            tile=(64, 64),
+            byteorder=">",
+            compression="zlib",
+        ),
         "TIFF",
     ),
     "bigtiff": (tiff(PIXELS, photometric="rgb", bigtiff=True), "TIFF"),
@@ -71,7 +80,9 @@ def test_a_lossless_file_gives_its_pixels(case: str) -> None:
         ("GIF", {}, 6),
     ],
 )
-def test_a_lossy_file_gives_nearly_its_pixels(name: str, options: dict[str, object], mean_limit: float) -> None:
+def test_a_lossy_file_gives_nearly_its_pixels(
+    name: str, options: dict[str, object], mean_limit: float
+) -> None:
     if name == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
     image = decode(encode(PHOTO, name, **options), POLICY)
@@ -100,7 +111,10 @@ def test_gray_is_repeated_in_three_channels(case: str) -> None:
 
 @pytest.mark.parametrize("name", ["PNG", "BMP", "GIF", "TIFF"])
 def test_a_palette_gives_its_colours(name: str) -> None:
-    assert difference(decode(encode(PALETTE, name), POLICY).pixels, np.asarray(PALETTE.convert("RGB"))) == 0
+    assert (
+        difference(decode(encode(PALETTE, name), POLICY).pixels, np.asarray(PALETTE.convert("RGB")))
+        == 0
+    )
 
 
 EVERY_16_BIT = np.arange(65536, dtype=np.uint16).reshape(256, 256)
@@ -114,10 +128,21 @@ SCALED = np.rint(EVERY_16_BIT * (255 / 65535))
         (tiff(EVERY_16_BIT, photometric="minisblack"), 0),
         (tiff(EVERY_16_BIT, photometric="minisblack", byteorder=">", compression="zlib"), 0),
         (tiff(65535 - EVERY_16_BIT, photometric="miniswhite"), 0),
-        (png(np.dstack([EVERY_16_BIT] * 3), 16, 2), 1),  # Pillow keeps the high byte of 16-bit colours
+        (
+            png(np.dstack([EVERY_16_BIT] * 3), 16, 2),
+            1,
+            # Pillow keeps the high byte of 16-bit colours
+        ),
         (tiff(np.dstack([EVERY_16_BIT] * 3), photometric="rgb"), 1),
     ],
-    ids=["png gray", "tiff gray", "tiff gray big endian", "tiff white is zero", "png colour", "tiff colour"],
+    ids=[
+        "png gray",
+        "tiff gray",
+        "tiff gray big endian",
+        "tiff white is zero",
+        "png colour",
+        "tiff colour",
+    ],
 )
 def test_16_bit_values_are_scaled_not_cut(case: bytes, tolerance: int) -> None:
     pixels = decode(case, POLICY).pixels
@@ -133,7 +158,10 @@ TRANSPARENT = {
     "png": (encode(RGBA, "PNG"), on_white(PIXELS, ALPHA)),
     "png 16 bit": (png(np.asarray(RGBA).astype(np.uint16) * 257, 16, 6), on_white(PIXELS, ALPHA)),
     "png gray": (png(np.dstack([GRAY, ALPHA]), 8, 4), on_white(GRAY_RGB, ALPHA)),
-    "png gray 16 bit": (png(np.dstack([GRAY, ALPHA]).astype(np.uint16) * 257, 16, 4), on_white(GRAY_RGB, ALPHA)),
+    "png gray 16 bit": (
+        png(np.dstack([GRAY, ALPHA]).astype(np.uint16) * 257, 16, 4),
+        on_white(GRAY_RGB, ALPHA),
+    ),
     "png one palette entry": (
         encode(PALETTE, "PNG", transparency=7),
         on_white(np.asarray(PALETTE.convert("RGB")), ONE_IS_CLEAR),
@@ -154,7 +182,10 @@ TRANSPARENT = {
         png(PIXELS, 8, 2, png_chunk(b"tRNS", struct.pack(">HHH", *PIXELS[5, 5]))),
         on_white(PIXELS, np.where((PIXELS[5, 5] == PIXELS).all(-1), 0, 255)),
     ),
-    "gif": (encode(PALETTE, "GIF", transparency=7), on_white(np.asarray(PALETTE.convert("RGB")), ONE_IS_CLEAR)),
+    "gif": (
+        encode(PALETTE, "GIF", transparency=7),
+        on_white(np.asarray(PALETTE.convert("RGB")), ONE_IS_CLEAR),
+    ),
     "webp": (encode(RGBA, "WEBP", lossless=True, exact=True), on_white(PIXELS, ALPHA)),
     "tiff": (encode(RGBA, "TIFF"), on_white(PIXELS, ALPHA)),
     "tiff premultiplied": (
@@ -171,7 +202,10 @@ TRANSPARENT = {
 @pytest.mark.parametrize("case", TRANSPARENT)
 def test_alpha_is_composed_on_white(case: str) -> None:
     data, expected = TRANSPARENT[case]
-    assert difference(decode(data, POLICY).pixels, expected) <= 1.5  # a premultiplied file is rounded twice
+    assert (
+        difference(decode(data, POLICY).pixels, expected) <= 1.5
+        # A premultiplied file is rounded twice
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +219,10 @@ def test_alpha_is_composed_on_white(case: str) -> None:
     ],
 )
 def test_the_first_frame_is_taken(name: str, options: dict[str, object]) -> None:
-    first, second = Image.new("RGB", (40, 30), (200, 30, 60)), Image.new("RGB", (40, 30), (20, 130, 250))
+    first, second = (
+        Image.new("RGB", (40, 30), (200, 30, 60)),
+        Image.new("RGB", (40, 30), (20, 130, 250)),
+    )
     data = encode(first, name, save_all=True, append_images=[second, second], **options)
     image = decode(data, POLICY)
     assert image.format == name
@@ -193,9 +230,16 @@ def test_the_first_frame_is_taken(name: str, options: dict[str, object]) -> None
 
 
 def test_a_strip_of_a_large_picture_meets_the_next_one() -> None:
-    large = np.random.default_rng(0).integers(0, 256, (1500, 1600, 4), np.uint8)  # 2.4 megapixels: three strips
+    large = np.random.default_rng(0).integers(
+        0, 256, (1500, 1600, 4), np.uint8
+    )  # 2.4 megapixels: three strips
     expected = on_white(large[..., :3], large[..., 3])
-    assert difference(decode(encode(Image.fromarray(large), "PNG", compress_level=1), POLICY).pixels, expected) <= 1
+    assert (
+        difference(
+            decode(encode(Image.fromarray(large), "PNG", compress_level=1), POLICY).pixels, expected
+        )
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("header_size", [108, 124])

@@ -21,7 +21,14 @@ from transforms.preprocess import Resize
 POLICY = DecodePolicy()
 SAMPLES = Path(skimage.__file__).parent / "data"
 COFFEE = Image.open(SAMPLES / "coffee.png").convert("RGB")  # 600x400
-PHOTOS = ["chelsea.png", "coffee.png", "astronaut.png", "retina.jpg", "motorcycle_left.png", "hubble_deep_field.jpg"]
+PHOTOS = [
+    "chelsea.png",
+    "coffee.png",
+    "astronaut.png",
+    "retina.jpg",
+    "motorcycle_left.png",
+    "hubble_deep_field.jpg",
+]
 
 
 def with_pillow(data: bytes) -> np.ndarray:
@@ -64,15 +71,25 @@ def multi_scan(image: Image.Image, factors: list[tuple[int, int]]) -> bytes:
     """A JPEG of any chroma sampling: one grayscale JPEG per component, their scans under a common header."""
     most = [max(factor[axis] for factor in factors) for axis in (0, 1)]
     scans, frame, shared = b"", b"", b""
-    for number, (band, factor) in enumerate(zip(image.convert("YCbCr").split(), factors, strict=True), 1):
-        size = [-(-side * own // top) for side, own, top in zip(image.size, factor, most, strict=True)]
+    for number, (band, factor) in enumerate(
+        zip(image.convert("YCbCr").split(), factors, strict=True), 1
+    ):
+        size = [
+            -(-side * own // top) for side, own, top in zip(image.size, factor, most, strict=True)
+        ]
         part = encode(band.resize(size, Image.Resampling.BOX), quality=95)
         segments = dict(segments_of(part))
         shared = segments[0xDB] + segments[0xC4]
         start = part.index(b"\xff\xda")
-        scans += b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, number, 0, 0, 63, 0) + part[start + 10 : -2]
+        scans += (
+            b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, number, 0, 0, 63, 0) + part[start + 10 : -2]
+        )
         frame += bytes([number, factor[0] << 4 | factor[1], 0])
-    header = b"\xff\xc0" + struct.pack(">HBHHB", 8 + len(frame), 8, image.height, image.width, len(factors)) + frame
+    header = (
+        b"\xff\xc0"
+        + struct.pack(">HBHHB", 8 + len(frame), 8, image.height, image.width, len(factors))
+        + frame
+    )
     return b"\xff\xd8" + shared + header + scans + b"\xff\xd9"
 
 
@@ -145,7 +162,9 @@ def test_cmyk_and_ycck_equal_pillow(transform: int | None, subsampling: int) -> 
 
 def test_cmyk_has_the_colours_of_its_rgb() -> None:
     data = encode(COFFEE.convert("CMYK"), quality=95, subsampling=0)
-    assert distance(decode(data, POLICY).pixels, np.asarray(COFFEE)) < 4  # inverted, it would be about 130
+    assert (
+        distance(decode(data, POLICY).pixels, np.asarray(COFFEE)) < 4
+    )  # inverted, it would be about 130
 
 
 # Scaled decoding
@@ -154,19 +173,22 @@ def test_cmyk_has_the_colours_of_its_rgb() -> None:
 @pytest.mark.parametrize(
     ("size", "orientation", "target", "expected"),
     [
-        ((2560, 1680), 1, (224, 224), 2),  # 1/4 would leave 420 rows, less than twice 224
+        # 1/4 would leave 420 rows, less than twice 224
+        ((2560, 1680), 1, (224, 224), 2),
         ((4032, 3024), 1, (224, 224), 4),
         ((4032, 3024), 1, (112, 112), 8),
         ((500, 375), 1, (224, 224), 1),
         ((4032, 3024), 1, None, 1),
         ((896, 896), 1, (224, 224), 2),
         ((1348, 1000), 1, (224, 224), 2),
-        ((1349, 1000), 1, (224, 224), 1),  # 675 columns for 674.5: 1/6 of a pixel at the right edge
+        # 675 columns for 674.5: 1/6 of a pixel at the right edge
+        ((1349, 1000), 1, (224, 224), 1),
         ((4001, 3000), 1, (224, 224), 2),  # 1/18 of a pixel
         ((4001, 3000), 6, (224, 224), 2),
         ((1000, 4000), 1, (400, 200), 2),
         ((1000, 4000), 1, (200, 400), 1),
-        ((1000, 4000), 6, (200, 400), 2),  # turned, the 1000 columns are the rows
+        # Turned, the 1000 columns are the rows
+        ((1000, 4000), 6, (200, 400), 2),
         ((1, 1), 1, (1, 1), 1),
     ],
 )
@@ -178,8 +200,12 @@ def test_the_scale_keeps_twice_the_target(
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-@pytest.mark.parametrize("options", [VARIANTS["4:2:0"], VARIANTS["4:4:4"], VARIANTS["progressive"]], ids=str)
-def test_scaled_decoding_gives_the_network_the_same_picture(name: str, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "options", [VARIANTS["4:2:0"], VARIANTS["4:4:4"], VARIANTS["progressive"]], ids=str
+)
+def test_scaled_decoding_gives_the_network_the_same_picture(
+    name: str, options: dict[str, object]
+) -> None:
     photo = Image.open(SAMPLES / name).convert("RGB")
     photo = photo.crop((0, 0, photo.width // 8 * 8, photo.height // 8 * 8))
     data = encode(photo, **options)

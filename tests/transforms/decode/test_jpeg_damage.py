@@ -21,7 +21,9 @@ COFFEE = Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("
 
 
 @pytest.mark.parametrize(
-    "options", [{"quality": 75}, {"quality": 85, "progressive": True}, {}], ids=["plain", "progressive", "gray"]
+    "options",
+    [{"quality": 75}, {"quality": 85, "progressive": True}, {}],
+    ids=["plain", "progressive", "gray"],
 )
 @pytest.mark.parametrize("kept", [4, 30, 300, 0.3, 0.5, 0.9, -40, -2, -1])
 def test_a_truncated_file_is_a_failure_not_grey(options: dict[str, object], kept: float) -> None:
@@ -37,7 +39,9 @@ def damaged(data: bytes, at: float, what: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "what", [b"\xff\xd9", b"\xff\xff\xff\x15\x00\x04aa", bytes(3000)], ids=["early end", "marker", "zeros"]
+    "what",
+    [b"\xff\xd9", b"\xff\xff\xff\x15\x00\x04aa", bytes(3000)],
+    ids=["early end", "marker", "zeros"],
 )
 def test_damage_that_libjpeg_reports_is_a_failure(what: bytes) -> None:
     data = damaged(encode(COFFEE, quality=90), 0.4, what)
@@ -51,22 +55,32 @@ def test_padding_before_the_end_is_tolerated_and_lost_data_is_not() -> None:
         padded = data[:-2] + padding + data[-2:]
         assert (decode(padded, POLICY).pixels == decode(data, POLICY).pixels).all()
     assert re.search("extraneous bytes", failure(data[:-2] + b"\x55" * 600 + data[-2:]).message)
-    assert re.search("extraneous bytes", failure(data[:-2] + b"\x55" * 600 + bytes(600) + data[-2:]).message)
+    assert re.search(
+        "extraneous bytes", failure(data[:-2] + b"\x55" * 600 + bytes(600) + data[-2:]).message
+    )
     cut = data[:-3000]
     for missing in (3000, 100_000):  # zeros in the place of the picture
-        assert failure(cut + bytes(missing) + data[-2:]).kind in (FailureKind.CORRUPT, FailureKind.TRUNCATED)
+        assert failure(cut + bytes(missing) + data[-2:]).kind in (
+            FailureKind.CORRUPT,
+            FailureKind.TRUNCATED,
+        )
 
 
 def test_wrong_scan_parameters_are_tolerated() -> None:
     data = encode(COFFEE)
-    last_coefficient = data.index(b"\xff\xda") + 12  # 63 in every sequential file; some encoders write others
+    last_coefficient = (
+        data.index(b"\xff\xda") + 12
+        # 63 in every sequential file; some encoders write others
+    )
     assert data[last_coefficient] == 63
     odd = data[:last_coefficient] + b"\x05" + data[last_coefficient + 1 :]
     assert (decode(odd, POLICY).pixels == decode(data, POLICY).pixels).all()
 
 
 def test_a_harmless_warning_does_not_hide_a_cut() -> None:
-    data = encode(COFFEE, icc_profile=bytes(100_000)).replace(b"ICC_PROFILE\0\x02", b"ICC_PROFILE\0\x07")
+    data = encode(COFFEE, icc_profile=bytes(100_000)).replace(
+        b"ICC_PROFILE\0\x02", b"ICC_PROFILE\0\x07"
+    )
     assert (decode(data, POLICY).pixels == decode(encode(COFFEE), POLICY).pixels).all()
     assert failure(data[:-3000]).kind is FailureKind.TRUNCATED
 

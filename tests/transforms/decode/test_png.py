@@ -14,7 +14,9 @@ from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import FailureKind
 
 POLICY = DecodePolicy()
-PHOTO = Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+PHOTO = (
+    Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+)
 LARGE = zlib.compress(bytes(3 << 20))
 
 
@@ -70,7 +72,11 @@ def test_the_first_of_two_exif_blocks_counts() -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         blocks.append(png_chunk(b"eXIf", exif.tobytes()[6:]))
-    assert decode(with_chunk(encode(PHOTO, "PNG"), blocks[0] + blocks[1]), POLICY).pixels.shape == (181, 121, 3)
+    assert decode(with_chunk(encode(PHOTO, "PNG"), blocks[0] + blocks[1]), POLICY).pixels.shape == (
+        181,
+        121,
+        3,
+    )
 
 
 @pytest.mark.parametrize("upper_bits", [0, 0x100])
@@ -107,7 +113,9 @@ def test_the_one_transparent_colour_of_16_bits(interlaced: bool) -> None:
 
 def test_a_short_transparency_of_16_bit_colours_is_ignored() -> None:
     deep = np.full((4, 5, 3), 0x1234, np.uint16)
-    assert (decode(png(deep, 16, 2, png_chunk(b"tRNS", b"\x12\x34" * 2)), POLICY).pixels == 0x12).all()
+    assert (
+        decode(png(deep, 16, 2, png_chunk(b"tRNS", b"\x12\x34" * 2)), POLICY).pixels == 0x12
+    ).all()
 
 
 def test_the_name_of_the_end_within_a_text_is_no_end() -> None:

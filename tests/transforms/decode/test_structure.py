@@ -36,7 +36,12 @@ def failure(data):
 
 
 def chunk(name, content):
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def png(before=b"", after=b""):
@@ -77,7 +82,13 @@ def test_a_gif_of_an_endless_comment():
 def rle_bmp(width, height, body):
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(body), 0, 0, 256, 0)
     start = 14 + len(info) + 1024
-    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + info + bytes(range(256)) * 4 + body
+    return (
+        b"BM"
+        + struct.pack("<IHHI", start + len(body), 0, 0, start)
+        + info
+        + bytes(range(256)) * 4
+        + body
+    )
 
 
 def test_a_bmp_that_jumps():
@@ -94,7 +105,9 @@ def test_a_bmp_that_stands_still():
 
 def test_an_ordinary_run_length_encoded_bmp_is_read():
     with Image.open(io.BytesIO(originals()["rle.bmp"])) as image:
-        assert np.array_equal(decode(originals()["rle.bmp"], POLICY).pixels, np.asarray(image.convert("RGB")))
+        assert np.array_equal(
+            decode(originals()["rle.bmp"], POLICY).pixels, np.asarray(image.convert("RGB"))
+        )
 
 
 def tiff_of(entries, data=b"", big=False):
@@ -104,9 +117,17 @@ def tiff_of(entries, data=b"", big=False):
     data = data.ljust(4096, b"\0")
     rows = sorted({entry[0]: entry for entry in [*base, *entries]}.values())
     if big:
-        table = struct.pack("<Q", len(rows)) + b"".join(struct.pack("<HHQQ", *row) for row in rows) + bytes(8)
+        table = (
+            struct.pack("<Q", len(rows))
+            + b"".join(struct.pack("<HHQQ", *row) for row in rows)
+            + bytes(8)
+        )
         return b"II+\0\x08\0\0\0" + struct.pack("<Q", 16 + len(data)) + data + table
-    table = struct.pack("<H", len(rows)) + b"".join(struct.pack("<HHII", *row) for row in rows) + bytes(4)
+    table = (
+        struct.pack("<H", len(rows))
+        + b"".join(struct.pack("<HHII", *row) for row in rows)
+        + bytes(4)
+    )
     return b"II*\0" + struct.pack("<I", 16 + len(data)) + bytes(8) + data + table
 
 
@@ -120,19 +141,26 @@ def test_a_tiff_whose_tags_all_claim_the_whole_file(big):
 
 @pytest.mark.parametrize("tag", [34665, 34853])
 def test_a_tiff_whose_exif_does(tag):
-    claims = b"".join(struct.pack("<HHII", number, 7, 4 << 20, 16) for number in range(40_000, 40_900))
+    claims = b"".join(
+        struct.pack("<HHII", number, 7, 4 << 20, 16) for number in range(40_000, 40_900)
+    )
     data = struct.pack("<H", 900) + claims + bytes(4 << 20)
     assert "its tags claim" in failure(tiff_of([(tag, 4, 1, 16)], data)).message
 
 
 def test_a_tiff_of_endless_tags_or_values():
-    assert "a directory of 1025 entries" in failure(tiff_of([(tag, 1, 1, 0) for tag in range(30_000, 32_000)])).message
+    assert (
+        "a directory of 1025 entries"
+        in failure(tiff_of([(tag, 1, 1, 0) for tag in range(30_000, 32_000)])).message
+    )
     many = tiff_of([(273, 4, 2 << 20, 16), (279, 4, 2 << 20, 16)], bytes(32 << 20))
     assert "tag 273 with 2097152 values" in failure(many).message
 
 
 def test_a_tiff_of_a_tile_larger_than_all_limits():
-    error = failure(tiff_of([(322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 16), (325, 4, 1, 99)]))
+    error = failure(
+        tiff_of([(322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 16), (325, 4, 1, 99)])
+    )
     assert error.kind is FailureKind.TOO_MANY_PIXELS
     assert "its tiles have 60000x60000 pixels" in error.message
 
@@ -143,8 +171,13 @@ def test_a_tiff_of_a_jpeg_with_endless_scans():
     data = picture[:-2] + scans
     sides = [(256, 4, 1, 2000), (257, 4, 1, 1500), (278, 4, 1, 1500), (259, 3, 1, 7)]
     for size in (len(data), 0):  # how long the strip says it is
-        assert "progressive JPEGs with 9" in failure(tiff_of([*sides, (279, 4, 1, size)], data)).message
-    assert failure(tiff_of([*sides, (279, 4, 1, 4096)], data)).kind is FailureKind.CORRUPT  # no more of it is read
+        assert (
+            "progressive JPEGs with 9"
+            in failure(tiff_of([*sides, (279, 4, 1, size)], data)).message
+        )
+    assert (
+        failure(tiff_of([*sides, (279, 4, 1, 4096)], data)).kind is FailureKind.CORRUPT
+    )  # no more of it is read
 
 
 def test_a_tiff_of_one_jpeg_that_all_tiles_share():
@@ -159,14 +192,29 @@ def test_a_tiff_of_one_jpeg_that_all_tiles_share():
 
 def test_tiffs_of_very_many_pieces_are_read():
     pixels = np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), np.uint8)
-    for options in ({"tile": (16, 16)}, {"rowsperstrip": 1}, {"tile": (16, 16), "compression": "zlib"}):
-        assert np.array_equal(decode(tiff(pixels, photometric="rgb", **options), POLICY).pixels, pixels)
+    for options in (
+        {"tile": (16, 16)},
+        {"rowsperstrip": 1},
+        {"tile": (16, 16), "compression": "zlib"},
+    ):
+        assert np.array_equal(
+            decode(tiff(pixels, photometric="rgb", **options), POLICY).pixels, pixels
+        )
 
 
 def test_an_avif_does_not_have_its_exif_read():
     """Pillow's plugin would read all of its entries."""
-    claims = b"".join(struct.pack("<HHII", number, 7, 1 << 20, 8) for number in range(0x9000, 0x9000 + 900))
-    block = b"II*\0" + struct.pack("<I", 8 + (1 << 20)) + bytes(1 << 20) + struct.pack("<H", 900) + claims + bytes(4)
+    claims = b"".join(
+        struct.pack("<HHII", number, 7, 1 << 20, 8) for number in range(0x9000, 0x9000 + 900)
+    )
+    block = (
+        b"II*\0"
+        + struct.pack("<I", 8 + (1 << 20))
+        + bytes(1 << 20)
+        + struct.pack("<H", 900)
+        + claims
+        + bytes(4)
+    )
     plain = originals()["avif"]
     decoded = decode(_with_longer_exif(plain, block), POLICY)
     assert np.array_equal(decoded.pixels, decode(plain, POLICY).pixels)
@@ -177,7 +225,11 @@ def _with_longer_exif(data, block):
     start = data.index(b"MM\0*") - len(b"0000Exif\0\0")
     mdat = data.index(b"mdat") - 4
     out = bytearray(data) + bytes(4) + block
-    place = data.index(struct.pack(">I", start), data.index(b"iloc"))  # where the item begins, and its length
+    place = data.index(
+        struct.pack(">I", start),
+        data.index(b"iloc"),
+        # Where the item begins, and its length
+    )
     struct.pack_into(">II", out, place, len(data), 4 + len(block))
     struct.pack_into(">I", out, mdat, len(out) - mdat)
     return bytes(out)
@@ -186,7 +238,8 @@ def _with_longer_exif(data, block):
 def test_an_avif_of_endless_items():
     data = bytearray(originals()["avif"])
     at = data.index(b"iinf") + 4
-    assert data[at] == 0  # the version, whose count has two bytes
+    # The version, whose count has two bytes
+    assert data[at] == 0
     struct.pack_into(">H", data, at + 4, 60_000)
     assert "AVIF of 60000 items" in failure(bytes(data)).message
 
@@ -200,7 +253,9 @@ def hidden(side):
 
 def test_an_avif_that_holds_more_pixels_than_it_says():
     assert decode(hidden(1000), DecodePolicy(max_pixels=500_000)).width == 64
-    with pytest.raises(ImageError, match="its pictures, shown or not, have 1000000 pixels; at most 900000") as caught:
+    with pytest.raises(
+        ImageError, match="its pictures, shown or not, have 1000000 pixels; at most 900000"
+    ) as caught:
         decode(hidden(1000), DecodePolicy(max_pixels=300_000))
     assert caught.value.kind is FailureKind.TOO_MANY_PIXELS
 
@@ -210,7 +265,9 @@ def test_what_an_avif_comes_to():
     photo = Image.new("RGB", (300, 200))
     assert coded_pixels(originals()["avif"]) == 140 * 90
     assert coded_pixels(originals()["alpha.avif"]) == 2 * 140 * 90
-    assert coded_pixels(encode(photo, "AVIF", save_all=True, append_images=[photo])) == 2 * 512 * 256
+    assert (
+        coded_pixels(encode(photo, "AVIF", save_all=True, append_images=[photo])) == 2 * 512 * 256
+    )
 
 
 def test_frames_of_an_avif_that_are_never_shown_count():
@@ -237,14 +294,18 @@ def test_the_scans_of_a_jpeg_are_limited_by_its_size(side, most):
     data = encode(Image.new("L", (side, side)), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
     error = failure(data[:-2] + scan * (most + 1 - data.count(b"\xff\xda")) + data[-2:])
-    assert error.message == f"JPEG of {most + 1} scans is not read; at most {most} are at {side * side} pixels"
+    assert (
+        error.message
+        == f"JPEG of {most + 1} scans is not read; at most {most} are at {side * side} pixels"
+    )
     assert decode(data, POLICY, (224, 224)).width == side
 
 
 def test_a_jpeg_of_endless_segments():
     data = originals()["jpg"]
     assert (
-        failure(data[:2] + b"\xff\xfe\0\2" * 5000 + data[2:]).message == "JPEG of more than 4096 segments is not read"
+        failure(data[:2] + b"\xff\xfe\0\2" * 5000 + data[2:]).message
+        == "JPEG of more than 4096 segments is not read"
     )
 
 
@@ -262,19 +323,32 @@ def profile(steps, more=b""):
     for name, value in values:
         table += struct.pack(">4sII", name, 132 + 12 * len(values) + len(blob), len(value))
         blob += value + bytes(-len(value) % 4)
-    body = icc[4:8] + b"\x04\x30\0\0" + icc[12:128] + struct.pack(">I", len(values)) + table + blob + more
+    body = (
+        icc[4:8]
+        + b"\x04\x30\0\0"
+        + icc[12:128]
+        + struct.pack(">I", len(values))
+        + table
+        + blob
+        + more
+    )
     return struct.pack(">I", 4 + len(body)) + body
 
 
 def test_a_profile_of_endless_steps_takes_no_step(monkeypatch):
     """Each of them would swap red and green, for each of 36,000 colours: this many take a quarter of an hour."""
-    assert decode(encode(Image.new("RGB", (9, 9), "red"), "JPEG", quality=100, icc_profile=profile(65_001)), POLICY)
+    assert decode(
+        encode(Image.new("RGB", (9, 9), "red"), "JPEG", quality=100, icc_profile=profile(65_001)),
+        POLICY,
+    )
     photo = Image.new("RGB", (9, 9), (250, 20, 20))
     data = encode(photo, "PNG", icc_profile=profile(1))
     assert np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() <= 1
     monkeypatch.setattr(colour, "_FLOAT_TAGS", ())
     colour._built_transform.cache_clear()
-    assert np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() > 100  # it would be followed
+    assert (
+        np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() > 100
+    )  # it would be followed
     colour._built_transform.cache_clear()
 
 

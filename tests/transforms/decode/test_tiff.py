@@ -17,13 +17,19 @@ from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import FailureKind
 
 POLICY = DecodePolicy()
-PHOTO = Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+PHOTO = (
+    Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
+)
 PIXELS = np.asarray(PHOTO)
-LAB = ImageCms.profileToProfile(PHOTO, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+LAB = ImageCms.profileToProfile(
+    PHOTO, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+)
 STORED_LAB = tifffile.imread(io.BytesIO(encode(LAB, "TIFF")))
 
 
-def gray_tiff(order: str, photometric: int, values: np.ndarray, bits: int, compressed: bool = False) -> bytes:
+def gray_tiff(
+    order: str, photometric: int, values: np.ndarray, bits: int, compressed: bool = False
+) -> bytes:
     """A TIFF of one strip, whose values take any number of bits."""
     height, width = values.shape
     places = np.arange(bits - 1, -1, -1)
@@ -33,7 +39,9 @@ def gray_tiff(order: str, photometric: int, values: np.ndarray, bits: int, compr
     tags = {256: width, 257: height, 258: bits, 259: 8 if compressed else 1, 262: photometric}
     tags |= {273: 8, 277: 1, 278: height, 279: len(body)}
     directory = struct.pack(f"{order}H", len(tags))
-    directory += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory += b"".join(
+        struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()
+    )
     head = b"II*\0" if order == "<" else b"MM\0*"
     return head + struct.pack(f"{order}I", 8 + len(body)) + body + directory + bytes(4)
 
@@ -42,7 +50,8 @@ def gray_tiff(order: str, photometric: int, values: np.ndarray, bits: int, compr
 @pytest.mark.parametrize("photometric", [0, 1])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_12_bit_values_are_scaled_to_white(order: str, photometric: int, compressed: bool) -> None:
-    values = np.arange(4095, -1, -1).reshape(64, 64)[:, :63]  # an odd width: rows end within a byte
+    # An odd width: rows end within a byte
+    values = np.arange(4095, -1, -1).reshape(64, 64)[:, :63]
     expected = np.rint((values if photometric else 4095 - values) * (255 / 4095))
     pixels = decode(gray_tiff(order, photometric, values, 12, compressed), POLICY).pixels
     assert difference(pixels, np.dstack([expected] * 3)) == 0
@@ -72,35 +81,52 @@ def test_ink_is_inverted_before_its_profile_is_applied() -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("options", [{}, {"tile": (32, 32)}, {"rowsperstrip": 7}], ids=repr)
 @pytest.mark.parametrize("alpha", [False, True])
-def test_uncompressed_planes_of_16_bits_are_read(order: str, options: dict[str, object], alpha: bool) -> None:
+def test_uncompressed_planes_of_16_bits_are_read(
+    order: str, options: dict[str, object], alpha: bool
+) -> None:
     opaque = np.full((121, 181, 1), 65535, np.uint16)
     deep = np.dstack([PIXELS.astype(np.uint16) * 257, *([opaque] if alpha else [])])
     extra = {"extrasamples": ["unassalpha"]} if alpha else {}
     planes = deep.transpose(2, 0, 1).copy()
-    data = tiff(planes, photometric="rgb", planarconfig="separate", byteorder=order, **extra, **options)
+    data = tiff(
+        planes, photometric="rgb", planarconfig="separate", byteorder=order, **extra, **options
+    )
     assert difference(decode(data, POLICY).pixels, PIXELS) == 0
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"tile": (32, 32)}, {"rowsperstrip": 7}, {"compression": "zlib"}, {"byteorder": ">"}], ids=repr
+    "options",
+    [{}, {"tile": (32, 32)}, {"rowsperstrip": 7}, {"compression": "zlib"}, {"byteorder": ">"}],
+    ids=repr,
 )
 def test_lab_is_converted_from_white_d50(options: dict[str, object]) -> None:
     pixels = decode(tiff(STORED_LAB, photometric="cielab", **options), POLICY).pixels
     assert np.abs(pixels.astype(float) - PIXELS).mean() < 1
-    assert difference(pixels, PIXELS) <= 6  # 8 bits of Lab are coarser than those of sRGB
+    # 8 bits of Lab are coarser than those of sRGB
+    assert difference(pixels, PIXELS) <= 6
 
 
 def test_lab_has_its_defined_values() -> None:
     """L is 0 to 100 in a byte, a and b have signs: by the definitions to XYZ, and on to sRGB."""
-    light, red, blue = STORED_LAB[..., 0] / 255 * 100, *np.moveaxis(STORED_LAB.view(np.int8)[..., 1:] * 1.0, -1, 0)
+    light, red, blue = (
+        STORED_LAB[..., 0] / 255 * 100,
+        *np.moveaxis(STORED_LAB.view(np.int8)[..., 1:] * 1.0, -1, 0),
+    )
     y = (light + 16) / 116
     roots = np.stack([y + red / 500, y, y - blue / 200], -1)
-    xyz = np.where(roots > 6 / 29, roots**3, 3 * (6 / 29) ** 2 * (roots - 4 / 29)) * (0.9642, 1, 0.8249)
+    xyz = np.where(roots > 6 / 29, roots**3, 3 * (6 / 29) ** 2 * (roots - 4 / 29)) * (
+        0.9642,
+        1,
+        0.8249,
+    )
     linear = np.clip(xyz @ np.linalg.inv(np.array(SRGB)), 0, 1)
-    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    expected = 255 * np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
     pixels = decode(encode(LAB, "TIFF"), POLICY).pixels
     assert np.abs(pixels - expected).mean() < 0.8
-    assert difference(pixels, expected) <= 5  # LittleCMS interpolates between 33 values of each
+    # LittleCMS interpolates between 33 values of each
+    assert difference(pixels, expected) <= 5
 
 
 def test_a_profile_of_rgb_does_not_count_for_lab() -> None:
@@ -112,7 +138,9 @@ def test_a_profile_of_rgb_does_not_count_for_lab() -> None:
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_lab_planes_are_refused(compression: str | None) -> None:
     planes = STORED_LAB.transpose(2, 0, 1).copy()
-    error = failure(tiff(planes, photometric="cielab", planarconfig="separate", compression=compression))
+    error = failure(
+        tiff(planes, photometric="cielab", planarconfig="separate", compression=compression)
+    )
     assert (error.kind, error.message[:20]) == (FailureKind.UNSUPPORTED, "a TIFF of Lab planes")
 
 

@@ -56,7 +56,9 @@ def test_any_number_of_images_gives_the_same_vectors(model, engine, images):
 def photos():
     sources = [load_photo(name) for name in PHOTOS]
     encoded = [crop(sources, number, SIZES["small"]) for number in range(48)]
-    return np.stack([image_chain((224, 224), "squash")(decode(data, DecodePolicy()).pixels) for data in encoded])
+    return np.stack(
+        [image_chain((224, 224), "squash")(decode(data, DecodePolicy()).pixels) for data in encoded]
+    )
 
 
 def test_engines_agree_within_a_thousandth(model, photos):
@@ -76,14 +78,18 @@ def test_bfloat16_stays_close(model, photos, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_that_computes_other_vectors_stops_before_the_first_image(model, engine, tmp_path):
+def test_an_engine_that_computes_other_vectors_stops_before_the_first_image(
+    model, engine, tmp_path
+):
     wrong = tmp_path / "wrong"
     shutil.copytree(model, wrong)
     with np.load(model / "golden.npz") as golden:
         arrays = dict(golden)
     arrays["vectors"] = np.roll(arrays["vectors"], 1, axis=0)
     np.savez(wrong / "golden.npz", **arrays)
-    with pytest.raises(RuntimeError, match=r"self-check failed: .* computes other vectors than Keras"):
+    with pytest.raises(
+        RuntimeError, match=r"self-check failed: .* computes other vectors than Keras"
+    ):
         load_engine(EngineConfig(str(wrong), engine))
 
 
@@ -140,7 +146,9 @@ def lgamma(tmp_path_factory):
         lambda pixels: {"y": tf.math.lgamma(tf.reduce_mean(pixels, [1, 2]) + 1) @ kernel}, [spec]
     )
     tf.saved_model.save(module, str(folder / "saved"), {"serving_default": module.serve})
-    export(resolve(BackboneConfig(backbone=str(folder / "saved"), preprocess="unit")), folder / "out")
+    export(
+        resolve(BackboneConfig(backbone=str(folder / "saved"), preprocess="unit")), folder / "out"
+    )
     return folder / "out"
 
 
@@ -155,7 +163,9 @@ def test_auto_takes_tensorflow_where_openvino_cannot_load_and_says_so(lgamma, mo
     assert "Lgamma" in line
     assert "tensorflow computes it" in line
     assert "\n" not in line
-    with pytest.raises(RuntimeError, match=r"^openvino cannot load .*Lgamma.*Try --engine tensorflow$"):
+    with pytest.raises(
+        RuntimeError, match=r"^openvino cannot load .*Lgamma.*Try --engine tensorflow$"
+    ):
         load_engine(EngineConfig(str(lgamma), "openvino"))
     with np.load(lgamma / "golden.npz") as golden:
         arrays = dict(golden)
@@ -170,7 +180,9 @@ def with_network(model, folder, network):
     shutil.copytree(model, folder)
     facts = json.loads((folder / "model.json").read_text())
     assert facts.pop("network") == {"format": "graphdef", "file": "graph.pb"}
-    (folder / "model.json").write_text(json.dumps(facts | ({"network": network} if network else {})))
+    (folder / "model.json").write_text(
+        json.dumps(facts | ({"network": network} if network else {}))
+    )
     return str(folder)
 
 

@@ -10,7 +10,11 @@ import pytest
 from transforms.engines.models import cache_folder, cached_model, load_model, save_model
 from transforms.storage import StorageError, open_storage
 
-FILES = {"graph.pb": b"graph" * 100, "golden.npz": b"golden" * 100, "model.json": b'{"labels": ["cat"]}'}
+FILES = {
+    "graph.pb": b"graph" * 100,
+    "golden.npz": b"golden" * 100,
+    "model.json": b'{"labels": ["cat"]}',
+}
 DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "half": lambda path: os.truncate(path, path.stat().st_size // 2),
@@ -35,19 +39,25 @@ def test_a_damaged_network_in_the_cache_is_made_anew(name, damage, caplog):
     folder = cached_model("1" * 64, fill)
     damage(folder / name)
     assert cached_model("1" * 64, fill) == folder
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in FILES} == FILES
+    assert {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name in FILES
+    } == FILES
     assert f"the network in {folder} is not what was exported" in caplog.text
     assert list(cache_folder().iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_network_in_the_output_is_refused_by_workers_and_put_back_by_the_driver(name, damage, tmp_path):
+def test_a_damaged_network_in_the_output_is_refused_by_workers_and_put_back_by_the_driver(
+    name, damage, tmp_path
+):
     output = open_storage(str(tmp_path / "out"))
     source = cached_model("1" * 64, fill)
     save_model(output, "1" * 64, source)
     damage(tmp_path / "out/models" / ("1" * 64) / name)
-    with pytest.raises(StorageError, match="is not what was exported; delete that folder and start again"):
+    with pytest.raises(
+        StorageError, match="is not what was exported; delete that folder and start again"
+    ):
         load_model(output, "1" * 64)
     save_model(output, "1" * 64, source)
     assert (load_model(output, "1" * 64) / name).read_bytes() == FILES[name]
@@ -69,7 +79,9 @@ def test_a_full_disk_under_the_cache_is_named():
     def full(folder):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(StorageError, match=rf"{cache_folder()}: No space left on device; make room there, or name"):
+    with pytest.raises(
+        StorageError, match=rf"{cache_folder()}: No space left on device; make room there, or name"
+    ):
         cached_model("1" * 64, full)
 
 

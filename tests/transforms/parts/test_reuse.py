@@ -43,7 +43,9 @@ def shared(row):
     return {name: value for name, value in row.items() if name not in _OWN}
 
 
-def test_the_same_bytes_under_another_name_take_the_vector_from_the_table(folder, run, tmp_path, photos, computed):
+def test_the_same_bytes_under_another_name_take_the_vector_from_the_table(
+    folder, run, tmp_path, photos, computed
+):
     run(folder)
     (folder / "zz-cat.jpg").write_bytes((folder / "chelsea.jpg").read_bytes())
     make_folder(folder / "more", photos, "cell")
@@ -88,10 +90,14 @@ def test_equal_images_of_one_shard_are_computed_once(folder, run, tmp_path, comp
     summary = run(folder)
     assert (summary.embedded, summary.reused, computed()) == (6, 3, 6)
     after = rows(tmp_path / "out")
-    assert all(shared(after[f"{number}.jpg"]) == shared(after["chelsea.jpg"]) for number in range(3))
+    assert all(
+        shared(after[f"{number}.jpg"]) == shared(after["chelsea.jpg"]) for number in range(3)
+    )
 
 
-def test_equal_images_in_different_chunks_of_a_shard_are_computed_once(folder, run, tmp_path, computed, monkeypatch):
+def test_equal_images_in_different_chunks_of_a_shard_are_computed_once(
+    folder, run, tmp_path, computed, monkeypatch
+):
     (folder / "zz-astronaut.jpg").write_bytes((folder / "astronaut.jpg").read_bytes())
     monkeypatch.setattr(transforms.extract, "_CHUNK_BYTES", 0)
     real = transforms.extract.load_engine
@@ -113,7 +119,11 @@ def test_equal_images_that_are_broken_all_fail(folder, run, tmp_path):
         (folder / f"{name}.jpg").write_bytes((folder / "chelsea.jpg").read_bytes()[:3000])
     summary = run(folder, max_failure_rate=1)
     assert (summary.embedded, summary.reused, summary.failures_by_kind) == (6, 0, {"truncated": 3})
-    assert [Path(error["uri"]).stem for error in read_errors(tmp_path / "out")] == ["broken-1", "broken-2", "broken-3"]
+    assert [Path(error["uri"]).stem for error in read_errors(tmp_path / "out")] == [
+        "broken-1",
+        "broken-2",
+        "broken-3",
+    ]
 
 
 def test_a_rebuild_computes_everything_anew(folder, run, tmp_path, computed):
@@ -122,7 +132,9 @@ def test_a_rebuild_computes_everything_anew(folder, run, tmp_path, computed):
     assert (summary.embedded, summary.reused, computed()) == (6, 0, 12)
 
 
-def test_beyond_the_bound_of_parts_images_are_computed(folder, run, tmp_path, computed, monkeypatch):
+def test_beyond_the_bound_of_parts_images_are_computed(
+    folder, run, tmp_path, computed, monkeypatch
+):
     """Six parts hold the six vectors: two are read, and what only the others hold is computed."""
     run(folder, shard_size=1)
     before = read_features(tmp_path / "out")
@@ -133,7 +145,9 @@ def test_beyond_the_bound_of_parts_images_are_computed(folder, run, tmp_path, co
     np.testing.assert_allclose(vectors(read_features(tmp_path / "out")), vectors(before), atol=1e-5)
 
 
-def test_a_part_that_was_vacuumed_since_the_plan_costs_only_work(folder, run, tmp_path, monkeypatch):
+def test_a_part_that_was_vacuumed_since_the_plan_costs_only_work(
+    folder, run, tmp_path, monkeypatch
+):
     import pipeline.steps.extract
 
     run(folder)
@@ -169,7 +183,9 @@ def table(tmp_path):
     columns = {field.name: pa.nulls(2, field.type) for field in schema}
     columns["content_sha256"] = pa.array(contents)
     columns["embedding"] = pa.array([[1.0, 2.0], [3.0, 4.0]], schema.field("embedding").type)
-    part = pa.table(list(columns.values()), schema=pa.schema([replace_null(field) for field in schema]))
+    part = pa.table(
+        list(columns.values()), schema=pa.schema([replace_null(field) for field in schema])
+    )
     (tmp_path / "features").mkdir()
     encoded = encode_part(part, {})
     name = f"part-one-{digest(encoded)}.parquet"
@@ -184,7 +200,9 @@ def replace_null(field):
 
 
 def found(reuse, *contents):
-    return sorted(row["content_sha256"][0] for rows in reuse.find(list(contents)) for row in rows.to_pylist())
+    return sorted(
+        row["content_sha256"][0] for rows in reuse.find(list(contents)) for row in rows.to_pylist()
+    )
 
 
 def test_the_whole_hash_decides_not_the_indexs_part_of_it(table):

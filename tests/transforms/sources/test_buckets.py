@@ -18,7 +18,9 @@ def listed(text, ignored=None):
 
 
 def keys(s3, text):
-    return sorted(uri.removeprefix(f"{s3.url}/") for uri in listed(f"{s3.url}/{text}")["uri"].to_pylist())
+    return sorted(
+        uri.removeprefix(f"{s3.url}/") for uri in listed(f"{s3.url}/{text}")["uri"].to_pylist()
+    )
 
 
 def test_a_prefix_takes_images_of_any_case_at_any_depth(s3):
@@ -35,12 +37,15 @@ def test_a_prefix_takes_images_of_any_case_at_any_depth(s3):
         "p/empty.jpg",
     ]:
         s3.put(key, b"" if "empty" in key else b"data")
-    s3.put("p/d/", b"")  # empty "directory" objects, as consoles make them
+    # Empty "directory" objects, as consoles make them
+    s3.put("p/d/", b"")
     s3.put("p/album.jpg/", b"")
     for text in ("p", "p/"):
         ignored = Ignored()
         found = listed(f"{s3.url}/{text}", ignored)
-        assert sorted(found["uri"].to_pylist()) == sorted(f"{s3.url}/{key}" for key in [*images, "p/empty.jpg"])
+        assert sorted(found["uri"].to_pylist()) == sorted(
+            f"{s3.url}/{key}" for key in [*images, "p/empty.jpg"]
+        )
         assert ignored == Ignored(other=2, hidden=1)
     assert len(keys(s3, "")) == 7
 
@@ -52,7 +57,8 @@ def test_a_row_says_size_time_and_version(s3):
     (row,) = table.to_pylist()
     assert (row["size"], row["etag"]) == (3, "900150983cd24fb0d6963f7d28e17f72")
     assert row["modified"].year >= 2024
-    assert listed(f"{s3.url}/x.jpg").to_pylist() == [row]  # asked for by name instead of listed
+    # Asked for by name instead of listed
+    assert listed(f"{s3.url}/x.jpg").to_pylist() == [row]
 
 
 def test_any_key_is_listed_and_read(s3):
@@ -70,7 +76,10 @@ def test_any_key_is_listed_and_read(s3):
     ("pattern", "taken"),
     [
         ("*", ["notes.txt", "x.jpg"]),
-        ("**", ["a/1/x.jpg", "a/2/x.png", "a/2/y/z.jpg", "a/x.jpg", "b/1/x.jpg", "notes.txt", "x.jpg"]),
+        (
+            "**",
+            ["a/1/x.jpg", "a/2/x.png", "a/2/y/z.jpg", "a/x.jpg", "b/1/x.jpg", "notes.txt", "x.jpg"],
+        ),
         ("a/*/*.jpg", ["a/1/x.jpg"]),
         ("a/**.jpg", ["a/1/x.jpg", "a/2/y/z.jpg", "a/x.jpg"]),
         ("a/**/x.*", ["a/1/x.jpg", "a/2/x.png", "a/x.jpg"]),
@@ -105,25 +114,44 @@ def test_an_empty_file_is_taken_and_an_empty_directory_object_is_not(s3):
 def test_a_name_is_an_object_or_a_prefix(s3):
     s3.put("notes.txt")
     s3.put("p/x.jpg")
-    s3.put("p", b"")  # an empty object in the place of a folder, as some file systems over buckets make it
+    s3.put(
+        "p",
+        b"",
+        # An empty object in the place of a folder, as some file systems over buckets make it
+    )
     assert keys(s3, "notes.txt") == ["notes.txt"]
     assert keys(s3, "p") == ["p/x.jpg"]
 
 
 def test_the_pieces_together_are_the_whole(s3):
     store = open_storage(s3.url)
-    wanted = [f"{a}/{b}/{n}.jpg" for a in "abc" for b in "xy" for n in range(200)] + ["top.jpg", "z/1.jpg"]
+    wanted = [f"{a}/{b}/{n}.jpg" for a in "abc" for b in "xy" for n in range(200)] + [
+        "top.jpg",
+        "z/1.jpg",
+    ]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: store.write(key, b"x"), [*wanted, "a/x/notes.txt", ".h/x.jpg", "a/.h.jpg"]))
+        list(
+            pool.map(
+                lambda key: store.write(key, b"x"),
+                [*wanted, "a/x/notes.txt", ".h/x.jpg", "a/.h.jpg"],
+            )
+        )
     for text in (s3.url, f"{s3.url}/**", f"{s3.url}/[ab]/**/*.jpg"):
         whole, parts = Ignored(), Ignored()
         source = parse_input(text)
         pieces = pickle.loads(pickle.dumps(source.split()))
         one = [uri for batch in source.list_images(whole) for uri in batch["uri"].to_pylist()]
-        many = [uri for piece in pieces for batch in piece.list_images(parts) for uri in batch["uri"].to_pylist()]
+        many = [
+            uri
+            for piece in pieces
+            for batch in piece.list_images(parts)
+            for uri in batch["uri"].to_pylist()
+        ]
         assert sorted(many) == sorted(one)
         assert parts == whole
-        assert len(one) == (len(wanted) if "[" not in text else 800) + ("**" in text and "[" not in text)
+        assert len(one) == (len(wanted) if "[" not in text else 800) + (
+            "**" in text and "[" not in text
+        )
         assert len(pieces) >= 3
         assert max(sum(b.num_rows for b in piece.list_images()) for piece in pieces) < len(one)
 
@@ -142,9 +170,13 @@ def test_what_cannot_be_listed_is_explained(s3):
         parse_input("s3://no-such-bucket/photos").split()
     s3.put("good.jpg")
     s3.put("x//y.jpg")
-    with pytest.raises(Unaddressable, match=r"the client cannot address 's3://.*/x//y.jpg': the key has an empty"):
+    with pytest.raises(
+        Unaddressable, match=r"the client cannot address 's3://.*/x//y.jpg': the key has an empty"
+    ):
         listed(s3.url)
     assert keys(s3, "good.jpg") == ["good.jpg"]
     assert (
-        parse_input(f"{s3.url}/none").nothing_found().startswith(f"no image in {s3.url}/none: looked in {s3.url}/none")
+        parse_input(f"{s3.url}/none")
+        .nothing_found()
+        .startswith(f"no image in {s3.url}/none: looked in {s3.url}/none")
     )

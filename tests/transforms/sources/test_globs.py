@@ -87,12 +87,20 @@ def test_the_folder_to_list_ends_before_the_first_wildcard():
     assert split_pattern("s3://bucket/**") == ("s3://bucket", "**")
     assert split_pattern("/a//b?/./c.jpg") == ("/a/", "b?/c.jpg")
     assert split_pattern("/a[1]/b*/c", is_folder=lambda path: path == "/a[1]") == ("/a[1]", "b*/c")
-    assert [text for text in ("a b#%.jpg", "a*", "a?", "a[") if has_wildcards(text)] == ["a*", "a?", "a["]
+    assert [text for text in ("a b#%.jpg", "a*", "a?", "a[") if has_wildcards(text)] == [
+        "a*",
+        "a?",
+        "a[",
+    ]
 
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("a/*/../b", "cannot come after"), ("a/*/", r"write 'a/\*/\*\*'"), ("a**b**c", r"more than one '\*\*'")],
+    [
+        ("a/*/../b", "cannot come after"),
+        ("a/*/", r"write 'a/\*/\*\*'"),
+        ("a**b**c", r"more than one '\*\*'"),
+    ],
 )
 def test_a_pattern_that_is_none_is_explained(pattern, message):
     with pytest.raises(UserError, match=message):

@@ -19,13 +19,24 @@ def rows(source):
 
 def test_a_list_names_images_line_by_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = ["# first.jpg", " edge .jpg", "*.jpg", "[1].jpg", "ünï.jpg", "list:x.jpg", "-", "notes.txt"]
+    names = [
+        "# first.jpg",
+        " edge .jpg",
+        "*.jpg",
+        "[1].jpg",
+        "ünï.jpg",
+        "list:x.jpg",
+        "-",
+        "notes.txt",
+    ]
     for name in names:
         Path(name).write_bytes(name.encode())
     lines = [*names, "", (tmp_path / "ünï.jpg").as_uri(), str(tmp_path / "[1].jpg")]
     (tmp_path / "list.txt").write_bytes("\ufeff".encode() + "\r\n".join(lines).encode() + b"\r\n")
     found = rows(parse_input("list:list.txt"))
-    assert [row["uri"] for row in found] == [str(tmp_path / name) for name in [*names, "ünï.jpg", "[1].jpg"]]
+    assert [row["uri"] for row in found] == [
+        str(tmp_path / name) for name in [*names, "ünï.jpg", "[1].jpg"]
+    ]
     assert [row["size"] for row in found[:8]] == [len(name.encode()) for name in names]
     assert found == rows(parse_input(f"list:file://{tmp_path}/list.txt"))
     same_file = rows(parse_input(str(tmp_path / "[1].jpg")))
@@ -42,7 +53,9 @@ def test_standard_input_travels_with_the_source(tmp_path, monkeypatch):
 
 def test_what_is_not_there_is_listed_to_fail_in_view(tmp_path):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/gone.jpg\n{tmp_path}/folder\n{tmp_path}/list.txt/x.jpg\n")
+    (tmp_path / "list.txt").write_text(
+        f"{tmp_path}/gone.jpg\n{tmp_path}/folder\n{tmp_path}/list.txt/x.jpg\n"
+    )
     found = rows(parse_input(f"list:{tmp_path}/list.txt"))
     assert [(row["etag"], row["size"], row["modified"]) for row in found] == [("", -1, None)] * 3
     errors = [error for _, error in read_images([ImageReference(**row) for row in found])]
@@ -113,13 +126,20 @@ def test_a_list_in_a_bucket_names_objects(s3, tmp_path):
 def test_a_list_in_a_bucket_names_nothing_but_objects_of_that_bucket(s3, entry):
     """Whoever can write the list would otherwise choose what our rights are good for."""
     s3.put("list.txt", f"{s3.url}/x.jpg\n{entry.format(s3.url)}\n".encode())
-    with pytest.raises(UserError, match=r"line 2: .*(may only name objects of the same bucket|is not supported)"):
+    with pytest.raises(
+        UserError, match=r"line 2: .*(may only name objects of the same bucket|is not supported)"
+    ):
         parse_input(f"list:{s3.url}/list.txt")
 
 
 def test_dots_in_a_listed_key_are_no_way_up(s3, tmp_path):
     """The client has no such key; it does not go to another object, or bucket, either."""
     s3.put("up.jpg", b"abc")
-    s3.put("list.txt", f"{s3.url}/a/../up.jpg\n{s3.url}/../{s3.bucket}/up.jpg\n{s3.url}/%2E%2E/up.jpg\n".encode())
-    results = list(read_images([ImageReference(**row) for row in rows(parse_input(f"list:{s3.url}/list.txt"))]))
+    s3.put(
+        "list.txt",
+        f"{s3.url}/a/../up.jpg\n{s3.url}/../{s3.bucket}/up.jpg\n{s3.url}/%2E%2E/up.jpg\n".encode(),
+    )
+    results = list(
+        read_images([ImageReference(**row) for row in rows(parse_input(f"list:{s3.url}/list.txt"))])
+    )
     assert [error.kind.word for _, error in results] == ["unsupported", "unsupported", "not_found"]

@@ -22,7 +22,9 @@ def dated(folder):
     if not Path("/dev/shm").is_dir():
         pytest.skip("no file system in memory")
     place = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    for (name, seconds), photo in zip({**ODD, **EVEN}.items(), sorted(folder.iterdir()), strict=True):
+    for (name, seconds), photo in zip(
+        {**ODD, **EVEN}.items(), sorted(folder.iterdir()), strict=True
+    ):
         shutil.copy(photo, place / f"{name}.jpg")
         os.utime(place / f"{name}.jpg", (seconds, seconds))
     yield place
@@ -36,7 +38,10 @@ def test_an_image_of_an_odd_time_has_its_row_and_no_time(named, dated, run, tmp_
     assert run(source).embedded == 6
     assert read_errors(tmp_path / "out") == []
     rows = read_features(tmp_path / "out")
-    known = {Path(uri).stem: time.as_py() for uri, time in zip(rows["uri"].to_pylist(), rows["modified"], strict=True)}
+    known = {
+        Path(uri).stem: time.as_py()
+        for uri, time in zip(rows["uri"].to_pylist(), rows["modified"], strict=True)
+    }
     assert {name for name, time in known.items() if time is None} == set(ODD)
     assert [known[name].year for name in EVEN] == [1, 1969, 9999]
     assert run(source).unchanged == 6

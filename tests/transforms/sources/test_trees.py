@@ -39,7 +39,9 @@ SPECIAL += [
 
 def listed(text, pieces=False):
     source = parse_input(str(text))
-    batches = [batch for piece in (source.split() if pieces else [source]) for batch in piece.list_images()]
+    batches = [
+        batch for piece in (source.split() if pieces else [source]) for batch in piece.list_images()
+    ]
     assert all(batch.num_rows for batch in batches)
     return pa.Table.from_batches(batches, REFERENCE_SCHEMA).sort_by("uri")
 
@@ -56,8 +58,20 @@ def make(root, *paths):
 
 
 def test_a_folder_takes_images_of_any_case_at_any_depth(tmp_path):
-    images = [f"{'d/' * depth}x{end}" for depth, end in enumerate(IMAGE_EXTENSIONS)] + ["Y.JPG", "z.TiFf"]
-    make(tmp_path, *images, "notes.txt", "jpg", "d/x.jpg.bak", ".hidden.jpg", ".git/x.jpg", "d/.DS_Store")
+    images = [f"{'d/' * depth}x{end}" for depth, end in enumerate(IMAGE_EXTENSIONS)] + [
+        "Y.JPG",
+        "z.TiFf",
+    ]
+    make(
+        tmp_path,
+        *images,
+        "notes.txt",
+        "jpg",
+        "d/x.jpg.bak",
+        ".hidden.jpg",
+        ".git/x.jpg",
+        "d/.DS_Store",
+    )
     ignored = Ignored()
     found = list(parse_input(str(tmp_path)).list_images(ignored))
     uris = [uri for batch in found for uri in batch["uri"].to_pylist()]
@@ -98,7 +112,17 @@ def test_what_exists_literally_is_no_glob(tmp_path, name):
 @pytest.mark.parametrize(
     "pattern",
     [
-        *("*", "*.jpg", "**", "**/*.jpg", "a/**/c.jpg", "a/*/c.jpg", "?/[b-z]/*", "[!a]*/**", "*/*/*/*"),
+        *(
+            "*",
+            "*.jpg",
+            "**",
+            "**/*.jpg",
+            "a/**/c.jpg",
+            "a/*/c.jpg",
+            "?/[b-z]/*",
+            "[!a]*/**",
+            "*/*/*/*",
+        ),
         *("a/b/c.jpg/*", "x/*", "**/b/**", "./a//b/*", "a/.h/*", ".*", "**/.h/*"),
     ],
 )
@@ -115,7 +139,11 @@ def test_a_glob_takes_what_the_standard_library_takes(tmp_path, pattern):
         ".h.jpg",
     )
     make(tmp_path, ".h/x.jpg", "a/.h/x.jpg", "x y/[1].jpg")
-    wanted = {str(Path(p)) for p in glob.glob(f"{tmp_path}/{pattern}", recursive=True) if Path(p).is_file()}  # noqa: PTH207
+    wanted = {
+        str(Path(p))
+        for p in glob.glob(f"{tmp_path}/{pattern}", recursive=True)  # noqa: PTH207
+        if Path(p).is_file()
+    }
     found = listed(f"{tmp_path}/{pattern}")["uri"].to_pylist()
     assert set(found) == wanted
     assert len(found) == len(wanted)
@@ -163,7 +191,11 @@ def test_links_to_files_of_the_tree_are_followed_and_others_are_not(tmp_path):
     (root / "later.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (root / "broken.jpg").symlink_to("nothing.jpg")
     ignored = Ignored()
-    rows = {Path(row["uri"]).name: row for b in parse_input(str(root)).list_images(ignored) for row in b.to_pylist()}
+    rows = {
+        Path(row["uri"]).name: row
+        for b in parse_input(str(root)).list_images(ignored)
+        for row in b.to_pylist()
+    }
     assert sorted(rows) == ["broken.jpg", "link.jpg", "x.jpg"]
     assert ignored.links == 4 + 5
     assert rows["link.jpg"]["etag"] == rows["x.jpg"]["etag"]
@@ -213,7 +245,12 @@ def test_the_pieces_together_are_the_whole(tmp_path, text):
     pieces = pickle.loads(pickle.dumps(source.split()))
     whole, parts = Ignored(), Ignored()
     wanted = [uri for batch in source.list_images(whole) for uri in batch["uri"].to_pylist()]
-    found = [uri for piece in pieces for batch in piece.list_images(parts) for uri in batch["uri"].to_pylist()]
+    found = [
+        uri
+        for piece in pieces
+        for batch in piece.list_images(parts)
+        for uri in batch["uri"].to_pylist()
+    ]
     assert sorted(found) == sorted(wanted)
     assert parts == whole
     assert 1 < len(pieces) <= 32
@@ -246,7 +283,9 @@ def test_a_folder_that_cannot_be_listed_stops_the_run(tmp_path, monkeypatch):
         listed(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "http://x/y.jpg", "s3://", "a\0b", "*/", "a**b**c", "s3://buck?t/x"])
+@pytest.mark.parametrize(
+    "text", ["", "http://x/y.jpg", "s3://", "a\0b", "*/", "a**b**c", "s3://buck?t/x"]
+)
 def test_nonsense_is_refused_at_once(text):
     with pytest.raises(UserError):
         parse_input(text)
@@ -257,14 +296,18 @@ def test_no_match_is_explained(tmp_path):
         parse_input(f"{tmp_path}/nothing").split()
     assert list(parse_input(str(tmp_path)).list_images()) == []
     text = parse_input(str(tmp_path)).nothing_found()
-    assert text.startswith(f"no image in {tmp_path}: looked in {tmp_path} at any depth for .jpg .jpeg ")
+    assert text.startswith(
+        f"no image in {tmp_path}: looked in {tmp_path} at any depth for .jpg .jpeg "
+    )
     assert listed(f"{tmp_path}/no/*.jpg").num_rows == 0
     assert parse_input(f"{tmp_path}/no/*.jpg").nothing_found() == (
         f"nothing matches {tmp_path}/no/*.jpg: looked for *.jpg in {tmp_path}/no"
     )
 
 
-@pytest.mark.parametrize(("pieces", "workers", "groups"), [(1, 8, 1), (32, 1, 1), (32, 2, 2), (32, 5, 5), (200, 2, 4)])
+@pytest.mark.parametrize(
+    ("pieces", "workers", "groups"), [(1, 8, 1), (32, 1, 1), (32, 2, 2), (32, 5, 5), (200, 2, 4)]
+)
 def test_each_worker_gets_one_group_of_pieces_unless_it_is_too_large(pieces, workers, groups):
     names = [f"piece {number}" for number in range(pieces)]
     shared = group_pieces(names, workers)

@@ -7,7 +7,12 @@ import pytest
 from transforms.errors import UserError
 from transforms.storage import PermissionDenied, open_storage
 from transforms.storage.bucket import Bucket
-from transforms.storage.settings import client_options, environment_settings, parse_store, plain_http
+from transforms.storage.settings import (
+    client_options,
+    environment_settings,
+    parse_store,
+    plain_http,
+)
 
 EMULATOR = '{"gcs_base_url": "http://localhost:4443", "disable_oauth": true, '
 EMULATOR += '"client_email": "", "private_key": "", "private_key_id": ""}'
@@ -15,7 +20,9 @@ EMULATOR += '"client_email": "", "private_key": "", "private_key_id": ""}'
 
 @pytest.fixture(autouse=True)
 def _no_stores(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "STORAGE_"))]:
+    for name in [
+        name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "STORAGE_"))
+    ]:
         monkeypatch.delenv(name)
 
 
@@ -63,7 +70,10 @@ def test_an_option_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://env:1")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     stores = ("s3://b,endpoint=https://option,anonymous=false",)
-    assert client_options("s3", "b", stores) == {"aws_endpoint_url": "https://option", "aws_skip_signature": "false"}
+    assert client_options("s3", "b", stores) == {
+        "aws_endpoint_url": "https://option",
+        "aws_skip_signature": "false",
+    }
     assert client_options("s3", "c", stores)["aws_endpoint_url"] == "http://env:1"
 
 
@@ -73,7 +83,10 @@ def test_an_option_wins_over_the_environment(monkeypatch):
         ("s3://b", "write s3://BUCKET,KEY=VALUE"),
         ("s3://b/key,region=x", "no key in it"),
         ("http://b,region=x", "s3, gs or az"),
-        ("s3://b,secret_access_key=hunter2", "'secret_access_key' is no setting; allowed: endpoint, region, anonymous"),
+        (
+            "s3://b,secret_access_key=hunter2",
+            "'secret_access_key' is no setting; allowed: endpoint, region, anonymous",
+        ),
         ("s3://b,region=us-1,access_key_id=hunter2", "Credentials come from the environment only"),
         ("gs://b,region=hunter2", "allowed: endpoint, anonymous, allow-http"),
         ("s3://b,endpoint=http://me:hunter2@host", "endpoint=…: http://HOST:PORT"),

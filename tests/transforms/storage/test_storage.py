@@ -109,7 +109,9 @@ def test_a_write_that_breaks_leaves_nothing(tmp_path, monkeypatch, write):
 
     monkeypatch.setattr(os, "fsync", full)
     key = "old" if write == "write" else "new"
-    with pytest.raises(StorageError, match=r"^cannot write .*: No space left on device; make room there$"):
+    with pytest.raises(
+        StorageError, match=r"^cannot write .*: No space left on device; make room there$"
+    ):
         getattr(storage, write)(key, b"x" * 100)
     assert [entry.name for entry in tmp_path.iterdir()] == ["old"]
     assert storage.read("old") == b"whole"
@@ -121,13 +123,16 @@ def test_only_what_outlives_the_machine_waits_for_the_disk(tmp_path, monkeypatch
     storage.write("scratch", b"whole", durable=False)
     assert (storage.read("scratch"), len(waits)) == (b"whole", 0)
     storage.write("kept", b"whole")
-    assert len(waits) == 2  # the file, and its name in the folder
+    # The file, and its name in the folder
+    assert len(waits) == 2
 
 
 def test_what_a_killed_process_leaves_is_not_listed(tmp_path, monkeypatch):
     storage = open_storage(str(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.unlink", lambda *_, **__: None)  # a killed process cleans nothing up
+        patch.setattr(
+            "pathlib.Path.unlink", lambda *_, **__: None
+        )  # a killed process cleans nothing up
         storage.write_if_absent("key", b"x")
     assert len(list(tmp_path.iterdir())) == 2
     assert [found.key for found in storage.list()] == ["key"]
@@ -152,7 +157,10 @@ def test_local_addresses(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://host/x", r"http:// is not supported; allowed: a local path, file://, s3://, gs:// or az://"),
+        (
+            "http://host/x",
+            r"http:// is not supported; allowed: a local path, file://, s3://, gs:// or az://",
+        ),
         ("gcs://bucket/x", r"did you mean gs://"),
         ("S3://bucket/x", r"did you mean s3://"),
         ("s3:/bucket/x", r"did you mean s3://"),
@@ -174,7 +182,9 @@ def test_deltalake_finds_the_bucket_by_the_same_environment(s3):
 
     url = f"{s3.url}/table"
     write_deltalake(url, pa.table({"x": [1, 2]}), storage_options=options_for(url))
-    assert DeltaTable(url, storage_options=options_for(url)).to_pyarrow_table()["x"].to_pylist() == [1, 2]
+    assert DeltaTable(url, storage_options=options_for(url)).to_pyarrow_table()[
+        "x"
+    ].to_pylist() == [1, 2]
     assert options_for("/local") == options_for("file:///local") == {}
 
 
@@ -200,13 +210,17 @@ def test_missing_credentials_are_explained(misbehaving, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", misbehaving.endpoint)
-    with pytest.raises(PermissionDenied, match=r"^no credentials for s3://bucket/: set AWS_ACCESS_KEY_ID and .*$"):
+    with pytest.raises(
+        PermissionDenied, match=r"^no credentials for s3://bucket/: set AWS_ACCESS_KEY_ID and .*$"
+    ):
         open_storage("s3://bucket").read("k")
 
 
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_denial_is_one_line(misbehaving, code):
-    with pytest.raises(PermissionDenied, match=rf"^permission denied for s3://bucket/{code}x99: .* {code} \w+.*$"):
+    with pytest.raises(
+        PermissionDenied, match=rf"^permission denied for s3://bucket/{code}x99: .* {code} \w+.*$"
+    ):
         open_storage("s3://bucket").read(f"{code}x99")
     assert misbehaving.requests[f"{code}x99"] == 1
 
@@ -249,8 +263,14 @@ def test_up_after_a_link_leads_where_the_system_goes(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "link").symlink_to("far/inner")
     far = tmp_path.resolve() / "far" / "photos"
-    for url in (f"{tmp_path}/link/../photos", f"file://{tmp_path}/link/../photos", f"{tmp_path}/link/../photos/"):
+    for url in (
+        f"{tmp_path}/link/../photos",
+        f"file://{tmp_path}/link/../photos",
+        f"{tmp_path}/link/../photos/",
+    ):
         assert local_path(url) == far
     assert local_path(f"{tmp_path}/link/../photos/*.jpg") == far / "*.jpg"
     assert local_path(f"{tmp_path}/link/..") == far.parent
-    assert local_path(f"{tmp_path}/photos/../link/x") == tmp_path / "link" / "x"  # a link without .. stays
+    assert (
+        local_path(f"{tmp_path}/photos/../link/x") == tmp_path / "link" / "x"
+    )  # a link without .. stays
