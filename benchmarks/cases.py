@@ -1,6 +1,6 @@
 """What is measured, each as a function of a folder of images: the machine's bounds, and our own job.
 
-A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up
+A case runs in a process of its own (``benchmarks.child``) and returns images per second, start-up
 left out; one that compares things within a process returns several, by name.
 """
 
