@@ -18,7 +18,7 @@ from PIL import (
 
 from transforms.choices import MAX_IMAGE_BYTES, MAX_PIXELS
 from transforms.decode import jpeg, png, tiff_kinds
-from transforms.decode.color import keeps_colours, to_srgb
+from transforms.decode.color import keeps_colors, to_srgb
 from transforms.decode.exif import exif_orientation, upright
 from transforms.decode.quiet import quiet_pillow
 from transforms.decode.sniff import image_format, stops_early
@@ -114,7 +114,7 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
     _check_size(header.width, header.height, policy)
     pixels = jpeg.decode_pixels(data, header, jpeg.scale_for(header, target))
     mode = _JPEG_MODES[header.components]
-    if mode == "CMYK" or not keeps_colours(header.icc, mode):
+    if mode == "CMYK" or not keeps_colors(header.icc, mode):
         size = pixels.shape[1], pixels.shape[0]
         samples = (
             pixels[..., 0].copy() if mode == "L" else pixels
