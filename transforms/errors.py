@@ -1,4 +1,4 @@
-"""The two kinds of trouble: a user's mistake, which stops the run, and an image's, which costs one row."""
+"""Errors: a user's mistake or a failed run stops the run; a bad image costs one row."""
 
 from enum import Enum
 from typing import Literal
@@ -69,5 +69,5 @@ class RunFailed(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """Return the part of a library's message that fits in one of ours; its type where it has none."""
+    """Return the first line of a library's message, or the error's type if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

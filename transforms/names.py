@@ -15,7 +15,7 @@ _HIDDEN = (
 
 
 def printable(name: str) -> str:
-    r"""Write the characters of a name that a terminal obeys rather than shows as ``\x1b`` or ``\u202e``."""
+    r"""Escape the characters that a terminal obeys, such as ``\x1b`` or ``\u202e``."""
     if name.isascii() and name.isprintable():
         return name
     return "".join(map(_shown, name))

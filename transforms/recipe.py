@@ -13,7 +13,7 @@ Recipe = Mapping[
 
 
 def canonical_json(recipe: Recipe) -> str:
-    """The one way to write a recipe: keys sorted, no spaces, UTF-8."""
+    """Return the one way to write a recipe: keys sorted, no spaces, UTF-8."""
     return json.dumps(dict(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -23,7 +23,7 @@ def recipe_id(recipe: Recipe) -> str:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The fields that differ, one line each: ``resize: squash → crop``."""
+    """Return the fields that differ, one line each: ``resize: squash → crop``."""
     names = sorted(set(old) | set(new))
     return [
         f"{name}: {old.get(name, '(none)')} → {new.get(name, '(none)')}"

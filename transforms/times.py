@@ -1,4 +1,4 @@
-"""Times of files and objects, as far as the calendar of Python and of the tables has them: years 1 to 9999."""
+"""Times of files and objects, within the years 1 to 9999 of Python and of the tables."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def file_microseconds(nanoseconds: int) -> int | None:
-    """Microseconds since 1970 of a file's time; None outside the calendar, as some file servers give it."""
+    """Return microseconds since 1970; None for a time outside the years 1 to 9999."""
     microseconds = nanoseconds // 1000
     return microseconds if _FIRST <= microseconds <= _LAST else None
 
 
 def file_time(nanoseconds: int) -> datetime | None:
-    """A file's time in UTC; None outside the calendar."""
+    """Return a file's time in UTC; None outside the calendar."""
     microseconds = file_microseconds(nanoseconds)
     return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
 

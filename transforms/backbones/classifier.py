@@ -1,4 +1,4 @@
-"""Which tensor of a frozen GraphDef is the vector: what its classifier takes, as ``keras_graph`` finds it in Keras."""
+"""Find the vector in a frozen GraphDef: the tensor that its classifier takes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from typing import Any
 _SHAPES = {"Shape", "ShapeN", "Size", "Rank"}  # they pass on sizes and no numbers
 _DENSE = "MatMul"
 _WEIGHTED = {
-    "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Conv2D", "Conv2DBackpropInput", "Conv3D",
-    "DepthwiseConv2dNative", "Einsum", "PartitionedCall", "StatefulPartitionedCall", "StatelessWhile", "While",
-}  # fmt: skip
+    "BatchMatMul",
+    "BatchMatMulV2",
+    "BatchMatMulV3",
+    "Conv2D",
+    "Conv2DBackpropInput",
+    "Conv3D",
+    "DepthwiseConv2dNative",
+    "Einsum",
+    "PartitionedCall",
+    "StatefulPartitionedCall",
+    "StatelessWhile",
+    "While",
+}
 
 
 class Walk:
-    """From the outputs of a graph back to its input, by the tensors that come of the input."""
+    """Walks from the outputs back to the input, along tensors that depend on the input."""
 
     def __init__(self, graph: Any, source: str, outputs: Sequence[str]) -> None:
         self._nodes = {node.name: node for node in graph.node}
@@ -24,7 +34,9 @@ class Walk:
         self._come = {node.name for node in self._order}
 
     def classifier_input(self) -> tuple[str, str] | None:
-        """The one tensor that all outputs come from and the last MatMul takes, and that MatMul's name.
+        """Return the tensor that the last MatMul takes, and that MatMul's name.
+
+        All outputs come from this one tensor.
 
         None where something else with weights comes last, or where no tensor is all that it takes.
         """
@@ -40,7 +52,7 @@ class Walk:
         return None
 
     def only_ways(self) -> list[str]:
-        """The tensors that all outputs come through, the last one first."""
+        """Return the tensors that all outputs come through, last first."""
         found = [next(iter(waiting)) for _, waiting in self._back() if len(waiting) == 1]
         return [
             name
@@ -49,7 +61,7 @@ class Walk:
         ]
 
     def _back(self) -> Iterator[tuple[Any, set[str]]]:
-        """Each node that the outputs need, the last one first, and the tensors that are needed once it is undone."""
+        """Yield the nodes that the outputs need, last first, with the tensors needed before."""
         waiting = set(self._outputs)
         for node in reversed(self._order):
             made = {tensor for tensor in waiting if tensor.partition(":")[0] == node.name}
@@ -58,15 +70,13 @@ class Walk:
                 yield node, waiting
 
     def _inputs(self, node: Any) -> list[str]:
-        """The tensors it takes that come of the input."""
+        """Return the inputs of a node that depend on the graph's input."""
         return [_full(name) for name in _data(node) if name.partition(":")[0] in self._come]
 
     def _downstream(self) -> list[Any]:
-        """The nodes whose numbers come of the input, each after those that it takes."""
-        order: dict[str, bool] = {
-            self._source: True
-            # In the order of their numbers; whether they come of the input
-        }
+        """Return the nodes that depend on the input, in topological order."""
+        # By name, in topological order: whether the node depends on the input.
+        order: dict[str, bool] = {self._source: True}
         waiting = [name.partition(":")[0] for name in self._outputs]
         while waiting:
             name = waiting[-1]
@@ -74,9 +84,8 @@ class Walk:
             before = (
                 [] if node.op in _SHAPES else [source.partition(":")[0] for source in _data(node)]
             )
-            before = [
-                source for source in before if self._nodes[source].op != "NextIteration"
-            ]  # of a loop: comes back
+            # NextIteration leads back into a loop.
+            before = [name for name in before if self._nodes[name].op != "NextIteration"]
             missing = [source for source in before if source not in order]
             if name in order or not missing:
                 order.setdefault(name, any(order[source] for source in before))
@@ -86,11 +95,11 @@ class Walk:
 
 
 def choices(graph: Any, walk: Walk) -> str:
-    """In words: operations that all of the output comes through, and how long a vector each would give."""
+    """Name operations that all of the output comes through, with the length of their vectors."""
     import tensorflow as tf
 
     ops = {node.name: node.op for node in graph.node}
-    # Of each length the one nearest to the output
+    # For each length, the operation nearest to the output.
     lengths: dict[int, str] = {}
     with tf.Graph().as_default() as imported:
         tf.graph_util.import_graph_def(graph, name="")

@@ -1,4 +1,4 @@
-"""The user's own models: what must be said about them, what is found by itself, and which is refused."""
+"""Check the user's own models: find their facts, ask for the others, refuse what cannot work."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 _FOREIGN = {
-    ".pth": "PyTorch", ".pt": "PyTorch", ".onnx": "ONNX", ".tflite": "TensorFlow Lite", ".safetensors": "safetensors",
-}  # fmt: skip
+    ".pth": "PyTorch",
+    ".pt": "PyTorch",
+    ".onnx": "ONNX",
+    ".tflite": "TensorFlow Lite",
+    ".safetensors": "safetensors",
+}
 
 
 class _Format(Protocol):
@@ -30,7 +34,7 @@ class _Format(Protocol):
 
 
 def is_path(backbone: str) -> bool:
-    """Whether ``--backbone`` names a file or folder rather than a row of the table."""
+    """Tell whether ``--backbone`` names a file or folder rather than a row of the table."""
     return (
         "/" in backbone
         or "\\" in backbone
@@ -107,7 +111,7 @@ def _first_byte(path: Path) -> bytes:
 
 
 def _seen(path: Path, found: object, below: list[Path]) -> str:
-    """What lies at a path that is no model, and what to give instead."""
+    """Say what lies at a path that is no model, and what to give instead."""
     give = "give a .keras or .h5 file, or a SavedModel folder (with saved_model.pb)"
     if below:
         return f"has no saved_model.pb itself; give {below[-1]}"
@@ -162,7 +166,7 @@ def _check_labels(
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's bytes; of a folder's files, by sorted relative path, names and contents."""
+    """Hash a file, or the names and contents of all files of a folder, sorted by relative path."""
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from transforms.backbones.network import Network
 
 FORMAT = 1
-# Of custom models: 1 could take softmax of sigmoids, and its exports are not to be used again
+# Format 1 of custom models could apply softmax to sigmoids; its exports must not be used again.
 _SCORES_FORMAT = 2
-# Of the squared length: a zero vector stays zero
+# The minimum of a squared length: a zero vector stays zero.
 _EPSILON = 1e-12
 
 
 def model_id(resolved: Resolved) -> str:
-    """Sha256 that names the export: of its recipe fields and of this format."""
+    """Return the sha256 of the recipe fields and of this format, which names the export."""
     return model_id_of(resolved.recipe_fields)
 
 
 def model_id_of(recipe: Recipe) -> str:
-    """The same from a whole recipe, which says more than what the network is."""
+    """Return the ``model_id`` that belongs to a whole recipe."""
     fields = {**{name: recipe.get(name) for name in NETWORK_FIELDS}, "format": FORMAT}
     if recipe.get("weights") == "own" and recipe.get("labels"):
         fields |= {"scores": recipe.get("scores"), "scores_format": _SCORES_FORMAT}
@@ -47,10 +47,16 @@ def model_id_of(recipe: Recipe) -> str:
 
 
 def export(resolved: Resolved, directory: Path) -> None:
-    """Build the network with Keras and write it to ``directory``, which is made if it does not exist.
+    """Build the network with Keras and write it to ``directory``, which is created if missing.
 
-    Raises ``UserError`` for weights that turn out not to fit. Imports TensorFlow. Resets Keras'
-    session.
+    Imports TensorFlow. Resets Keras' session.
+
+    Args:
+        resolved: The choice that ``resolve`` checked.
+        directory: Gets ``graph.pb``, ``golden.npz`` and, last, ``model.json``.
+
+    Raises:
+        UserError: The weights do not fit the network.
     """
     from transforms.backbones.custom import open_custom
     from transforms.backbones.named import open_named
@@ -97,7 +103,7 @@ def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
 
 
 def _golden(network: Network, resolved: Resolved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, Keras' own vectors of them, and its top-k indices."""
+    """Compute the golden images, Keras' own vectors of them, and its top-k indices."""
     images = golden_images(*resolved.input_size)
     vectors, probabilities = network.reference(images)
     if resolved.config.normalize == "l2":

@@ -11,7 +11,7 @@ _EFFECTS = {
 
 
 def frozen_graph(function: Any) -> Any:
-    """The graph of a ``ConcreteFunction``, its variables made constants and its calls inlined.
+    """Return the graph of a ``ConcreteFunction`` with constants for variables and inlined calls.
 
     ``convert_variables_to_constants_v2`` does the same and then builds a function of the result,
     which is of no use here and costs twice as much again (InceptionResNetV2: 13.6 s instead of
@@ -28,7 +28,7 @@ def frozen_graph(function: Any) -> Any:
 
 
 def without_effects(graph: Any) -> Any:
-    """Let nothing wait for what leaves no number: an assignment to a variable, or a check.
+    """Drop dependencies on nodes without output: assignments to variables, and checks.
 
     Changes ``graph``.
     """
@@ -41,7 +41,7 @@ def without_effects(graph: Any) -> Any:
 
 
 def tell_of_functions(graph: Any) -> None:
-    """Make a GraphDef's functions known to TensorFlow: importing it does so for its own nodes' calls alone."""
+    """Register a GraphDef's functions; importing it registers only those that its nodes call."""
     from tensorflow.python.eager import context
 
     known = context.context()
@@ -51,7 +51,7 @@ def tell_of_functions(graph: Any) -> None:
 
 
 def cut(graph: Any, names: Sequence[str]) -> Any:
-    """The nodes that ``names`` need, without devices: the driver's are not the workers'.
+    """Keep the nodes that ``names`` need, without devices: workers have others than the driver.
 
     Changes ``graph``.
     """

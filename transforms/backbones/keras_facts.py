@@ -29,7 +29,7 @@ class _AskedForError(Exception):
 
 
 def stated_file(spec: Backbone, include_top: bool, size: int) -> dict[str, Any]:
-    """Name, URL and hash of the file that Keras would load for weights="imagenet" at this input size."""
+    """Return name, URL and hash of the file that Keras loads for imagenet at this input size."""
     import keras.src.utils.file_utils as file_utils
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
@@ -48,7 +48,7 @@ def stated_file(spec: Backbone, include_top: bool, size: int) -> dict[str, Any]:
 
 
 def facts_of(spec: Backbone) -> dict[str, Any]:
-    """One entry of the JSON file; the default size in names of files that come in several is ``{size}``."""
+    """Build an entry of the JSON file; ``{size}`` stands for the input size in file names."""
     keras = import_keras()
     facts: dict[str, Any] = {}
     build, _ = builder(spec)

@@ -35,8 +35,8 @@ _PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     """Load the model and find its input size, feature layer, vector and classes.
 
-    Raises ``UserError`` for a file that cannot be loaded or carries code, and for a layer that does
-    not exist.
+    Raises:
+        UserError: The file cannot be loaded or carries code, or the layer does not exist.
     """
     model = _load(path, config.allow_code)
     feature, name, _ = _feature(model, path, config, model.inputs[0])
@@ -133,7 +133,7 @@ def _cannot_load(path: Path, message: str, line: str) -> UserError:
 
 
 def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tuple[Any, str, Any]:
-    """The vector of ``pixels``, the name of where it comes from (what the classifier takes), and the first output."""
+    """Return the vector of ``pixels``, the name of the classifier's input, and the first output."""
     calls, outputs = follow(model, pixels)
     how_to_list = (
         f"python -c 'import keras; keras.models.load_model(\"{path}\", compile=False).summary()'"
@@ -172,7 +172,7 @@ def _own_scaling(model: Any) -> str | None:
 
 
 def _still_due(model: Any, scale: Any, resolved: Resolved) -> str:
-    """What is still to be taken of the outputs: by the last layer's activation, else by the graph and its values."""
+    """Decide which scores to apply: by the last activation, else by the graph and its values."""
     import tensorflow as tf
 
     activation = getattr(model.outputs[0]._keras_history.operation, "activation", None)

@@ -1,4 +1,4 @@
-"""A Keras model layer by layer, those of models inside it too: called ``base/conv`` by the way to them."""
+"""Walk a Keras model layer by layer; ``base/conv`` names a layer of an inner model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Call:
 
 
 def follow(model: Any, pixels: Any) -> tuple[list[Call], list[Any]]:
-    """Run a functional model on a tensor, symbolic or not: every call in order, and the model's outputs."""
+    """Run a functional model on a tensor; return every call in order, and the outputs."""
     import keras
 
     calls: list[Call] = []
@@ -56,7 +56,7 @@ def follow(model: Any, pixels: Any) -> tuple[list[Call], list[Any]]:
 
 
 def _graph(layer: Any) -> Any:
-    """The functional model that a layer is or wraps (Sequential); None for a plain layer."""
+    """Return the functional model that a layer is or wraps (Sequential); None for a plain layer."""
     from keras.src.models.functional import Functional
 
     graph = getattr(layer, "_functional", None) or layer
@@ -64,7 +64,9 @@ def _graph(layer: Any) -> Any:
 
 
 def classifier_input(calls: Sequence[Call], outputs: Sequence[Any]) -> tuple[Any, str] | None:
-    """The one tensor that all of the outputs come from and the last Dense layers take, and such a layer's name.
+    """Return the tensor that the last Dense layers take, and the name of one of these layers.
+
+    All outputs come from this one tensor.
 
     None where something else with weights comes last, or where no tensor is all that those layers
     take.

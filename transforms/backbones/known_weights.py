@@ -1,4 +1,4 @@
-"""The weight files that Keras itself knows: their names, URLs, hashes and sizes, and Keras' cache of them.
+"""The weight files that Keras knows: names, URLs, hashes and sizes, and Keras' own cache.
 
 ``keras_weights.json`` holds what Keras 3.15 states; ``python -m transforms.backbones.keras_facts``
 writes it anew.
@@ -53,23 +53,23 @@ def _facts() -> dict[str, Any]:
 
 
 def contents(spec: Backbone, has_top: bool) -> Contents:
-    """What a file of this backbone holds, with the top for 1000 classes or without."""
+    """Return what a file of this backbone holds, with the top for 1000 classes or without."""
     part = _facts()[spec.name]["top" if has_top else "notop"]
     return Contents(part["arrays"], part["numbers"])
 
 
 def numbers_per_class(spec: Backbone) -> int:
-    """Numbers that one class more adds to the top: its weights and its bias."""
+    """Return how many numbers one more class adds to the top: its weights and its bias."""
     return int(_facts()[spec.name]["per_class"])
 
 
 def known_file(name: str) -> KnownFile | None:
-    """The file of keras.applications that is called ``name``."""
+    """Return the file of keras.applications that is called ``name``."""
     return _files_by_name().get(name)
 
 
 def imagenet_file(spec: Backbone, size: int) -> KnownFile:
-    """The file, with top, that Keras loads for weights="imagenet" at this input size.
+    """Return the file, with top, that Keras loads for weights="imagenet" at this input size.
 
     MobileNet v1 and v2 have one for each of a few sizes; Keras takes that for 224 at all others.
     """
@@ -97,7 +97,7 @@ def _file(backbone: str, has_top: bool, size: int) -> KnownFile:
 
 
 def matches(file: KnownFile, path: Path) -> bool:
-    """Whether ``path`` has the hash that Keras states; true where it states none."""
+    """Tell whether ``path`` has the hash that Keras states; true where it states none."""
     if file.hash is None:
         return True
     with path.open("rb") as opened:
@@ -108,14 +108,14 @@ def matches(file: KnownFile, path: Path) -> bool:
 
 
 def keras_home() -> Path:
-    """Keras' cache folder, by Keras' own rule: $KERAS_HOME or ~/.keras; a temporary one if not writable."""
+    """Return Keras' cache: $KERAS_HOME or ~/.keras; a temporary folder if not writable."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     return home if os.access(existing, os.W_OK) else Path(tempfile.gettempdir()) / ".keras"
 
 
 def fetch(file: KnownFile) -> Path:
-    """The file in Keras' cache: as it lies there, or downloaded by Keras.
+    """Return the file in Keras' cache: as it lies there, or downloaded by Keras.
 
     TensorFlow is imported for the latter.
 
@@ -132,9 +132,14 @@ def fetch(file: KnownFile) -> Path:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # its progress bar is no result
             return Path(
-                keras.utils.get_file(file.name, file.url, cache_dir=str(keras_home()), cache_subdir="models",
-                                     file_hash=file.hash)
-            )  # fmt: skip
+                keras.utils.get_file(
+                    file.name,
+                    file.url,
+                    cache_dir=str(keras_home()),
+                    cache_subdir="models",
+                    file_hash=file.hash,
+                )
+            )
     except Exception as error:  # Keras raises its bare class
         raise UserError(
             f"--weights imagenet: Keras could not download {file.url} ({first_line(error)}). "

@@ -21,8 +21,8 @@ def imagenet_labels() -> tuple[str, ...]:
 def read_labels(path: str) -> tuple[str, ...]:
     """Read a text file with one label a line, the first for class 0.
 
-    Raises ``UserError`` for a file that cannot be read, is empty, or has an empty line between
-    labels.
+    Raises:
+        UserError: A file that cannot be read, is empty, or has an empty line between labels.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

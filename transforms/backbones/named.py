@@ -1,4 +1,4 @@
-"""Networks of the table: built by Keras with no weights, filled, and cut at the layer that gives the vector."""
+"""Networks of the table: build them with Keras, fill them, and cut them at the vector's layer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def builder(spec: Backbone) -> tuple[Callable[..., Any], Callable[[Floats], Floats]]:
-    """The family's model function and its own preprocess_input."""
+    """Return the family's model function and its own preprocess_input."""
     if spec.weights == "embedded":
         from transforms.backbones import lite0
 
@@ -43,16 +43,21 @@ def builder(spec: Backbone) -> tuple[Callable[..., Any], Callable[[Floats], Floa
 
 
 def layer_dimension(resolved: Resolved) -> int:
-    """Numbers in the vector of ``--feature-layer``.
+    """Return how many numbers the vector of ``--feature-layer`` has.
 
-    Raises ``UserError`` for a layer that is not there.
+    Raises:
+        UserError: The layer does not exist.
     """
     import_keras()
     return int(_feature(_build(resolved), resolved).shape[-1])
 
 
 def open_named(resolved: Resolved) -> Network:
-    """Build and fill a backbone of the table. Raises ``UserError`` for weights that do not fit."""
+    """Build and fill a backbone of the table.
+
+    Raises:
+        UserError: The weights do not fit.
+    """
     keras = import_keras()
     import tensorflow as tf
 
@@ -80,7 +85,7 @@ def open_named(resolved: Resolved) -> Network:
 
 
 def _has_top(resolved: Resolved) -> bool:
-    """Whether the model has its top: VGG's fits the default size only."""
+    """Tell whether the model has its top: VGG's fits the default size only."""
     assert resolved.backbone
     fits = not resolved.backbone.fixed_top or resolved.input_size[0] == resolved.backbone.size
     return bool(resolved.weights.classes) and fits
@@ -92,7 +97,7 @@ def _rescaled(resolved: Resolved) -> bool:
 
 
 def _build(resolved: Resolved) -> Any:
-    """The model of this input size, weights not loaded, with its top where it can have one."""
+    """Build the model of this input size without weights, with its top where it can have one."""
     assert resolved.backbone
     build, _ = builder(resolved.backbone)
     shape = (*resolved.input_size, 3)
@@ -110,7 +115,7 @@ def _build(resolved: Resolved) -> Any:
 
 
 def _feature(model: Any, resolved: Resolved) -> Any:
-    """The symbolic vector: what include_top=False with this pooling gives, or the layer that was asked for."""
+    """Return the symbolic vector: the pooled features, or the output of ``--feature-layer``."""
     spec, pooling, name = resolved.backbone, resolved.config.pooling, resolved.feature_layer
     assert spec
     if resolved.config.feature_layer:
@@ -140,7 +145,7 @@ def _how_to_list(spec: Backbone) -> str:
 
 
 def _fill(model: Any, resolved: Resolved) -> None:
-    """Load the weights into the model, by way of a default-size one where only that takes the file's top."""
+    """Load the weights, through a default-size model where only that takes the file's top."""
     spec, weights = resolved.backbone, resolved.weights
     assert spec
     if weights.path and weights.classes and not _has_top(resolved):
@@ -176,7 +181,7 @@ def _load(model: Any, resolved: Resolved) -> None:
 
 
 def _fold_rescaling(model: Any) -> None:
-    """Make Normalization do what Keras' Rescaling(1 / sqrt(deviation)) after it does, for weights="imagenet".
+    """Fold Keras' Rescaling(1 / sqrt(deviation)) of weights="imagenet" into Normalization.
 
     (x - mean) / sqrt(variance) / sqrt(deviation) = (x - mean) / sqrt(variance · deviation).
     """
@@ -187,7 +192,7 @@ def _fold_rescaling(model: Any) -> None:
 
 
 def _unfolded_pixels(pixels: Floats, loaded: list[np.ndarray]) -> Floats:
-    """Pixels which, through Normalization alone, come out as the others through Normalization and Rescaling."""
+    """Return pixels that Normalization alone maps to what Normalization and Rescaling give."""
     # Of Normalization, the first layer with weights
     mean = loaded[0]
     stretched: Floats = ((pixels / 255 - mean) / np.sqrt(_DEVIATION) + mean) * 255
@@ -197,7 +202,7 @@ def _unfolded_pixels(pixels: Floats, loaded: list[np.ndarray]) -> Floats:
 def _reference(
     model: Any, loaded: list[np.ndarray], resolved: Resolved
 ) -> Callable[[Images], Rows]:
-    """Keras' own vectors: include_top=False, pooling, preprocess_input; and the whole model's probabilities."""
+    """Return Keras' own vectors (include_top=False, pooling) and the model's probabilities."""
     spec = resolved.backbone
     assert spec
     build, preprocess = builder(spec)

@@ -1,4 +1,4 @@
-"""What every network looks like to the export, and the small Keras tools that named and custom ones share."""
+"""The interface of a network for the export, and Keras tools that all networks share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = tuple[Floats, Floats | None]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network with its weights, in two independent forms: one to trace, and one that Keras runs itself."""
+    """A network with its weights, in two forms: one to trace, and one that Keras runs itself."""
 
     forward: Callable[
         [Any], tuple[Any, Any]
@@ -52,10 +52,13 @@ class CustomFacts:
 
 
 def import_keras() -> Any:
-    """Import Keras on TensorFlow, with its global settings as the exports need them: float32, channels last.
+    """Import Keras on TensorFlow with the settings of exports: float32, channels last.
 
     Numbers its automatic layer names from nothing, so that a layer has the same name in every
-    process. Raises ``UserError`` where another backend is set.
+    process.
+
+    Raises:
+        UserError: Keras is set to another backend.
     """
     import_tensorflow()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -74,9 +77,10 @@ def import_keras() -> Any:
 
 
 def pooled(tensor: Any, pooling: str, layer: str) -> Any:
-    """A symbolic [N, H, W, C] pooled to [N, C]; [N, D] as it is.
+    """Return a symbolic [N, H, W, C] pooled to [N, C]; [N, D] as it is.
 
-    Raises ``UserError`` for other ranks.
+    Raises:
+        UserError: Other ranks.
     """
     import keras
 
@@ -95,7 +99,10 @@ def pooled(tensor: Any, pooling: str, layer: str) -> Any:
 
 
 def layer_output(model: Any, name: str, how_to_list: str) -> Any:
-    """The symbolic output of the layer called ``name``. Raises ``UserError`` with close names."""
+    """Return the symbolic output of the layer called ``name``.
+
+    Raises ``UserError`` with close names.
+    """
     names = [layer.name for layer in model.layers]
     if name not in names:
         raise unknown_layer(name, names, how_to_list)
@@ -108,9 +115,10 @@ def layer_output(model: Any, name: str, how_to_list: str) -> Any:
 
 
 def choose_size(name: str, shape: tuple[int | None, ...], wanted: int | None) -> tuple[int, int]:
-    """The input size of a custom model that takes ``shape`` [N, H, W, 3]: its own, or the one wanted if it is free.
+    """Return the input size of a custom model: its own, or the wanted one if it takes any.
 
-    Raises ``UserError`` where the two disagree, or neither says.
+    Raises:
+        UserError: The model and the option disagree, or neither gives a size.
     """
     _, height, width, _ = shape
     if height and width:
@@ -127,7 +135,7 @@ def choose_size(name: str, shape: tuple[int | None, ...], wanted: int | None) ->
 
 
 def unknown_layer(name: str, names: Sequence[str], how_to_list: str) -> UserError:
-    """The error for a layer or operation that does not exist: close names, and how to see all."""
+    """Return the error for an unknown layer or operation: close names, and how to list all."""
     close = [known for known in names if name.lower() in known.lower()][:5]
     close = close or difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     hint = f"close: {', '.join(close)}" if close else f"the last ones are {', '.join(names[-5:])}"
@@ -137,7 +145,7 @@ def unknown_layer(name: str, names: Sequence[str], how_to_list: str) -> UserErro
 
 
 def run(model: Any, pixels: Any) -> Any:
-    """Keras' own eager prediction on the CPU, as NumPy arrays: a driver's GPU may round otherwise."""
+    """Run Keras eagerly on the CPU and return NumPy arrays: a GPU may round differently."""
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
@@ -146,7 +154,7 @@ def run(model: Any, pixels: Any) -> Any:
 
 
 def set_weights(model: Any, arrays: Sequence[np.ndarray]) -> None:
-    """``model.set_weights``, and what Keras forgets there: Normalization keeps a copy of its numbers."""
+    """Set the weights, and update the copy that Normalization keeps; Keras forgets that."""
     model.set_weights(arrays)
     refresh(model)
 

@@ -1,4 +1,4 @@
-"""From what the user chose to what is meant: every mistake is found here, and TensorFlow only when it must be."""
+"""Resolve the user's choice: find every mistake here, and import TensorFlow only if needed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _with_layer(resolved: Resolved) -> Resolved:
 def _labels(
     spec: Backbone, weights: Weights, given: tuple[str, ...] | None, config: BackboneConfig
 ) -> tuple[tuple[str, ...] | None, str | None, tuple[str, ...]]:
-    """The labels, their id, and what to say about them."""
+    """Return the labels, their id, and notes for the user."""
     if not weights.classes:
         if given:
             raise UserError(
@@ -88,7 +88,10 @@ def _labels(
         return None, None, (f"{weights.word} has no top: there are vectors and no labels",)
     size = config.input_size or spec.size
     if spec.fixed_top and size != spec.size:
-        note = f"{spec.name} has labels at its own input size {spec.size} only: at {size} there are vectors alone"
+        note = (
+            f"{spec.name} has labels at its own input size {spec.size} only: at {size} there are "
+            "vectors alone"
+        )
         return None, None, (note,)
     if given and len(given) != weights.classes:
         raise UserError(
@@ -99,5 +102,8 @@ def _labels(
         return given, labels_sha256(given), ()
     if weights.classes == IMAGENET_CLASSES:
         return imagenet_labels(), "imagenet", ()
-    note = f"{weights.word} has {weights.classes} classes: without --labels there are vectors and no labels"
+    note = (
+        f"{weights.word} has {weights.classes} classes: without --labels there are vectors and no "
+        "labels"
+    )
     return None, None, (note,)

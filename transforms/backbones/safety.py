@@ -15,7 +15,7 @@ from transforms.errors import UserError
 
 
 def check_file(path: Path) -> None:
-    """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation, also in a function.
+    """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation.
 
     Those that touch files are allowed in the saver's own part alone, and those that write only
     where it saves: whatever else the file names may run when it is loaded, with paths of the file's
@@ -45,12 +45,12 @@ def check_file(path: Path) -> None:
 
 
 def check_signature(path: Path, graph: Any) -> None:
-    """Raise ``UserError`` for a serving signature (a GraphDef) with another operation, a saver's too."""
+    """Raise ``UserError`` for a serving signature (a GraphDef) with any other operation."""
     _refuse(path, _operations(graph), PURE)
 
 
 def check_random(path: Path, graph: Any) -> None:
-    """Raise ``UserError`` for a GraphDef that draws random numbers: a vector would change with its batch."""
+    """Raise ``UserError`` for a GraphDef that draws random numbers: vectors would vary."""
     found = sorted(name for name in _operations(graph) if "Random" in name)
     if found:
         raise UserError(
@@ -65,7 +65,7 @@ def _operations(graph: Any) -> set[str]:
 
 
 class _Parts:
-    """The nodes of one MetaGraphDef, functions' too, by what they are for; some are for several things."""
+    """The nodes of one MetaGraphDef and its functions, by purpose; a node may have several."""
 
     def __init__(self, meta: Any) -> None:
         self._nodes = {node.name: node for node in meta.graph_def.node}
@@ -91,7 +91,7 @@ class _Parts:
         return {node.op for node in nodes}
 
     def _needed(self, names: Iterable[str]) -> list[Any]:
-        """The nodes of the graph that ``names`` come from, and those of the functions that they call."""
+        """Return the nodes that ``names`` depend on, and those of the functions that they call."""
         waiting, found = list(names), {}
         while waiting:
             name = waiting.pop().lstrip("^").partition(":")[0]
@@ -107,7 +107,7 @@ class _Parts:
         return self._reached(_calls(nodes))
 
     def _reached(self, names: Iterable[str]) -> set[str]:
-        """The functions called ``names``, and those that they call."""
+        """Return the functions called ``names``, and those that they call."""
         waiting, found = list(names), set[str]()
         while waiting:
             name = waiting.pop()
@@ -118,7 +118,7 @@ class _Parts:
 
 
 def _calls(nodes: Iterable[Any]) -> Iterator[str]:
-    """The names of the functions that nodes call, whatever the attribute."""
+    """Yield the names of the functions that nodes call, whatever the attribute."""
     for node in nodes:
         for value in node.attr.values():
             yield from (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +24,21 @@ from transforms.backbones.network import (
     import_keras,
     unknown_layer,
 )
-from transforms.backbones.safety import check_file, check_random, check_signature
 from transforms.backbones.scores import last_operations, still_due, take
+from transforms.backbones.signature import Frozen, freeze
 from transforms.backbones.spec import Resolved
 from transforms.choices import BackboneConfig
-from transforms.errors import UserError, first_line
-
-
-@dataclass(frozen=True, slots=True)
-class _Frozen:
-    """A serving signature with its variables made constants."""
-
-    graph: Any  # GraphDef
-    input: str  # tensor names
-    output: str | None  # the one output [N, classes]
-    all_outputs: tuple[str, ...]
-    dtype: Any
-    shape: tuple[int | None, ...]
-    outputs: str
-    # The signature as it was loaded: tensor → the output [N, classes]
-    predict: Any
+from transforms.errors import UserError
 
 
 def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     """Load the model and find its input size, feature operation, vector and classes.
 
-    Raises ``UserError`` for a folder that cannot be loaded or carries code, and for an unknown
-    operation.
+    Raises:
+        UserError: The folder cannot be loaded or carries code, or the operation is unknown.
     """
     import_keras()
-    frozen = _freeze(path, config)
+    frozen = freeze(path, config)
     size = choose_size(path.name, frozen.shape, config.input_size)
     tensor, name = _feature(frozen, path, config)
     images = (golden_images(*size) / 255).astype(np.float32)[: frozen.shape[0]]
@@ -65,8 +49,8 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     )
 
 
-def _check_rows(frozen: _Frozen, path: Path, images: Any, vectors: Any, outputs: Any) -> None:
-    """Raise ``UserError`` where images have not one vector each, or where other outputs come of fixed variables."""
+def _check_rows(frozen: Frozen, path: Path, images: Any, vectors: Any, outputs: Any) -> None:
+    """Raise ``UserError`` unless each image has a vector, and fixed variables change no output."""
     if len(vectors) != len(images):
         raise UserError(
             f"--backbone {path}: {len(images)} images give {len(vectors)} vectors; name another "
@@ -88,7 +72,7 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     from transforms.preprocess import ValueRange
 
     config = resolved.config
-    frozen = _freeze(path, config)
+    frozen = freeze(path, config)
     tensor, _ = _feature(frozen, path, config)
     scale, imported = ValueRange(resolved.preprocess), _import(frozen, tensor, config.pooling)
     due = _still_due(frozen, scale, resolved)
@@ -109,8 +93,8 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     )
 
 
-def _parameters(frozen: _Frozen) -> int:
-    """Numbers in the graph's constants of type float32 (1 in TensorFlow's DataType): its weights, and little else."""
+def _parameters(frozen: Frozen) -> int:
+    """Count the numbers in float32 constants (1 in TensorFlow's DataType): the weights."""
     tensors = [node.attr["value"].tensor for node in frozen.graph.node if node.op == "Const"]
     return sum(
         math.prod(d.size for d in tensor.tensor_shape.dim)
@@ -119,85 +103,10 @@ def _parameters(frozen: _Frozen) -> int:
     )
 
 
-def _freeze(path: Path, config: BackboneConfig) -> _Frozen:
-    import tensorflow as tf
+def _feature(frozen: Frozen, path: Path, config: BackboneConfig) -> tuple[str, str]:
+    """Return the tensor name of the vector or map, and its name for the recipe.
 
-    from transforms.backbones.frozen import cut, frozen_graph, tell_of_functions, without_effects
-
-    if not config.allow_code:
-        check_file(path)
-    try:
-        loaded = tf.saved_model.load(str(path))
-        signature = _signature(loaded, path)
-        all_outputs = tuple(output.name for output in signature.outputs)
-        graph = cut(
-            without_effects(frozen_graph(signature)), [*all_outputs, signature.inputs[0].name]
-        )
-        tell_of_functions(graph)
-    except UserError:
-        raise
-    except Exception as error:  # TensorFlow raises many kinds
-        index = "variables/variables.index"
-        seen = first_line(error) if (path / index).exists() else f"{index} is missing"
-        raise UserError(
-            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save "
-            "it anew"
-        ) from error
-    check_random(path, graph)
-    if not config.allow_code:
-        check_signature(path, graph)
-    name, spec = next(iter(signature.structured_input_signature[1].items()))
-    key, output = _output(signature)
-
-    def predict(pixels: Any) -> Any:
-        # Its variables live as long as it does
-        _keep = loaded
-        return signature(**{name: tf.cast(pixels, spec.dtype)})[key].numpy()
-
-    return _Frozen(
-        graph=graph,
-        input=signature.inputs[0].name,
-        output=output,
-        all_outputs=all_outputs,
-        dtype=spec.dtype,
-        shape=tuple(spec.shape),
-        outputs=", ".join(str(list(o.shape)) for o in signature.structured_outputs.values()),
-        predict=predict,
-    )
-
-
-def _signature(loaded: Any, path: Path) -> Any:
-    signatures = dict(loaded.signatures)
-    chosen = signatures.get("serving_default") or (
-        next(iter(signatures.values())) if len(signatures) == 1 else None
-    )
-    if chosen is None:
-        raise UserError(
-            f"--backbone {path}: has no signature serving_default, but "
-            f"{sorted(signatures) or 'none at all'}; save it with signatures=, or with Keras' "
-            "model.export()"
-        )
-    inputs = list(chosen.structured_input_signature[1].values())
-    shapes = [(spec.dtype.name, tuple(spec.shape)) for spec in inputs]
-    images = len(inputs) == 1 and inputs[0].shape.rank == 4 and inputs[0].shape[-1] == 3
-    if not images or inputs[0].dtype.name == "string":
-        raise UserError(f"--backbone {path}: takes {shapes}; it must take one image [N, H, W, 3]")
-    return chosen
-
-
-def _output(signature: Any) -> tuple[str | None, str | None]:
-    """Key and tensor of the one output [N, classes]; None where there is no such output, or several outputs."""
-    keys = sorted(
-        signature.structured_outputs
-        # The order in which a signature's outputs are flattened
-    )
-    if len(keys) != 1 or signature.structured_outputs[keys[0]].shape.rank != 2:
-        return None, None
-    return keys[0], signature.outputs[0].name
-
-
-def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, str]:
-    """Tensor name of the vector or map, and what to call it: by default, what the classifier, a MatMul, takes.
+    By default it is what the classifier, a MatMul, takes.
 
     An operation may be named by the end of its name, where only one ends so: the rest is how it was
     saved.
@@ -222,7 +131,7 @@ def _feature(frozen: _Frozen, path: Path, config: BackboneConfig) -> tuple[str, 
     return taken[0], f"input of {taken[1]}"
 
 
-def _still_due(frozen: _Frozen, scale: Any, resolved: Resolved) -> str:
+def _still_due(frozen: Frozen, scale: Any, resolved: Resolved) -> str:
     if frozen.output is None or not resolved.top_k:
         return "none"
     last = last_operations(frozen.graph, frozen.output)
@@ -232,8 +141,8 @@ def _still_due(frozen: _Frozen, scale: Any, resolved: Resolved) -> str:
     )
 
 
-def _import(frozen: _Frozen, tensor: str, pooling: str) -> Any:
-    """A function of float32 pixels [N, H, W, 3] → the vector [N, D] and the output [N, classes] or None."""
+def _import(frozen: Frozen, tensor: str, pooling: str) -> Any:
+    """Return a function: pixels [N, H, W, 3] → vector [N, D], output [N, classes] or None."""
     import tensorflow as tf
 
     names = [tensor, frozen.output] if frozen.output else [tensor]
@@ -253,7 +162,7 @@ def _import(frozen: _Frozen, tensor: str, pooling: str) -> Any:
     return call
 
 
-def _run(frozen: _Frozen, tensor: str, pooling: str) -> Any:
+def _run(frozen: Frozen, tensor: str, pooling: str) -> Any:
     import tensorflow as tf
 
     function = tf.function(_import(frozen, tensor, pooling), autograph=False)
@@ -268,7 +177,7 @@ def _run(frozen: _Frozen, tensor: str, pooling: str) -> Any:
 def main() -> None:
     """Print the operations of a SavedModel's frozen signature."""
     import_keras()
-    graph = _freeze(Path(sys.argv[1]), BackboneConfig()).graph
+    graph = freeze(Path(sys.argv[1]), BackboneConfig()).graph
     sys.stdout.writelines(
         f"{node.op:24} {node.name}\n" for node in graph.node if node.op != "Const"
     )

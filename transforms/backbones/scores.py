@@ -1,4 +1,4 @@
-"""What a custom model's outputs are: probabilities as they stand, or numbers that softmax or sigmoid is still due to.
+"""Decide what a custom model's outputs are: probabilities, or inputs of softmax or sigmoid.
 
 Told from the operations that end the graph, and from the outputs for the golden images.
 """
@@ -28,7 +28,7 @@ _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 
 def last_operations(graph: Any, tensor: str) -> set[str]:
-    """The operations of a GraphDef that make ``tensor``'s numbers: those that only pass them on are looked through."""
+    """Return the operations that compute ``tensor``; skip those that only pass numbers on."""
     library = {function.signature.name: function for function in graph.library.function}
     return _last({node.name: node for node in graph.node}, tensor, library, {})
 
@@ -36,7 +36,7 @@ def last_operations(graph: Any, tensor: str) -> set[str]:
 def _last(
     nodes: dict[str, Any], tensor: str, library: dict[str, Any], given: dict[str, set[str]]
 ) -> set[str]:
-    """The same in one function's body, whose arguments are made by the operations ``given``."""
+    """Do the same in a function's body, whose arguments the operations ``given`` compute."""
     name, *_, index = [*tensor.split(":"), "0"] if ":" not in tensor else tensor.split(":")
     if name in given:
         return given[name]
@@ -64,9 +64,10 @@ def _last(
 def still_due(
     asked: BackboneConfig, last: set[str], predict: Callable[[Any], Any], size: tuple[int, int]
 ) -> str:
-    """One of ``choices.Scores``: what was asked for; else what the last operations and the golden outputs tell.
+    """Return one of ``choices.Scores``: the option, else what graph and golden outputs show.
 
-    Raises ``UserError`` where they do not tell.
+    Raises:
+        UserError: They do not tell.
     """
     if asked.scores:
         return asked.scores
@@ -88,7 +89,7 @@ def still_due(
 
 
 def take(due: str, outputs: Any) -> Any:
-    """The scores of a tensor [N, classes]."""
+    """Return the scores of a tensor [N, classes]."""
     import tensorflow as tf
 
     outputs = tf.cast(outputs, tf.float32)

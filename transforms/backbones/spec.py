@@ -1,4 +1,4 @@
-"""The words of this folder: a backbone of the table, what the user chose, and what that comes to."""
+"""The types of this folder: a backbone of the table, its weights, and the resolved choice."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 RecipeFields = dict[str, str | int | None]
 # Of a recipe: what Resolved.recipe_fields says of the network; the others are of its input
 NETWORK_FIELDS = (
-    "backbone", "weights", "weights_sha256", "input_size", "preprocess", "feature_layer", "pooling", "normalize",
-    "top_k", "labels",
-)  # fmt: skip
+    "backbone",
+    "weights",
+    "weights_sha256",
+    "input_size",
+    "preprocess",
+    "feature_layer",
+    "pooling",
+    "normalize",
+    "top_k",
+    "labels",
+)
 
 # What becomes the pooled vector by default: the output of Keras' include_top=False, pooling=avg (or
 # max). The feature map that the top's global pooling takes
@@ -58,12 +66,12 @@ class Backbone:
 
     @property
     def fixed_top(self) -> bool:
-        """Whether its labels exist at the default size only, because the top flattens the feature map."""
+        """Whether labels exist at the default size only, because the top flattens the map."""
         return self.feature == BLOCK5_POOL
 
     @property
     def rescaled_after_normalization(self) -> bool:
-        """Whether Keras builds a layer for weights="imagenet" that it leaves out for a path or None.
+        """Whether Keras builds a layer for weights="imagenet" that it omits for a path or None.
 
         EfficientNet v1 divides by the deviation a second time, by Rescaling(1 / sqrt(deviation)):
         keras/src/applications/efficientnet.py, and github.com/tensorflow/tensorflow/issues/49930.

@@ -70,12 +70,12 @@ _BY_PLAIN_NAME = {_plain(name): row for name, row in BACKBONES.items()}
 
 
 def is_backbone(name: str) -> bool:
-    """Whether ``name`` is a row's, in any case, with or without - and _."""
+    """Tell whether ``name`` is a row's, in any case, with or without - and _."""
     return _plain(name) in _BY_PLAIN_NAME
 
 
 def find_backbone(name: str) -> Backbone:
-    """The row called ``name``, in any case, with or without - and _.
+    """Return the row called ``name``, in any case, with or without - and _.
 
     Raises ``UserError`` with the closest names and all of them.
     """

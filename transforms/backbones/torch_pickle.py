@@ -1,4 +1,4 @@
-"""Read tensors from a file of ``torch.save`` in its old format (before torch 1.6): no torch, no code run.
+"""Read tensors from ``torch.save`` files of the format before torch 1.6, without running code.
 
 The format is a row of pickles (a magic number, a protocol version, facts about the machine, the
 object, the storage keys) and then, key by key, an int64 count and the raw numbers of that storage.

@@ -29,8 +29,9 @@ def find_weights(spec: Backbone, config: BackboneConfig, size: int, labels: int 
     """Resolve ``--weights`` imagenet, random or a path, for an input of ``size`` pixels.
 
     ``labels`` is the number of labels that were given: the number of classes of random weights.
-    Raises ``UserError`` for a file that is missing, unreadable, another network's, or not what its
-    name says.
+
+    Raises:
+        UserError: A file that is missing, unreadable, another network's, or not what its name says.
     """
     word = config.weights
     if word == "random":
@@ -57,7 +58,7 @@ def _embedded() -> Weights:
 
 
 def local_path(word: str, stores: Stores = ()) -> Path:
-    """``--weights`` as a file of this machine; one in a bucket is fetched into the user's cache first.
+    """Return the local file of ``--weights``; fetch one in a bucket into the user's cache.
 
     Raises ``UserError`` for a file that is not there or a scheme that is not read,
     ``StorageError``.
@@ -81,7 +82,7 @@ def local_path(word: str, stores: Stores = ()) -> Path:
 
 
 def _fetched(url: str, stores: Stores) -> Path:
-    """A URL's file in the cache, under its content's hash: another version is another file."""
+    """Fetch a file into the cache, under the hash of its content."""
     from transforms.engines.models import cache_folder
     from transforms.storage import open_storage
 
@@ -93,7 +94,7 @@ def _fetched(url: str, stores: Stores) -> Path:
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether an HDF5 weight file has the layout of Keras 2, whatever its name says."""
+    """Tell whether an HDF5 weight file has the layout of Keras 2, whatever its name says."""
     with _open(path) as file:
         return "layer_names" in file.attrs or "model_weights" in file
 
@@ -125,7 +126,7 @@ def _classes(spec: Backbone, path: Path) -> int:
 
 
 def _contents(path: Path) -> Contents:
-    """Count the network's arrays in a weight file or whole model of Keras 2 or 3; the optimizer's are left out."""
+    """Count the network's arrays in a file of Keras 2 or 3, without those of the optimizer."""
     import h5py
 
     shapes: list[tuple[int, ...]] = []

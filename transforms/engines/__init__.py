@@ -53,7 +53,7 @@ class EngineConfig:
 
 
 def choose_engine(engine: EngineName) -> EngineName:
-    """Resolve ``auto``: OpenVINO on a machine without a GPU where it is installed, otherwise TensorFlow."""
+    """Resolve ``auto``: OpenVINO if it is installed and there is no GPU, otherwise TensorFlow."""
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
         raise UserError(
@@ -69,7 +69,7 @@ _loading = threading.Lock()
 
 
 def load_engine(config: EngineConfig) -> Engine:
-    """The engine of this process for ``config``: loaded and checked at the first call, then shared.
+    """Return the engine of this process; load and check it at the first call.
 
     It lives in the process and not in a DoFn, because runners call ``setup`` when and as often as
     they like.
@@ -119,7 +119,7 @@ def _check_format(engine: str, formats: Sequence[str], model: ExportedModel) -> 
 
 
 def _reason(error: RuntimeError) -> str:
-    """The line of OpenVINO's message that names operations (``-- …``), or else its last one."""
+    """Return the line of OpenVINO's message that names operations, or else its last line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
         type(error).__name__
     ]
@@ -131,7 +131,8 @@ def _reason(error: RuntimeError) -> str:
 def check_golden(engine: Engine, config: EngineConfig) -> None:
     """Compare this worker's vectors of the golden batch with Keras' own.
 
-    Raises ``RuntimeError`` when one is off: a worker that computes wrong vectors must stop the run.
+    Raises:
+        RuntimeError: One is off: a worker that computes wrong vectors must stop the run.
     """
     with np.load(engine.model.directory / "golden.npz") as golden:
         images, expected = golden["images"], golden["vectors"]

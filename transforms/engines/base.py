@@ -1,4 +1,4 @@
-"""What an engine is: an exported backbone, loaded, that turns pixels into vectors and top-k labels."""
+"""The interface of an engine: a loaded network that turns pixels into vectors and top-k labels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ExportedModel:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the network says of N images; scores and indices have no columns where there are no labels."""
+    """Outputs for N images; without labels, scores and indices have no columns."""
 
     features: npt.NDArray[np.float32]  # [N, D]
     scores: npt.NDArray[np.float32]  # [N, k], descending
@@ -116,12 +116,12 @@ def available_cores() -> int:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has a GPU of NVIDIA's, asked without TensorFlow."""
+    """Tell whether this machine has a GPU of NVIDIA's, asked without TensorFlow."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def as_batch(images: Images, batch_size: int) -> Pixels:
-    """Put images together [batch_size, H, W, 3], the last batch filled up with its last image: one shape for all.
+    """Stack images to [batch_size, H, W, 3]; repeat the last one to fill the last batch.
 
     A second shape would be compiled anew and may take other kernels, and then an image's vector
     would depend on how many neighbours it had.

@@ -1,4 +1,4 @@
-"""Exported backbones: made once by the driver, kept in a user cache and in the output, loaded by workers."""
+"""Exported networks: kept in the user's cache and in the output, loaded by workers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SUMS = "SHA256SUMS"
 
 
 def cache_folder() -> Path:
-    """Where exports are kept between runs: ``$XDG_CACHE_HOME/image-features`` or ``~/.cache/image-features``."""
+    """Return the cache of exports: ``image-features`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "image-features" / "models"
 
 
 def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
-    """The folder of ``model_id`` in the user cache, filled first by ``fill(folder)`` if it is not there and whole.
+    """Return the cached folder of ``model_id``; ``fill(folder)`` writes a missing or damaged one.
 
     Processes that fill it at once do not disturb each other: the first rename wins. Where no cache
     can be written (a read-only home), a folder of this process serves.
@@ -78,7 +78,7 @@ def seal(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds an exported network just as it was written.
+    """Tell whether a folder holds an exported network just as it was written.
 
     Reads it whole: 1 s a gigabyte.
     """
@@ -89,7 +89,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def save_model(output: Storage, model_id: str, folder: Path) -> list[str]:
-    """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless it is there already, and whole.
+    """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless a whole one is there.
 
     Returns the keys of its files there.
     """
@@ -104,7 +104,7 @@ def save_model(output: Storage, model_id: str, folder: Path) -> list[str]:
 
 
 def load_model(output: Storage, model_id: str) -> Path:
-    """The exported folder on this machine: where it lies for a local output, otherwise fetched once.
+    """Return the exported folder on this machine; fetch it once from a bucket.
 
     Raises:
         StorageError: It is not what was exported.
@@ -131,11 +131,14 @@ def load_model(output: Storage, model_id: str) -> Path:
 
 
 def _damaged(output: Storage, model_id: str) -> str:
-    return f"the network in {output.url}/models/{model_id} is not what was exported; delete that folder and start again"
+    return (
+        f"the network in {output.url}/models/{model_id} is not what was exported; delete that "
+        "folder and start again"
+    )
 
 
 def _is_saved(output: Storage, model_id: str) -> bool:
-    """Whether the output has the network, and whole.
+    """Tell whether the output has the network, and whole.
 
     A bucket stores no half objects; there all but the network is compared with its sum. Workers
     compare the network too.

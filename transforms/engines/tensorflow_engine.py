@@ -117,7 +117,7 @@ def import_tensorflow(cores: int | None = None) -> Any:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keep what C++ writes to standard error: without a GPU TensorFlow says there three times that there is none.
+    """Hold back what C++ writes to standard error: TensorFlow reports a missing GPU three times.
 
     That comes before its own logging is set up, so that no variable silences it. Replayed if the
     block fails.
