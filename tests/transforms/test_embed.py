@@ -79,16 +79,16 @@ def test_padding_keeps_the_images_and_fills_the_batch():
 
 
 def test_overlapped_stages_give_the_same_items_in_order():
-    from transforms.extract import ahead
+    from transforms.embed import prefetch
 
-    assert list(ahead(iter([1, 2, 3]))) == [1, 2, 3]
-    assert list(ahead(iter([]))) == []
+    assert list(prefetch(iter([1, 2, 3]))) == [1, 2, 3]
+    assert list(prefetch(iter([]))) == []
 
     def breaks():
         yield 1
         raise ValueError("broke")
 
-    passed = ahead(breaks())
+    passed = prefetch(breaks())
     assert next(passed) == 1
     with pytest.raises(ValueError, match="broke"):
         next(passed)

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.steps.changes import Plan
-from transforms.plan import PlanPolicy, ShardPolicy, compare, distinct, shard_bounds
+from transforms.plan import PlanPolicy, compare, distinct
 from transforms.records import REFERENCE_SCHEMA
+from transforms.shards import ShardPolicy, shard_bounds
 
 
 def listing(*images: tuple[str, str, int]) -> pa.Table:
