@@ -137,7 +137,7 @@ def test_beyond_the_bound_of_parts_images_are_computed(
     """Six parts hold the six vectors: two are read, and what only the others hold is computed."""
     run(folder, shard_size=1)
     before = read_features(tmp_path / "out")
-    monkeypatch.setattr(transforms.parts.reuse, "_MOST_PARTS", 2)
+    monkeypatch.setattr(transforms.parts.reuse, "_MAX_PARTS", 2)
     folder.rename(tmp_path / "moved")
     summary = run(tmp_path / "moved", max_removed_rate=1)
     assert (summary.embedded, summary.reused) == (4, 2)
