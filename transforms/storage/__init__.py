@@ -1,4 +1,4 @@
-"""Storage: a folder, local or in a bucket, that is read and written whole objects at a time.
+"""Read and write whole objects in a folder, local or in a bucket.
 
 Keys are relative, separated by "/" and raw: never percent-encoded, whatever characters they hold.
 """
@@ -30,21 +30,21 @@ __all__ = [
 
 
 def open_storage(url: str, stores: Stores = ()) -> Storage:
-    """Return the storage at a path, ``file://``, ``s3://``, ``gs://`` or ``az://``; nothing is requested yet.
+    """Return the storage at a path or URL, without sending any request.
 
     Args:
-        url: Of a folder.
+        url: Path of a folder, or its URL: ``file://``, ``s3://``, ``gs://`` or ``az://``.
         stores: The texts of ``--store``: where buckets are.
 
     Raises:
-        UserError: Another scheme, or a URL without bucket.
+        UserError: For another scheme, or a URL without a bucket.
     """
     folder = local_path(url)
     if folder is not None:
         from transforms.storage.local import LocalStorage
 
         return LocalStorage(str(folder))
-    # Arrow loads with the client, and the command line must answer --help without it.
+    # The client imports Arrow, and the command line must answer --help without it.
     from transforms.storage.bucket import Bucket, BucketStorage
 
     scheme, bucket, prefix = parse_url(url)
@@ -52,5 +52,15 @@ def open_storage(url: str, stores: Stores = ()) -> Storage:
 
 
 def storage_options(url: str, stores: Stores = ()) -> dict[str, str]:
-    """Return what deltalake does not read from the environment itself: endpoint, plain http, region."""
+    """Return the options that deltalake does not read from the environment itself.
+
+    They are the endpoint, plain http and the region.
+
+    Args:
+        url: Path or URL of a folder.
+        stores: The texts of ``--store``: where buckets are.
+
+    Raises:
+        UserError: For another scheme, or a URL without a bucket.
+    """
     return open_storage(url, stores).delta_options
