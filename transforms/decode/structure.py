@@ -76,7 +76,7 @@ def check_structure(data: bytes, name: str, max_pixels: int) -> None:
 
 def _too_intricate(seen: str) -> ImageError:
     return ImageError(
-        "decode", FailureKind.UNSUPPORTED, f"not read for safety: {seen}; save the picture anew"
+        "decode", FailureKind.UNSUPPORTED, f"not read for safety: {seen}; save the picture again"
     )
 
 

@@ -88,16 +88,16 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
         report.add(
             "missing",
             part.key,
-            f"the table's log names it, with {part.rows:,} rows, and it is not there",
+            f"the table's log names it, with {part.rows:,} rows, but it does not exist",
         )
         return report
     if len(encoded) != part.size:
-        report.add("size", part.key, f"{len(encoded):,} bytes, and the log says {part.size:,}")
+        report.add("size", part.key, f"{len(encoded):,} bytes, but the log says {part.size:,}")
     if not part.key.endswith(f"-{digest(encoded)}.parquet"):
         report.add(
             "digest",
             part.key,
-            f"its bytes have the digest {digest(encoded)}, and its name says another",
+            f"its bytes have the digest {digest(encoded)}, but its name has another",
         )
     try:
         table = pq.read_table(pa.BufferReader(encoded))
@@ -117,7 +117,7 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
 
 def _check_table(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
     if table.num_rows != part.rows:
-        report.add("rows", part.key, f"{table.num_rows:,} rows, and the log says {part.rows:,}")
+        report.add("rows", part.key, f"{table.num_rows:,} rows, but the log says {part.rows:,}")
     for what in _nulls(table, features_schema(1) if part.is_features else ERRORS_SCHEMA):
         report.add("null", part.key, what)
     if difference := _schema_difference(table.schema, part.is_features):
@@ -142,7 +142,7 @@ def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
     for name in dict.fromkeys([*wanted.names, *schema.names]):
         here, there = (s.field(name) if name in s.names else None for s in (wanted, schema))
         if here is None or there is None or here != there:
-            return f"the column {name} is {there or 'missing'}, and should be {here or 'not there'}"
+            return f"the column {name} is {there or 'missing'}, but should be {here or 'not there'}"
     return (
         ""
         if wanted.names == schema.names
@@ -159,7 +159,7 @@ def _nulls(table: pa.Table, wanted: pa.Schema) -> Iterator[str]:
         elif column.name == "embedding" and (
             nulls := pc.list_flatten(table["embedding"]).null_count
         ):
-            yield f"{nulls:,} numbers of vectors are null"
+            yield f"{nulls:,} values of vectors are null"
 
 
 def _bad_rows(table: pa.Table) -> Iterator[tuple[str, str]]:
@@ -199,7 +199,7 @@ def _read_recipe(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
         ("the log says", part.recipes),
     ):
         if others := sorted(str(other) for other in ids - {own}):
-            what = f"{where} {', '.join(others)}, and its Parquet metadata {own}"
+            what = f"{where} {', '.join(others)}, but its Parquet metadata {own}"
             report.add("recipe", part.key, what)
 
 

@@ -59,6 +59,11 @@ def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
 
     Types, values and the recipe in the metadata stay the same, vectors bit by bit.
 
+    Args:
+        storage: The table's folder.
+        paths: At least one part, relative to the table.
+        run_id: The run, for the new part's name.
+
     Raises:
         Damaged: For a part that is missing, or whose bytes differ from what was written.
     """

@@ -122,7 +122,7 @@ class Reuse:
             rows = pq.read_table(pa.BufferReader(encoded)).replace_schema_metadata(None)
         # Vacuum may have deleted the part since the plan.
         except Damaged as error:
-            _LOG.warning("%s; its vectors are computed anew", error.what)
+            _LOG.warning("%s; its vectors are computed again", error.what)
             rows = None
         self._held[part] = rows
         if len(self._held) > _HELD_PARTS:

@@ -77,7 +77,7 @@ def _vectors(features: np.ndarray, kind: pa.DataType) -> pa.Array:
 
 
 def _labels(outputs: Outputs, model: ExportedModel) -> dict[str, object]:
-    """Return the columns ``label``, ``score`` and ``labels``; null for a backbone without labels."""
+    """Return the columns ``label``, ``score`` and ``labels``; null without labels."""
     count, size = outputs.indices.shape
     if not size:
         return {name: [None] * count for name in ("label", "score", "labels")}

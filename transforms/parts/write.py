@@ -117,7 +117,7 @@ def read_part(storage: Storage, path: str) -> bytes:
         raise Damaged(f"{part} is not there any more") from error
     if not path.endswith(f"-{digest(encoded)}.parquet"):
         raise Damaged(
-            f"{part} is damaged: its bytes have the digest {digest(encoded)}, and its name says "
+            f"{part} is damaged: its bytes have the digest {digest(encoded)}, but its name has "
             "another"
         )
     return encoded

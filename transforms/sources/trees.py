@@ -112,7 +112,7 @@ def _sub_folders(tree: Tree, folder: str) -> list[str]:
 
 
 def _prefixes(tree: Tree, folder: str) -> list[str]:
-    """Return the sub-prefixes of a prefix; none if its first page holds all keys, or only plain ones.
+    """Return the sub-prefixes of a prefix; none if its first page has all keys, or only plain ones.
 
     Otherwise a flat prefix of a million keys would be listed to its end just to learn that it has
     no sub-prefixes.

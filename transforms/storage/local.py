@@ -88,7 +88,7 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         parts = key.strip("/").split("/")
         if ".." in parts or key.startswith("/") or "\0" in key or not parts[0]:
-            raise StorageError(f"{key!r} is no key inside {self.url}")
+            raise StorageError(f"{key!r} is not a key inside {self.url}")
         return Path(self.url, *parts)
 
 

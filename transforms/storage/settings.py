@@ -88,9 +88,9 @@ def parse_store(text: str) -> Store:
         key, equals, value = pair.partition("=")
         allowed = [*_NAMES[found[1]], "allow-http"]
         if key not in allowed:
-            what = repr(key) if equals else "what has no '='"
+            what = repr(key) if equals else "text without '='"
             raise UserError(
-                f"--store {where}: {what} is no setting; allowed: {', '.join(allowed)}. "
+                f"--store {where}: {what} is not a setting; allowed: {', '.join(allowed)}. "
                 "Credentials come from the environment only"
             )
         form, words = _FORMS[key]

@@ -78,7 +78,7 @@ def local_path(url: str) -> Path | None:
         UserError: For an invalid path, another scheme, or a ``file://`` URL without absolute path.
     """
     if not url or "\0" in url:
-        raise UserError(f"{url!r} is no path; give a folder or a URL")
+        raise UserError(f"{url!r} is not a path; give a folder or a URL")
     scheme = scheme_of(url)
     if not scheme:
         return _absolute(url)
@@ -86,7 +86,7 @@ def local_path(url: str) -> Path | None:
         return None
     raw = re.sub(r"^file://(?:localhost)?(?=/)", "", url)
     if not raw.startswith("/"):
-        raise UserError(f"{url!r} is no local file; write file:///absolute/path")
+        raise UserError(f"{url!r} is not a local file; write file:///absolute/path")
     return _absolute(raw if os.path.lexists(raw) else unquote(raw))
 
 
