@@ -41,8 +41,8 @@ from transforms.storage.settings import Stores
 
 # Bytes of pixels held at once: 384 images of 224×224.
 _CHUNK_BYTES = 64 << 20
-# Chunks are multiples of 64 images, a multiple of every engine's batch size, so that only a shard's
-# last chunk is padded.
+# A chunk is a multiple of this many images, so that every engine gets whole batches, and only a
+# shard's last chunk is padded.
 _ROUND = 64
 
 

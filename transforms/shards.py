@@ -55,7 +55,11 @@ def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]
 
 
 def read_shard(output: Storage, key: str) -> list[ImageReference]:
-    """Return the image references of the shard stored at ``key``."""
+    """Return the image references of the shard stored at ``key``.
+
+    Raises:
+        StorageError: If the shard cannot be read.
+    """
     table = pq.read_table(pa.BufferReader(output.read(key)))
     columns = (table[name].to_pylist() for name in ("uri", "etag", "size", "modified"))
     return [ImageReference(*row) for row in zip(*columns, strict=True)]

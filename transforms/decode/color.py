@@ -64,7 +64,12 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def keeps_colours(icc: bytes | None, mode: str) -> bool:
-    """Tell whether pixels need no conversion: the profile is absent, sRGB or unusable."""
+    """Tell whether pixels need no conversion: the profile is absent, sRGB or unusable.
+
+    Args:
+        icc: The embedded profile.
+        mode: Pillow mode of the pixels.
+    """
     return not icc or _transform(icc, mode) is None
 
 

@@ -107,6 +107,10 @@ def digest(encoded: bytes) -> str:
 def read_part(storage: Storage, path: str) -> bytes:
     """Return the bytes of a part, after checking them against its name.
 
+    Args:
+        storage: The output, or the table's folder.
+        path: The part, relative to ``storage``.
+
     Raises:
         Damaged: If the part is missing, or if its bytes do not have the digest in its name.
     """

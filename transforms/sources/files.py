@@ -37,7 +37,17 @@ class ListingNote:
 
 
 def write_listing(piece: Source, storage: Storage, name: str) -> None:
-    """List a piece into at least one file, ``name-0000.parquet``, …, with its note."""
+    """List a piece into at least one file, each with its note.
+
+    Args:
+        piece: The source to list.
+        storage: Where to write.
+        name: Start of the keys: ``name-0000.parquet``, ``name-0000.json``, ….
+
+    Raises:
+        UserError: If a local path of the source does not exist.
+        StorageError: If listing or writing fails.
+    """
     ignored = Ignored()
     before = 0
     for number, images in enumerate(_grouped(piece.list_images(ignored))):
@@ -84,5 +94,10 @@ def read_listing_note(encoded: bytes) -> ListingNote:
 
 
 def read_listing_file(encoded: bytes, groups: list[int]) -> pa.Table:
-    """Return the rows of some row groups of a listing file."""
+    """Return the rows (REFERENCE_SCHEMA) of some row groups of a listing file.
+
+    Args:
+        encoded: The whole file.
+        groups: Positions of the row groups.
+    """
     return pq.ParquetFile(pa.BufferReader(encoded)).read_row_groups(groups)

@@ -37,7 +37,15 @@ class ListImages(beam.PTransform):  # type: ignore[misc]  # Beam has no types
 
 
 def group_pieces(pieces: Sequence[Source], workers: int) -> list[list[tuple[int, Source]]]:
-    """Number the pieces and group them: one group per worker, more if one had over 64 pieces."""
+    """Number the pieces and distribute them over groups.
+
+    Args:
+        pieces: At least one piece.
+        workers: Number of workers.
+
+    Returns:
+        One group for each worker, or more groups if these would have over 64 pieces.
+    """
     size = max(1, min(_GROUP, -(-len(pieces) // workers)))
     count = -(-len(pieces) // size)
     return [list(enumerate(pieces))[start::count] for start in range(count)]

@@ -176,7 +176,13 @@ def environment_settings(
 
 
 def open_client(scheme: str, bucket: str, stores: Stores = ()) -> Any:
-    """Return the client of a bucket, opened once per process, without sending any request."""
+    """Return the obstore client of a bucket, without sending any request.
+
+    A client is opened once per process.
+
+    Raises:
+        UserError: For an invalid ``--store``.
+    """
     return _open(scheme, bucket, tuple(sorted(client_options(scheme, bucket, stores).items())))
 
 
