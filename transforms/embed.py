@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from transforms.engines.base import Engine, Images, Outputs
-from transforms.errors import FailureKind, ImageError
+from transforms.errors import FailureKind, ImageError, first_line
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
@@ -48,9 +48,8 @@ def _run(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]
             )
             return _run(engine, images)
         if len(images) == 1:
-            return _nothing(engine), {
-                0: ImageError("embed", FailureKind.ENGINE_ERROR, _first_line(error))
-            }
+            message = f"{type(error).__name__}: {first_line(error)}"[:300]
+            return _nothing(engine), {0: ImageError("embed", FailureKind.ENGINE_ERROR, message)}
     return _halves(engine, images)
 
 
@@ -74,12 +73,6 @@ def _nothing(engine: Engine) -> Outputs:
         np.zeros((1, model.top_k), np.float32),
         np.zeros((1, model.top_k), np.int32),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"[
-        :300
-    ]
 
 
 def prefetch(items: Iterator[_T]) -> Iterator[_T]:

@@ -6,9 +6,8 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.records import ImageReference
 from transforms.storage import Storage
 
@@ -60,6 +59,6 @@ def read_shard(output: Storage, key: str) -> list[ImageReference]:
     Raises:
         StorageError: If the shard cannot be read.
     """
-    table = pq.read_table(pa.BufferReader(output.read(key)))
+    table = parquet.read(output.read(key))
     columns = (table[name].to_pylist() for name in ("uri", "etag", "size", "modified"))
     return [ImageReference(*row) for row in zip(*columns, strict=True)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.parts.write import Part, read_part, write_part
 from transforms.recipe import Recipe
 from transforms.storage import Storage
@@ -32,7 +32,7 @@ def rewrite_part(
         Damaged: If the part is missing, or its bytes differ from what was written. So damaged rows
             never get a valid digest.
     """
-    table = pq.read_table(pa.BufferReader(read_part(storage, path)))
+    table = parquet.read(read_part(storage, path))
     kept = table.filter(pc.invert(pc.is_in(table["uri"], value_set=without)))
     if not kept.num_rows:
         return None
