@@ -1,6 +1,6 @@
 """What is measured, each as a function of a folder of images: the machine's bounds, and our own job.
 
-A case runs in a process of its own (``benchmarks.measure``) and returns images per second, start-up
+A case runs in a process of its own (``benchmarks.child``) and returns images per second, start-up
 left out; one that compares things within a process returns several, by name.
 """
 
@@ -165,10 +165,13 @@ def nothing(case: Case) -> float:
 
 def decode(case: Case) -> float:
     """Decoding and resizing from memory on all cores, for the network's input size."""
+    from transforms.allocator import share_one_heap
     from transforms.backbones import BackboneConfig, resolve
     from transforms.decode.image import DecodePolicy
     from transforms.decode.pool import DecodeAndResize, decode_all
 
+    # As every worker does.
+    share_one_heap()
     size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
     encoded = [path.read_bytes() for path in case.files(case.count)]
     function = DecodeAndResize(DecodePolicy(), size, "squash")
@@ -182,11 +185,13 @@ def decode(case: Case) -> float:
 
 def decode_one_core(case: Case) -> float:
     """The same on one core, as Pillow's own decode and resize is measured."""
-    from transforms.allocator import keep_freed_memory
+    from transforms.allocator import keep_freed_memory, share_one_heap
     from transforms.decode.image import DecodePolicy
     from transforms.decode.pool import DecodeAndResize
 
-    keep_freed_memory()  # as every worker does
+    # As every worker does.
+    share_one_heap()
+    keep_freed_memory()
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
     return _one_by_one(case, function)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
@@ -27,17 +28,27 @@ def keep_freed_memory() -> bool:
     return _mallopt(_M_MMAP_THRESHOLD, _KEPT) and _mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
-def one_arena_a_core() -> bool:
-    """Limit this process to one heap (arena) per core; call it before there are many threads.
+@cache
+def share_one_heap() -> None:
+    """Have Arrow's tables and the pixels of this process share one heap (arena) per core.
 
-    Freed memory can only be reused within its arena, and glibc makes up to eight per core. With one
-    per core, 8,192 images took 562 MiB instead of 666. ``MALLOC_ARENA_MAX`` in the environment
-    takes precedence.
+    One call is enough. Call it where a process starts: before it has many threads, and before
+    Arrow is imported, which then reads the name of its memory pool. In a worker Beam has imported
+    Arrow already; there Arrow's own C++ keeps its pool for short-lived memory.
 
-    Returns:
-        Whether the setting took effect.
+    Freed memory can only be reused within its heap, and glibc makes up to eight per core. With one
+    per core, 8,192 images took 562 MiB instead of 666. Arrow's own pool keeps freed memory: with
+    it, 20,000 images took 720 MiB instead of 650. ``MALLOC_ARENA_MAX`` and
+    ``ARROW_DEFAULT_MEMORY_POOL`` in the environment take precedence.
     """
-    return "MALLOC_ARENA_MAX" not in os.environ and _mallopt(_M_ARENA_MAX, os.cpu_count() or 1)
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        _mallopt(_M_ARENA_MAX, os.cpu_count() or 1)
+    if "ARROW_DEFAULT_MEMORY_POOL" in os.environ:
+        return
+    # Also for the processes that this one starts.
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    if pyarrow := sys.modules.get("pyarrow"):
+        pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
 
 def _mallopt(name: int, value: int) -> bool:

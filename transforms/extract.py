@@ -14,6 +14,7 @@ from itertools import chain, islice, repeat
 import apache_beam as beam
 import pyarrow as pa
 
+from transforms.allocator import share_one_heap
 from transforms.choices import EngineName, Precision, ResizeMode
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize, decode_all
@@ -41,8 +42,7 @@ from transforms.storage.settings import Stores
 
 # Bytes of pixels held at once: 384 images of 224×224.
 _CHUNK_BYTES = 64 << 20
-# A chunk is a multiple of this many images, so that every engine gets whole batches, and only a
-# shard's last chunk is padded.
+# Chunks are multiples of this: whole batches of every engine, padded only in the last chunk.
 _ROUND = 64
 
 
@@ -94,9 +94,8 @@ class _Progress:
     def fail(self, reference: ImageReference, error: ImageError) -> None:
         modified = round(reference.modified.timestamp() * 1e6) if reference.modified else None
         what = (error.stage, error.kind.word, error.message)
-        self.failures.append(
-            FailureRow(reference.uri, reference.etag, reference.size, modified, *what)
-        )
+        row = FailureRow(reference.uri, reference.etag, reference.size, modified, *what)
+        self.failures.append(row)
 
 
 def extract_shard(shard: str, job: ExtractJob) -> Receipt:
@@ -107,6 +106,7 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     Raises:
         StorageError: If the output cannot be read or written.
     """
+    share_one_heap()
     output = open_storage(job.output, job.stores)
     receipt_key = f"{job.run_folder}/receipts/{shard}.json"
     if output.exists(receipt_key):

@@ -17,18 +17,13 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def time(self, stage: str, without: str = "") -> Iterator[None]:
-        """Add the duration of the block to ``stage``, also if the block fails.
-
-        Args:
-            stage: Name of the stage.
-            without: Another stage, whose time inside the block is subtracted.
-        """
-        start, inner = time.perf_counter(), self.seconds.get(without, 0.0)
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the duration of the block to ``stage``, also if the block fails."""
+        start = time.perf_counter()
         try:
             yield
         finally:
-            taken = time.perf_counter() - start - (self.seconds.get(without, 0.0) - inner)
+            taken = time.perf_counter() - start
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
 
     def waiting(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:

@@ -63,7 +63,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def keeps_colours(icc: bytes | None, mode: str) -> bool:
+def keeps_colors(icc: bytes | None, mode: str) -> bool:
     """Tell whether pixels need no conversion: the profile is absent, sRGB or unusable.
 
     Args:
@@ -74,7 +74,7 @@ def keeps_colours(icc: bytes | None, mode: str) -> bool:
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return the colours in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
+    """Return the colors in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
     if image.mode.startswith("I;16"):
         return _gray_from_16_bit(image)
     if image.mode in ("I", "F"):
@@ -104,7 +104,7 @@ def _gray_from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | No
 
 
 def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the transform to sRGB; None if it is unusable or changes no colour visibly.
+    """Return the transform to sRGB; None if it is unusable or changes no color visibly.
 
     A profile is unusable if it is broken, huge, or does not fit the mode.
     """
@@ -128,7 +128,7 @@ def _built_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None
 def _without_float_tags(icc: bytes) -> bytes:
     """Hide the tags of floating-point pipelines (ICC.1:2022, 9.2.48); profiles have plain ones too.
 
-    A pipeline may have any number of steps, which all run for each of 36,000 colours: 1 MB of them
+    A pipeline may have any number of steps, which all run for each of 36,000 colors: 1 MB of them
     took 90 s.
     """
     hidden = bytearray(icc)
@@ -139,7 +139,7 @@ def _without_float_tags(icc: bytes) -> bytes:
 
 
 def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Tell whether no colour of a lattice of 18³ moves by more than 1 level, as for any sRGB."""
+    """Tell whether no color of a lattice of 18³ moves by more than 1 level, as for any sRGB."""
     if mode == "CMYK":
         return False
     lattice = Image.fromarray(_LATTICE).convert(mode)

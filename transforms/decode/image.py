@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
-import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +18,9 @@ from PIL import (
 
 from transforms.choices import MAX_IMAGE_BYTES, MAX_PIXELS
 from transforms.decode import jpeg, png, tiff_kinds
-from transforms.decode.color import keeps_colours, to_srgb
+from transforms.decode.color import keeps_colors, to_srgb
 from transforms.decode.exif import exif_orientation, upright
+from transforms.decode.quiet import quiet_pillow
 from transforms.decode.sniff import image_format, stops_early
 from transforms.decode.structure import PatientFile, check_structure
 from transforms.errors import FailureKind, ImageError
@@ -48,17 +45,6 @@ _UNREAD_WORDS = (
     "not installed",
     "not available",
 )
-
-# Messages of Pillow and libtiff about odd files would fill the log without naming the file, and
-# Python would keep each warning in memory. The failure row has what matters.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
-# Pillow's module gives access to the libtiff that it has loaded. Where Pillow hides it, as on
-# Windows, libtiff's messages stay.
-with suppress(AttributeError, OSError):
-    _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
-    _libtiff.TIFFSetErrorHandler(None)
-    _libtiff.TIFFSetWarningHandler(None)
 
 
 @dataclass(frozen=True)
@@ -103,6 +89,7 @@ def decode(
     Raises:
         ImageError: Stage ``decode``, with the kind of failure and a message of one line.
     """
+    quiet_pillow()
     if not data:
         raise ImageError("decode", FailureKind.EMPTY, "0 bytes")
     if len(data) > policy.max_bytes:
@@ -128,7 +115,7 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
     _check_size(header.width, header.height, policy)
     pixels = jpeg.decode_pixels(data, header, jpeg.scale_for(header, target))
     mode = _JPEG_MODES[header.components]
-    if mode == "CMYK" or not keeps_colours(header.icc, mode):
+    if mode == "CMYK" or not keeps_colors(header.icc, mode):
         size = pixels.shape[1], pixels.shape[0]
         # A gray profile fits only gray pixels.
         samples = pixels[..., 0].copy() if mode == "L" else pixels

@@ -56,7 +56,7 @@ class JpegHeader:
     # Height and width as stored.
     height: int
     width: int
-    # 1 for grayscale, 3 for colour, 4 for CMYK or YCCK.
+    # 1 for grayscale, 3 for color, 4 for CMYK or YCCK.
     components: int
     # EXIF orientation, 1 to 8.
     orientation: int

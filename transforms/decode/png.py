@@ -29,7 +29,7 @@ class PngParts:
     picture: bytes
     icc: bytes | None
     exif: bytes
-    # The one transparent colour of a 16-bit RGB picture; ``picture`` does not contain it.
+    # The one transparent color of a 16-bit RGB picture; ``picture`` does not contain it.
     clear: bytes
 
 
@@ -61,13 +61,13 @@ def split(data: bytes) -> PngParts:
 
 
 def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
-    """Return the opacity of a loaded 16-bit RGB picture: 0 at its transparent colour, else 255.
+    """Return the opacity of a loaded 16-bit RGB picture: 0 at its transparent color, else 255.
 
     Pillow keeps only the high bytes. Reading the picture as little-endian gives the low bytes.
 
     Args:
         image: The picture as loaded from ``parts.picture``.
-        parts: Of the PNG, with a transparent colour.
+        parts: Of the PNG, with a transparent color.
     """
     alpha = Image.new("L", image.size, 255)
     with PngImagePlugin.PngImageFile(PatientFile(parts.picture, "PNG")) as low:
@@ -77,7 +77,7 @@ def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
         rows = max(1, _STRIP_PIXELS // image.width)
         for top in range(0, image.height, rows):
             box = 0, top, image.width, min(top + rows, image.height)
-            differs = [np.asarray(half.crop(box)) != colour for half, colour in halves]
+            differs = [np.asarray(half.crop(box)) != color for half, color in halves]
             alpha.paste(
                 Image.fromarray((differs[0] | differs[1]).any(-1).astype(np.uint8) * 255), box[:2]
             )
@@ -111,10 +111,10 @@ def _transparency(header: bytes, body: bytes) -> bytes:
     """Return the tRNS chunk, empty if too short; scale a gray of up to 8 bits as Pillow does."""
     if len(header) < 13:
         return b""
-    depth, colour = header[8:10]
-    if len(body) < {0: 2, 2: 6}.get(colour, 1):
+    depth, color = header[8:10]
+    if len(body) < {0: 2, 2: 6}.get(color, 1):
         return b""
-    if colour == 0 and depth <= 8:
+    if color == 0 and depth <= 8:
         # The higher bits do not count.
         white = (1 << depth) - 1
         body = struct.pack(">H", (int.from_bytes(body[:2]) & white) * 255 // white)

@@ -36,7 +36,7 @@ _MAX_VALUES = 1 << 20
 _MAX_PASSES = 20
 # Items of an AVIF: tiles, alpha, metadata. Each is decoded by itself.
 _MAX_ITEMS = 256
-# Pixels of all pictures of an AVIF, as a multiple of --max-pixels: colours, alpha, and smaller
+# Pixels of all pictures of an AVIF, as a multiple of --max-pixels: colors, alpha, and smaller
 # pictures beside them.
 _MAX_COPIES = 3
 _BYTES, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION = (1, 2, 6, 7), 322, 323, 278, 259

@@ -25,7 +25,6 @@ __all__ = [
     "Unaddressable",
     "local_path",
     "open_storage",
-    "storage_options",
 ]
 
 
@@ -50,18 +49,3 @@ def open_storage(url: str, stores: Stores = ()) -> Storage:
 
     scheme, bucket, prefix = parse_url(url)
     return BucketStorage(Bucket(scheme, bucket, stores), prefix.strip("/"))
-
-
-def storage_options(url: str, stores: Stores = ()) -> dict[str, str]:
-    """Return the options that deltalake does not read from the environment itself.
-
-    They are the endpoint, plain http and the region.
-
-    Args:
-        url: Path or URL of a folder.
-        stores: The texts of ``--store``: where buckets are.
-
-    Raises:
-        UserError: For another scheme, or a URL without a bucket.
-    """
-    return open_storage(url, stores).delta_options

@@ -16,7 +16,7 @@ from tests.helpers.vips_cases import cases
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import ImageError
 
-# Max difference of any pixel, in levels: a colour is rounded twice, for its profile and its alpha.
+# Max difference of any pixel, in levels: a color is rounded twice, for its profile and its alpha.
 MAX_LEVELS = 2
 
 # Files that libvips' wheel cannot read, and readable files of the same picture.
@@ -31,7 +31,7 @@ KNOWN: tuple[tuple[str, int | str, str], ...] = (
         r"(jpeg (baseline|progressive)|tiff \w+) cmyk",
         64,
         "without a profile libvips takes CMYK for a press of its own choice, we for plain inverse "
-        "colours",
+        "colors",
     ),
     (
         r"avif 4:2:0",
@@ -46,7 +46,7 @@ KNOWN: tuple[tuple[str, int | str, str], ...] = (
     (
         r"png rgb 16, profile wide",
         8,
-        "Pillow cuts 16-bit colours to 8 before the profile, which makes it 6 levels",
+        "Pillow cuts 16-bit colors to 8 before the profile, which makes it 6 levels",
     ),
     (r"tiff (minisblack|miniswhite) [iuf]4 .*", REFUSED, "32 bits have no agreed black and white"),
     (

@@ -162,9 +162,9 @@ def test_cmyk_and_ycck_equal_pillow(transform: int | None, subsampling: int) -> 
     assert distance(decode(data, POLICY).pixels, with_pillow(data)) <= 1.0
 
 
-def test_cmyk_has_the_colours_of_its_rgb() -> None:
+def test_cmyk_has_the_colors_of_its_rgb() -> None:
     data = encode(COFFEE.convert("CMYK"), quality=95, subsampling=0)
-    # For inverted colours it would be about 130.
+    # For inverted colors it would be about 130.
     assert distance(decode(data, POLICY).pixels, np.asarray(COFFEE)) < 4
 
 
