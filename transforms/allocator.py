@@ -54,7 +54,7 @@ def share_one_heap() -> None:
 def _mallopt(name: int, value: int) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    # Musl and macOS have no mallopt; Windows has no handle of the whole process.
     except (AttributeError, OSError, TypeError):
+        # Musl and macOS have no mallopt; Windows has no handle of the whole process.
         return False
     return bool(mallopt(name, value))

@@ -119,8 +119,8 @@ def _built_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None
         profile = ImageCms.ImageCmsProfile(io.BytesIO(_without_float_tags(icc)))
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", flags=_NO_CACHE)
-    # The picture itself is intact.
     except (ImageCms.PyCMSError, OSError, ValueError):
+        # The picture itself is intact.
         return None
     return None if _is_identity(transform, mode) else transform
 

@@ -117,8 +117,8 @@ class Reuse:
         try:
             encoded = read_part(self._output, f"features/{part}")
             rows = parquet.read(encoded).replace_schema_metadata(None)
-        # Vacuum may have deleted the part since the plan.
         except Damaged as error:
+            # Vacuum may have deleted the part since the plan.
             _LOG.warning("%s; its vectors are computed again", error.what)
             rows = None
         self._held[part] = rows

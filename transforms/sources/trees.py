@@ -156,8 +156,8 @@ def _local_file(
             return
         try:
             status = entry.stat()
-        # A broken link, or deleted since.
         except OSError:
+            # A broken link, or deleted since.
             yield local_row(entry.path, None)
             return
         if stat.S_ISREG(status.st_mode):
