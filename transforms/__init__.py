@@ -1,1 +1,1 @@
-"""What happens to images: one file a stage of the flow, one folder a family that grows."""
+"""Process images: one file for each stage, one folder for each family of sources or networks."""

@@ -1,27 +1,33 @@
-"""Embed: pixels through the engine.
-
-One bad image fails alone, and a full device gets smaller batches.
-"""
+"""Run pixels through the engine: a bad image fails alone, a full device gets smaller batches."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from transforms.engines.base import Engine, Images, Outputs
 from transforms.errors import FailureKind, ImageError, first_line
 
+_T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
 
 
 def embed(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
-    """Run ``images``, each uint8 [H, W, 3], through the engine.
+    """Run images through the engine.
 
-    Returns the outputs of all N, and by position those images that failed (their rows mean
-    nothing): a vector with a value that is not finite, or an image on which the engine itself fails
-    alone.
+    Args:
+        engine: A loaded engine.
+        images: N times uint8 [H, W, 3].
+
+    Returns:
+        The outputs of all N images, and the errors by position of those that failed. The outputs of
+        failed images are meaningless. An image fails if its vector has a value that is not finite,
+        or if the engine fails on it alone.
     """
     outputs, failures = _run(engine, images)
     for position in np.flatnonzero(~np.isfinite(outputs.features).all(axis=1)).tolist():
@@ -35,7 +41,7 @@ def _run(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]
         return engine.run(images), {}
     except Exception as error:
         if type(error).__name__ in _OUT_OF_MEMORY and engine.batch_size > 1:
-            # Kept for all later batches of this process
+            # Keep the smaller size for all later batches of this process.
             engine.batch_size //= 2
             _LOG.warning(
                 "out of memory on the device: batches of %d from now on", engine.batch_size
@@ -48,7 +54,7 @@ def _run(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]
 
 
 def _halves(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
-    """Look for the images on which the engine fails: log2(N) more runs for one of them."""
+    """Find the images on which the engine fails by halving: log2(N) more runs for one of them."""
     middle = len(images) // 2
     left, left_failures = _run(engine, images[:middle])
     right, right_failures = _run(engine, images[middle:])
@@ -67,3 +73,16 @@ def _nothing(engine: Engine) -> Outputs:
         np.zeros((1, model.top_k), np.float32),
         np.zeros((1, model.top_k), np.int32),
     )
+
+
+def prefetch(items: Iterator[_T]) -> Iterator[_T]:
+    """Yield ``items``, and make the next one in a thread while the caller uses the current one.
+
+    For a GPU, which leaves the cores to decoding. On a CPU both would compete for cores and caches:
+    146 images/s overlapped, 183-204 in turn, on two cores.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item

@@ -1,27 +1,24 @@
-"""Extract: a shard of image references → one part of the features table, and a receipt.
+"""Extract a shard of image references into one part of the features table and a receipt.
 
-The shard is the atom of work: one worker reads, decodes, embeds and writes it. Only its name and
+The shard is the unit of work: one worker reads, decodes, embeds and writes it. Only its name and
 its receipt cross a Beam stage, never bytes, pixels or vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice, repeat
-from typing import TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms import parquet
 from transforms.allocator import share_one_heap
 from transforms.choices import EngineName, Precision, ResizeMode
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize, decode_all
-from transforms.embed import embed
+from transforms.embed import embed, prefetch
 from transforms.engines import Engine, EngineConfig, Outputs, load_engine
 from transforms.engines.models import load_model
 from transforms.errors import ImageError
@@ -38,56 +35,54 @@ from transforms.parts.write import (
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference
+from transforms.shards import read_shard
 from transforms.stopwatch import Stopwatch
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
-_T = TypeVar("_T")
-# Pixels held at once: 384 images of 224×224
+# Bytes of pixels held at once: 384 images of 224×224.
 _CHUNK_BYTES = 64 << 20
-# Whole batches of every engine, so that only a shard's last chunk is padded
+# Chunks are multiples of this: whole batches of every engine, padded only in the last chunk.
 _ROUND = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractJob:
-    """Everything a worker has to know; small, and pickled with the graph."""
+    """Everything a worker needs to know; small, and pickled with the graph."""
 
     output: str
     run_id: str
-    # UTC; the ``extracted_at`` of all rows, so that a shard done twice gives equal files
+    # UTC; the ``extracted_at`` of all rows, so that a shard done twice gives equal files.
     started_at: datetime
     recipe: Recipe
-    # Folder of the exported network under ``models/``
+    # Folder of the exported network under ``models/``.
     model_id: str
     resize: ResizeMode = "squash"
     engine: EngineName = "auto"
     precision: Precision = "float32"
-    # For each worker process; None: all that it may use
+    # Cores of each worker process; None for all that it may use.
     cores: int | None = None
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
-    index_key: str | None = (
-        # Of the index of the vectors that there are, see ``transforms.parts.reuse``
-        None
-    )
-    # Where buckets are, see ``transforms.storage.settings``; no secrets
+    # Key of the index of existing vectors (``transforms.parts.reuse``); None for no reuse.
+    index_key: str | None = None
+    # Where buckets are (``transforms.storage.settings``); no secrets.
     stores: Stores = ()
 
     @property
     def origin(self) -> Origin:
-        """What all rows of the run have in common."""
+        """Return the columns that all rows of the run share."""
         return Origin(recipe_id(self.recipe), self.run_id, self.started_at)
 
     @property
     def run_folder(self) -> str:
-        """The run's folder in the output."""
+        """Return the run's folder in the output."""
         return f"runs/{self.run_id}"
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What a shard has come to so far."""
+    """Results of a shard so far."""
 
     reuse: Reuse
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -99,15 +94,17 @@ class _Progress:
     def fail(self, reference: ImageReference, error: ImageError) -> None:
         modified = round(reference.modified.timestamp() * 1e6) if reference.modified else None
         what = (error.stage, error.kind.word, error.message)
-        self.failures.append(
-            FailureRow(reference.uri, reference.etag, reference.size, modified, *what)
-        )
+        row = FailureRow(reference.uri, reference.etag, reference.size, modified, *what)
+        self.failures.append(row)
 
 
 def extract_shard(shard: str, job: ExtractJob) -> Receipt:
-    """Do the shard, or return the receipt that it was done with.
+    """Extract a shard unless it has a receipt, and return its receipt.
 
-    Doing it twice, even at once, is harmless.
+    Extracting a shard twice, even at the same time, is harmless.
+
+    Raises:
+        StorageError: If the output cannot be read or written.
     """
     share_one_heap()
     output = open_storage(job.output, job.stores)
@@ -120,7 +117,7 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
     engine = load_engine(EngineConfig(str(model), job.engine, job.precision, job.cores))
     receipt = _extract(shard, job, engine, output)
     if not output.write_if_absent(receipt_key, encode_receipt(receipt)):
-        # Another worker was first: its part counts
+        # Another worker was first: its part counts.
         return decode_receipt(output.read(receipt_key))
     return receipt
 
@@ -129,7 +126,7 @@ def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Re
     progress = _Progress(Reuse(output, job.index_key))
     references = read_shard(output, f"{job.run_folder}/plan/{shard}.parquet")
     chunks = _prepared(references, progress, job, engine)
-    for chunk in ahead(chunks) if engine.overlaps else chunks:
+    for chunk in prefetch(chunks) if engine.overlaps else chunks:
         _complete(chunk, progress, job, engine)
     part = None
     if progress.tables:
@@ -147,10 +144,11 @@ def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Re
 class _Chunk:
     """Some images of a shard, read, looked up and decoded; keyed by the sha256 of their bytes."""
 
-    same: dict[str, list[ImageReference]]  # all images of equal bytes
-    # Features schema: vectors that there are already
+    # All images of equal bytes.
+    same: dict[str, list[ImageReference]]
+    # Rows of existing vectors, features schema.
     rows: list[pa.Table]
-    # One for each content that has none yet
+    # One image for each content without a vector.
     decoded: list[Decoded]
     failed: dict[str, ImageError]
 
@@ -158,18 +156,15 @@ class _Chunk:
 def _prepared(
     references: Sequence[ImageReference], progress: _Progress, job: ExtractJob, engine: Engine
 ) -> Iterator[_Chunk]:
-    """Read, look up and decode, chunk by chunk; what cannot be read is a failure already."""
+    """Read, look up and decode, chunk by chunk; record images that cannot be read as failures."""
     items = progress.watch.waiting("read", read_images(references, job.read))
     height, width = engine.model.input_size
     size = max(engine.batch_size, _CHUNK_BYTES // (height * width * 3) // _ROUND * _ROUND)
-    sizes = chain(
-        [min(size, _ROUND)],
-        repeat(size),
-        # The first is small, so that reading on overlaps computing it
-    )
+    # The first chunk is small, so that reading the next overlaps computing it.
+    sizes = chain([min(size, _ROUND)], repeat(size))
     while group := list(islice(items, next(sizes))):
         chunk = _prepare(group, progress, job, engine)
-        # The encoded bytes, before the next ones come
+        # Free the encoded bytes before reading the next ones.
         group.clear()
         yield chunk
 
@@ -204,7 +199,7 @@ def _prepare(
 
 
 def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engine) -> None:
-    """Compute what the chunk has no vector for, and turn each of its images into a row or a failure."""
+    """Compute the chunk's missing vectors, and make each of its images a row or a failure."""
     if chunk.decoded:
         with progress.watch.time("embed"):
             outputs, failures = embed(engine, [item.image.pixels for item in chunk.decoded])
@@ -221,7 +216,7 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
             progress.reuse.remember(computed)
             chunk.rows.append(computed)
     first = {item.sha256 for item in chunk.decoded}
-    # The pixels, before the next ones come
+    # Free the pixels before decoding the next ones.
     chunk.decoded.clear()
     copies = []
     for content, references in chunk.same.items():
@@ -236,44 +231,18 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
         progress.reused += len(copies)
 
 
-def ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """Pass ``items`` on, the next one being made in a thread while its predecessor is used.
-
-    For a GPU, which leaves the cores to decoding. On a CPU the two steal each other's cores and
-    caches: overlapped 146 images/s, in turn 183-204, on two cores.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        following = pool.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = pool.submit(next, items, None)
-            yield item
-
-
-def read_shard_table(output: Storage, key: str) -> pa.Table:
-    """The image references of a shard, REFERENCE_SCHEMA."""
-    return parquet.read(output.read(key))
-
-
-def read_shard(output: Storage, key: str) -> list[ImageReference]:
-    """The image references of a shard."""
-    table = read_shard_table(output, key)
-    columns = (table[name].to_pylist() for name in ("uri", "etag", "size", "modified"))
-    return [ImageReference(*row) for row in zip(*columns, strict=True)]
-
-
 @dataclass(eq=False)
 class ExtractShards(beam.PTransform):  # type: ignore[misc]  # Beam has no types
-    """Extract each shard: reads, decodes, embeds, writes one part and one receipt; emits the shard's name.
+    """Extract each shard into one part and one receipt, and emit the shard's name.
 
-    Emits one name for each name, also when a shard is repeated. Nothing is emitted for a shard that
-    fails: the bundle does, with everything that lies outside single images (storage, model,
-    self-check).
+    One name is emitted for each name received, also when a shard is repeated. Errors outside single
+    images (storage, model, self-check) fail the bundle: nothing is emitted for that shard.
     """
 
     job: ExtractJob
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        """Wire the graph."""
+        """Build the graph."""
         return shards | "Extract" >> beam.Map(_extract_one, self.job)
 
 

@@ -1,6 +1,6 @@
-"""Plan: what the sources list, compared with what the tables hold → the images to do, cut into shards.
+"""Compare the listing with the tables: which images to process, which rows to delete.
 
-Everything here works on Arrow columns; there is no Python object per image.
+Everything here works on Arrow columns. There is no Python object per image.
 """
 
 from __future__ import annotations
@@ -21,51 +21,49 @@ _TRANSIENT = [kind.word for kind in FailureKind if kind.transient]
 
 @dataclass(frozen=True, slots=True)
 class PlanPolicy:
-    """What a run does with images that a first look leaves alone."""
+    """Options that change which images are processed and which rows are deleted."""
 
-    # Do every image; the tables count as empty
+    # Process every image, as if the tables were empty.
     rebuild: bool = False
-    # Try those too that failed for a reason that lies in the image
+    # Retry also the images whose failure lies in the image itself.
     retry_failed: bool = False
-    # Rows of images that are no longer listed stay
+    # Keep the rows of images that are no longer listed.
     keep_removed: bool = False
 
 
-_USUAL = PlanPolicy()
+_DEFAULT_POLICY = PlanPolicy()
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The rows of one table that the run takes out, and those that it leaves though nothing lists them."""
+    """Rows of one table to delete, and the number of unlisted rows to keep."""
 
-    # string: of changed, tried again, mended and removed images
+    # Rows to delete (string): of changed, retried, now successful and removed images.
     uris: pa.Array
-    # Rows of images that are no longer listed and stay
+    # Number of rows to keep although their images are no longer listed.
     kept: int
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The five classes that make up the listing, and what of the tables it does not name."""
+    """Numbers of listed images in each of five classes, and of images in the tables."""
 
     new: int = 0
     changed: int = 0
-    retried: int = (
-        # Failed before, for a reason that may have passed, or because they were asked for
-        0
-    )
-    unchanged: int = 0  # have a vector of these very bytes
-    still_failed: int = (
-        # Failed before for a reason that lies in the image, which has not changed
-        0
-    )
-    # Images of the tables that are no longer listed
+    # Failed before, for a reason that may have passed, or retried on request.
+    retried: int = 0
+    # Have a vector of the same etag and size.
+    unchanged: int = 0
+    # Failed before for a reason that lies in the image, which has not changed.
+    still_failed: int = 0
+    # In the tables, but no longer listed.
     gone: int = 0
-    known: int = 0  # images of the tables
+    # In the tables.
+    known: int = 0
 
     @property
     def listed(self) -> int:
-        """Distinct images that the sources list."""
+        """Return the number of distinct images that the sources list."""
         return self.new + self.changed + self.retried + self.unchanged + self.still_failed
 
     def __add__(self, other: Counts) -> Counts:
@@ -74,10 +72,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The listing against the tables, in one range of uris."""
+    """Differences between the listing and the tables, in one range of uris."""
 
     counts: Counts
-    # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images
+    # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images.
     todo: pa.Table
     features: Stale
     errors: Stale
@@ -85,20 +83,26 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Uris from ``low`` on and before ``high``; None is the end of all."""
+    """Uris from ``low`` (included) to ``high`` (excluded; None for no upper bound)."""
 
     low: str = ""
     high: str | None = None
 
 
-def ranges(spread: Iterable[tuple[str, int]], most: int) -> list[Range]:
-    """Cut all uris into ranges of about ``most`` rows, given some uris and the rows that follow each.
+def ranges(row_counts: Iterable[tuple[str, int]], max_rows: int) -> list[Range]:
+    """Cut all uris into ranges of about ``max_rows`` rows.
 
-    One range when there are no more rows than that, as on most nights.
+    Args:
+        row_counts: Some uris, each with the number of rows from it up to the next uri.
+        max_rows: Rows of one range.
+
+    Returns:
+        Ranges that together cover all uris; one range if there are at most ``max_rows`` rows, as on
+        most nights.
     """
     cuts, held = [""], 0
-    for uri, rows in sorted(spread):
-        if held and held + rows > most and uri > cuts[-1]:
+    for uri, rows in sorted(row_counts):
+        if held and held + rows > max_rows and uri > cuts[-1]:
             cuts.append(uri)
             held = 0
         held += rows
@@ -106,7 +110,7 @@ def ranges(spread: Iterable[tuple[str, int]], most: int) -> list[Range]:
 
 
 def in_range(rows: pa.Table, within: Range) -> pa.Table:
-    """The rows whose ``uri`` lies in a range."""
+    """Return the rows whose ``uri`` lies in a range."""
     if within == Range():
         return rows
     inside = pc.greater_equal(rows["uri"], within.low)
@@ -116,14 +120,20 @@ def in_range(rows: pa.Table, within: Range) -> pa.Table:
 
 
 def compare(
-    listed: pa.Table, features: pa.Table, errors: pa.Table, policy: PlanPolicy = _USUAL
+    listed: pa.Table, features: pa.Table, errors: pa.Table, policy: PlanPolicy = _DEFAULT_POLICY
 ) -> Changes:
-    """Compare a listing (REFERENCE_SCHEMA) with the tables' columns ``uri, etag, size`` (errors: ``kind`` too).
+    """Compare a listing with the tables.
 
-    An image is the same when both its etag and its size are. Listed twice, by two patterns, it
-    counts once. After the run the features table is to hold the unchanged images and those that got
-    a vector, the errors table those that failed still and those that failed now, and nothing else:
-    whatever else they hold is stale.
+    An image is unchanged if both its etag and its size are. An image that two patterns list counts
+    once. After the run the features table holds the unchanged images and those that got a vector.
+    The errors table holds the images that still fail and those that failed in this run. All other
+    rows are stale.
+
+    Args:
+        listed: The listing, REFERENCE_SCHEMA.
+        features: Columns ``uri, etag, size`` of the features table.
+        errors: Columns ``uri, etag, size, kind`` of the errors table.
+        policy: Options of the run.
     """
     listed = distinct(listed)
     in_features, in_errors = _Match(listed, features), _Match(listed, errors)
@@ -159,7 +169,7 @@ def _again(errors: pa.Table, all_of_them: bool) -> np.ndarray:
 
 
 class _Match:
-    """A listing of N images against a table of M rows, both with distinct uris."""
+    """Match a listing of N images with a table of M rows, both with distinct uris."""
 
     def __init__(self, listed: pa.Table, table: pa.Table) -> None:
         self._uris = table["uri"].combine_chunks()
@@ -172,25 +182,27 @@ class _Match:
                 listed["size"].combine_chunks(), table["size"].combine_chunks().take(position)
             ),
         )
-        # Bool [N]: the table has a row of this name
+        # Bool [N]: the table has a row of this uri.
         self.known = _booleans(pc.is_valid(position))
-        self.same = _booleans(pc.fill_null(same, False))  # bool [N]: and of this very version
-        self._rows = position.drop_null().to_numpy()  # int [known]: which one
+        # Bool [N]: the row has the same etag and size.
+        self.same = _booleans(pc.fill_null(same, False))
+        # Int [known]: position of the row.
+        self._rows = position.drop_null().to_numpy()
         self._gone = np.ones(len(self._uris), bool)
         self._gone[self._rows] = False
 
     def look_up(self, values: np.ndarray) -> np.ndarray:
-        """Bool [M] → bool [N]: the value of each listed image's row, False where it has none."""
+        """Return each listed image's value, False without a row: bool [M] → bool [N]."""
         result = np.zeros(len(self.known), bool)
         result[self.known] = values[self._rows]
         return result
 
     def gone_uris(self) -> pa.Array:
-        """The uris of the rows whose image is no longer listed."""
+        """Return the uris of the rows whose image is no longer listed."""
         return self._uris.filter(pa.array(self._gone))
 
     def stale(self, current: np.ndarray, keep_gone: bool) -> Stale:
-        """All rows but those of the images ``current`` (bool [N]), and with ``keep_gone`` of the gone ones."""
+        """Return all rows but those of ``current`` images (bool [N]) and, if kept, of gone ones."""
         stale = np.ones(len(self._uris), bool)
         stale[self._rows[current[self.known]]] = False
         if keep_gone:
@@ -199,12 +211,10 @@ class _Match:
 
 
 def distinct(listed: pa.Table) -> pa.Table:
-    """Sorted by uri, each uri once: its first occurrence."""
+    """Return the first row of each uri, sorted by uri."""
     table = listed.select(REFERENCE_SCHEMA.names).combine_chunks()
-    order = pc.sort_indices(
-        table, sort_keys=[("uri", "ascending")]
-    )  # stable: the first stays first
-    table = table.take(order)
+    # The sort is stable: the first row of a uri stays first.
+    table = table.take(pc.sort_indices(table, sort_keys=[("uri", "ascending")]))
     if table.num_rows < 2:
         return table
     repeats = pc.equal(table["uri"].slice(1), table["uri"].slice(0, table.num_rows - 1))
@@ -216,35 +226,3 @@ def _booleans(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     result: np.ndarray = array.to_numpy(zero_copy_only=False)
     return result.astype(bool)
-
-
-@dataclass(frozen=True, slots=True)
-class ShardPolicy:
-    """How large shards are."""
-
-    images: int  # most in one shard
-    bytes: int  # after as many a shard ends
-    # That are to have four shards each, where there is that much work
-    workers: int = 1
-
-
-def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]]:
-    """Cut N references, given their sizes (int64 [N], -1 where unknown), into shards: pairs of start and length.
-
-    An image takes the share of a shard that its count or its bytes take, whichever is more, and
-    shards are cut to nearly equal shares: at most ``images`` each, and not more than one image over
-    ``bytes``. There are at least four a worker where there are enough images, so that a slow shard
-    leaves nobody idle for long; but not for shards under 64 images, below which start-up and
-    padding show. An unknown size counts as the mean of the known ones.
-    """
-    if not len(sizes):
-        return []
-    known = sizes >= 0
-    sizes = np.where(known, sizes, sizes[known].mean() if known.any() else 0)
-    shares = np.cumsum(np.maximum(1 / policy.images, np.minimum(sizes / policy.bytes, 1)))
-    enough = min(4 * policy.workers, -(-len(sizes) // 64))
-    slack = 0.25 / policy.images  # what rounding may add up to
-    shards = max(int(np.ceil(shares[-1] - slack)), enough, 1)
-    ends = np.searchsorted(shares, shares[-1] * np.arange(1, shards) / shards + slack, side="right")
-    edges = np.unique([0, *ends, len(sizes)]).tolist()
-    return [(start, end - start) for start, end in itertools.pairwise(edges)]

@@ -1,8 +1,8 @@
-"""From decoded pixels to what a network takes: a chain of small ops.
+"""Turn decoded pixels into a network's input, by a chain of small ops.
 
-An op is a frozen dataclass that is called with one image and gives the next one. It takes a NumPy
-array or a TensorFlow tensor, eager or inside ``tf.data`` and ``tf.function``, and its ``repr`` is
-its line in the recipe:
+An op is a frozen dataclass that is called with one image and returns the next one. It takes a NumPy
+array or a TensorFlow tensor, eager or inside ``tf.data`` and ``tf.function``. Its ``repr`` is its
+line in the recipe:
 
 >>> Chain(Resize(224, 224), ValueRange("tf"))
 resize(224x224, squash, bilinear) | value_range(tf)
@@ -21,24 +21,24 @@ from transforms.choices import ResizeMode
 
 ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
 
-# keras.applications.imagenet_utils.preprocess_input, of Keras 3.15
+# From keras.applications.imagenet_utils.preprocess_input of Keras 3.15.
 _CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
-# One resizer per thread: the object is not documented as safe to share
+# One resizer per thread: its documentation does not say that threads may share one.
 _local = threading.local()
 
 
 class Op(Protocol):
-    """One step; ``Any`` stands for an array or a tensor."""
+    """One step of preprocessing; ``Any`` stands for an array or a tensor."""
 
     def __call__(self, image: Any) -> Any: ...
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Chain:
-    """Ops one after the other, itself an op; empty, it changes nothing."""
+    """Run ops one after the other; an empty chain changes nothing."""
 
     ops: tuple[Op, ...]
 
@@ -57,14 +57,14 @@ class Chain:
 
 @dataclass(frozen=True, repr=False)
 class Resize:
-    """uint8 [H, W, 3] → uint8 [height, width, 3] by antialiased bilinear interpolation.
+    """Resize uint8 [H, W, 3] to uint8 [height, width, 3], antialiased and bilinear.
 
-    ``squash`` takes the whole picture and changes its aspect ratio; ``crop`` takes its largest
+    ``squash`` takes the whole picture and changes its aspect ratio. ``crop`` takes its largest
     centred part of the right aspect ratio, as ``keras.utils.load_img(keep_aspect_ratio=True)``
     does.
 
     Raises:
-        ValueError: A size below 1, an unknown mode, or pixels that are not uint8 [H, W, 3].
+        ValueError: For a size below 1, an unknown mode, or pixels that are not uint8 [H, W, 3].
     """
 
     height: int
@@ -79,7 +79,7 @@ class Resize:
         _check_choice("resize", self.mode, get_args(ResizeMode))
 
     def __call__(self, image: Any) -> Any:
-        """Resize one image; a tensor's static shape is set."""
+        """Resize one image; set the static shape of a tensor."""
         if isinstance(image, np.ndarray):
             return self._resize(image)
         import tensorflow as tf
@@ -108,7 +108,9 @@ class Resize:
 
 @dataclass(frozen=True, repr=False)
 class ValueRange:
-    """RGB 0..255 [..., 3] → float32 of the range that the weights were trained with, never in place.
+    """Convert RGB 0..255 [..., 3] to float32 in the range that the weights were trained with.
+
+    The input is never changed in place.
 
     | mode | result |
     |---|---|
@@ -120,7 +122,7 @@ class ValueRange:
     | lite | (x − 127) / 128 |
 
     Raises:
-        ValueError: An unknown mode.
+        ValueError: For an unknown mode.
     """
 
     mode: ValueMode
@@ -149,9 +151,13 @@ class ValueRange:
 
 
 def image_chain(size: tuple[int, int], resize: ResizeMode) -> Chain:
-    """Give the part that workers run on the CPU: uint8 [H, W, 3] → uint8 [*size, 3], size = (height, width).
+    """Return the ops that workers run on the CPU: uint8 [H, W, 3] → uint8 [*size, 3].
 
-    The value range belongs to the exported network, so that pixels travel as bytes.
+    The exported network applies the value range, so that pixels stay bytes until then.
+
+    Args:
+        size: Height and width.
+        resize: How to change the aspect ratio.
     """
     return Chain(Resize(*size, resize))
 
@@ -163,7 +169,8 @@ def _check_choice(what: str, seen: str, allowed: tuple[str, ...]) -> None:
 
 def _as_float32(image: Any) -> Any:
     if isinstance(image, np.ndarray):
-        return image.astype(np.float32)  # a copy, also of float32
+        # This copies float32 too.
+        return image.astype(np.float32)
     if image.dtype == "float32":
         return image
     import tensorflow as tf
@@ -178,5 +185,6 @@ def _resizer() -> Resizer:
 
 
 def _options(mode: ResizeMode) -> ResizeOptions:
-    fit = (0.5, 0.5) if mode == "crop" else False  # centred
+    # (0.5, 0.5) centres the crop.
+    fit = (0.5, 0.5) if mode == "crop" else False
     return ResizeOptions(ResizeAlg.convolution(FilterType.bilinear), fit_into_destination=fit)

@@ -1,7 +1,7 @@
-"""Recompute: rows of the features table → their images read and embedded again, and the vectors compared.
+"""Recompute the vectors of a sample of the features table, and compare them with the stored ones.
 
-The functions are those of ``extract``: what this finds is damage, or a machine that computes
-otherwise.
+This calls the same functions as ``extract``: a difference means damage, or a machine that computes
+differently.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from transforms.recipe import Recipe
 from transforms.records import ImageReference
 from transforms.storage.settings import Stores
 
-_CHUNK = 256  # images held at once
+# Images held at once.
+_CHUNK = 256
 
 
 @dataclass(slots=True)
 class Recomputed:
-    """What became of the images of a sample; every one is counted once."""
+    """Results of a sample; each image counts once."""
 
     same: int = 0
-    # Another etag or size than in the table: the next run's work
+    # Etag or size differ from the table: the next run processes these images.
     changed: int = 0
     vanished: int = 0
-    problems: list[Problem] = field(default_factory=list)  # one an image
+    # One problem per image.
+    problems: list[Problem] = field(default_factory=list)
 
     def __str__(self) -> str:
         counts = f"{self.same:,} vectors are the same, {len(self.problems):,} are not"
@@ -46,10 +48,16 @@ class Recomputed:
 
 
 def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) -> Recomputed:
-    """Compute the vectors of ``rows``, whole rows of the features table, again with the exported ``model``.
+    """Compute vectors again with the exported network, and compare them with the stored ones.
 
-    The limits are those that these rows need. Vectors may differ by what another engine or machine
-    may make of them in the recipe's precision: see ``tolerance``.
+    The size limits are those that the rows need. Vectors may differ by the ``tolerance`` of the
+    recipe's precision, which allows for another engine or machine.
+
+    Args:
+        rows: Rows of the features table, with all columns.
+        recipe: The recipe of the rows.
+        model: Folder of the exported network.
+        stores: Where buckets are.
     """
     result = Recomputed()
     if not rows.num_rows:
@@ -58,15 +66,15 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) 
     resize: Any = recipe["resize"]
     engine = load_engine(EngineConfig(str(model), precision=precision))
     facts = rows.select(["size", "width", "height"]).to_pylist()
-    most_bytes = max(row["size"] for row in facts)
+    max_bytes = max(row["size"] for row in facts)
     policy = DecodePolicy(
-        max_bytes=most_bytes, max_pixels=max(row["width"] * row["height"] for row in facts)
+        max_bytes=max_bytes, max_pixels=max(row["width"] * row["height"] for row in facts)
     )
     decode = DecodeAndResize(policy, engine.model.input_size, resize)
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK)
         pixels = dict(
-            _pixels(chunk, decode, ReadPolicy(max_bytes=most_bytes, stores=stores), result)
+            _pixels(chunk, decode, ReadPolicy(max_bytes=max_bytes, stores=stores), result)
         )
         if pixels:
             _compare(chunk, pixels, engine, result, tolerance(precision))
@@ -74,10 +82,10 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) 
 
 
 def tolerance(precision: Precision) -> float:
-    """The longest that the difference of two vectors of one image may be, as a share of their length.
+    """Return the max distance of two vectors of one image, as a share of their length.
 
-    It is that of vectors of equal length at the least cosine which engines are held to: 0.0045 in
-    float32.
+    It is the distance of two vectors of equal length at the min cosine that engines must reach:
+    0.0045 in float32.
     """
     return math.sqrt(2 * (1 - LEAST_COSINE[precision]))
 
@@ -85,10 +93,7 @@ def tolerance(precision: Precision) -> float:
 def _pixels(
     rows: pa.Table, decode: DecodeAndResize, policy: ReadPolicy, result: Recomputed
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Each row whose image is still the same: its position, and uint8 [H, W, 3].
-
-    The others go to ``result``.
-    """
+    """Yield position and pixels (uint8 [H, W, 3]) of unchanged images; count others in result."""
     columns = [rows[name].to_pylist() for name in ("uri", "etag", "size", "modified")]
     references = [ImageReference(*values) for values in zip(*columns, strict=True)]
     for position, item in enumerate(read_images(references, policy)):
@@ -108,7 +113,10 @@ def _pixels(
 
 def _has_content(image: EncodedImage, known: str, result: Recomputed) -> bool:
     if image.sha256 != known:
-        what = f"sha256 {image.sha256[:12]}…, in the table {known[:12]}…, though etag and size are the same"
+        what = (
+            f"sha256 {image.sha256[:12]}…, in the table {known[:12]}…, though etag and size are "
+            "the same"
+        )
         result.problems.append(Problem("content", image.reference.uri, what))
     return image.sha256 == known
 
@@ -136,7 +144,7 @@ def _compare(
 
 
 def _distance(stored: np.ndarray, computed: np.ndarray) -> float:
-    """|a - b| / |b| of float64 [D]; infinite for what cannot be compared."""
+    """Return |a - b| / |b| of float64 [D], infinite for vectors that cannot be compared."""
     if stored.shape != computed.shape:
         return math.inf
     distance = float(np.linalg.norm(stored - computed)) / max(

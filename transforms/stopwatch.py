@@ -1,4 +1,4 @@
-"""Wall-clock seconds per stage: what a receipt says, and so the run's verdict on what bound it."""
+"""Measure wall-clock seconds per stage, for the receipt and for the run's bottleneck."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _T = TypeVar("_T")
 
 
 class Stopwatch:
-    """Adds up seconds by stage."""
+    """Add up seconds by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to ``stage``, also when it fails."""
+        """Add the duration of the block to ``stage``, also if the block fails."""
         start = time.perf_counter()
         try:
             yield
@@ -27,7 +27,7 @@ class Stopwatch:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
 
     def waiting(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:
-        """Pass ``items`` on and add the time that waiting for each takes to ``stage``."""
+        """Yield ``items``, and add the time spent waiting for each to ``stage``."""
         iterator = iter(items)
         while True:
             with self.time(stage):

@@ -24,11 +24,10 @@ from transforms.plan import (
     Counts,
     PlanPolicy,
     Range,
-    ShardPolicy,
     compare,
     ranges,
-    shard_bounds,
 )
+from transforms.shards import ShardPolicy, shard_bounds
 from transforms.storage import Storage
 from transforms.storage.urls import scheme_of
 

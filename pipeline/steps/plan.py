@@ -22,7 +22,8 @@ from pipeline.steps.session import Session
 from pipeline.tables import Table
 from transforms.errors import Refused
 from transforms.parts.reuse import INDEX_FILE, encode_index
-from transforms.plan import Counts, PlanPolicy, ShardPolicy
+from transforms.plan import Counts, PlanPolicy
+from transforms.shards import ShardPolicy
 from transforms.sources import meaning_of, parse_input
 from transforms.storage import Storage
 

@@ -1,4 +1,4 @@
-"""Embedding: an image on which the engine fails costs one image; a full device gets smaller batches."""
+"""An image on which the engine fails costs only itself; a full device gets smaller batches."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from transforms.errors import FailureKind
 
 
 class ToyEngine:
-    """Sums each image up; fails on black ones, gives NaN for white ones, has room for ``room`` images."""
+    """Sum up each image; fail on black ones, return NaN for white ones, hold ``room`` images."""
 
     def __init__(self, tmp_path, room=100):
         self.model = ExportedModel(tmp_path, (2, 2), dimension=1, top_k=1, labels=("a",))
@@ -79,16 +79,16 @@ def test_padding_keeps_the_images_and_fills_the_batch():
 
 
 def test_overlapped_stages_give_the_same_items_in_order():
-    from transforms.extract import ahead
+    from transforms.embed import prefetch
 
-    assert list(ahead(iter([1, 2, 3]))) == [1, 2, 3]
-    assert list(ahead(iter([]))) == []
+    assert list(prefetch(iter([1, 2, 3]))) == [1, 2, 3]
+    assert list(prefetch(iter([]))) == []
 
     def breaks():
         yield 1
         raise ValueError("broke")
 
-    passed = ahead(breaks())
+    passed = prefetch(breaks())
     assert next(passed) == 1
     with pytest.raises(ValueError, match="broke"):
         next(passed)

@@ -1,4 +1,4 @@
-"""What reaches a terminal: names that it does not obey."""
+"""Names are shown so that a terminal does not execute them."""
 
 import shutil
 

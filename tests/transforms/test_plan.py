@@ -1,4 +1,4 @@
-"""The comparison of a listing with the tables, and the cut into shards."""
+"""Compare a listing with the tables, and cut references into shards."""
 
 import subprocess
 import sys
@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.steps.changes import Plan
-from transforms.plan import PlanPolicy, ShardPolicy, compare, distinct, shard_bounds
+from transforms.plan import PlanPolicy, compare, distinct
 from transforms.records import REFERENCE_SCHEMA
+from transforms.shards import ShardPolicy, shard_bounds
 
 
 def listing(*images: tuple[str, str, int]) -> pa.Table:
@@ -35,14 +36,16 @@ def test_first_night_all_images_are_new():
 def test_each_image_falls_in_exactly_one_class():
     listed = listing(
         ("new", "1", 1), ("same", "1", 1), ("other-etag", "2", 1), ("other-size", "1", 2),
-        ("corrupt", "1", 1), ("corrupt-mended", "2", 1), ("timed-out", "1", 1), ("mended-since", "1", 1),
+        ("corrupt", "1", 1), ("corrupt-mended", "2", 1), ("timed-out", "1", 1),
+        ("mended-since", "1", 1),
     )  # fmt: skip
     features = known(
-        ("same", "1", 1, ""), ("other-etag", "1", 1, ""), ("other-size", "1", 1, ""), ("mended-since", "1", 1, ""),
-        ("gone", "1", 1, ""),
+        ("same", "1", 1, ""), ("other-etag", "1", 1, ""), ("other-size", "1", 1, ""),
+        ("mended-since", "1", 1, ""), ("gone", "1", 1, ""),
     )  # fmt: skip
     errors = known(
-        ("corrupt", "1", 1, "corrupt"), ("corrupt-mended", "1", 1, "corrupt"), ("timed-out", "1", 1, "io_error"),
+        ("corrupt", "1", 1, "corrupt"), ("corrupt-mended", "1", 1, "corrupt"),
+        ("timed-out", "1", 1, "io_error"),
     )  # fmt: skip
     changes = compare(listed, features, errors)
     assert changes.todo["uri"].to_pylist() == [
@@ -69,8 +72,13 @@ FEATURES = [
     ("gone", "1", 1, ""),
     ("broke", "1", 1, ""),
 ]
-ERRORS = [("corrupt", "1", 1, "corrupt"), ("late", "1", 1, "io_error"), ("gone-too", "1", 1, "empty"),
-          ("broke", "2", 2, "corrupt"), ("same", "9", 9, "io_error")]  # fmt: skip
+ERRORS = [
+    ("corrupt", "1", 1, "corrupt"),
+    ("late", "1", 1, "io_error"),
+    ("gone-too", "1", 1, "empty"),
+    ("broke", "2", 2, "corrupt"),
+    ("same", "9", 9, "io_error"),
+]
 LISTED = [
     ("same", "1", 1),
     ("other", "2", 1),
@@ -86,14 +94,14 @@ LISTED = [
     [
         (PlanPolicy(), "broke gone other", "gone-too late same", (0, 0), "late new other"),
         (PlanPolicy(keep_removed=True), "broke other", "late same", (1, 1), "late new other"),
-        (PlanPolicy(retry_failed=True), "broke gone other", "broke corrupt gone-too late same", (0, 0),
-         "broke corrupt late new other"),
-        (PlanPolicy(rebuild=True), "broke gone other same", "broke corrupt gone-too late same", (0, 0),
-         "broke corrupt late new other same"),
+        (PlanPolicy(retry_failed=True), "broke gone other", "broke corrupt gone-too late same",
+         (0, 0), "broke corrupt late new other"),
+        (PlanPolicy(rebuild=True), "broke gone other same", "broke corrupt gone-too late same",
+         (0, 0), "broke corrupt late new other same"),
     ],
 )  # fmt: skip
 def test_every_row_that_is_not_of_an_image_as_it_is_leaves(policy, features, errors, kept, todo):
-    """Also those of a run that was killed between its two commits: ``broke`` and ``same`` are in both tables."""
+    """``broke`` and ``same`` are in both tables, as after a run killed between its two commits."""
     changes = compare(listing(*LISTED), known(*FEATURES), known(*ERRORS), policy)
     assert sorted(changes.features.uris.to_pylist()) == features.split()
     assert sorted(changes.errors.uris.to_pylist()) == errors.split()
@@ -132,8 +140,8 @@ def test_the_order_of_the_listing_does_not_matter():
 
 @pytest.mark.parametrize(
     ("count", "shard_size", "workers", "shards"),
-    [(0, 2048, 1, 0), (1, 2048, 1, 1), (26, 2048, 8, 1), (1000, 2048, 1, 4), (1000, 2048, 2, 8), (4096, 2048, 0, 2),
-     (1000, 100, 1, 10), (1_000_000, 2048, 4, 489), (10, 3, 1, 4)],
+    [(0, 2048, 1, 0), (1, 2048, 1, 1), (26, 2048, 8, 1), (1000, 2048, 1, 4), (1000, 2048, 2, 8),
+     (4096, 2048, 0, 2), (1000, 100, 1, 10), (1_000_000, 2048, 4, 489), (10, 3, 1, 4)],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [100_000, 0, -1])
 def test_shards_are_even_whole_and_enough_for_all_workers(count, shard_size, workers, shards, size):
@@ -181,7 +189,7 @@ def test_unknown_sizes_count_as_the_mean_of_the_known():
 
 @pytest.mark.slow
 def test_the_benchmark_of_a_large_table_still_runs():
-    """Its figures are for a machine by itself; here only that a quiet night finds everything unchanged."""
+    """Check only that a run finds all unchanged; its timings would need an idle machine."""
     words = [sys.executable, "-m", "benchmarks.plan_million", "20000"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

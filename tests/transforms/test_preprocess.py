@@ -1,4 +1,4 @@
-"""Each op eagerly and inside tf.data, against Pillow and Keras."""
+"""Run each op eagerly and inside tf.data, and compare with Pillow and Keras."""
 
 import pickle
 from collections.abc import Callable
@@ -82,11 +82,12 @@ def test_a_picture_of_the_right_size_is_unchanged() -> None:
 
 def test_crop_takes_the_middle_and_squash_everything() -> None:
     thirds = np.repeat(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8), 100, axis=1)
-    thirds = np.repeat(thirds, 100, axis=0)  # 100x300: red, green, blue
+    # 100x300 pixels of red, green and blue.
+    thirds = np.repeat(thirds, 100, axis=0)
     crop, squash = Resize(60, 60, "crop")(thirds), Resize(60, 60)(thirds)
     assert (
         crop[:, 2:-2] == (0, 255, 0)
-        # The kernel reaches over the edge, as Pillow's does
+        # The kernel reaches over the edge, as Pillow's does.
     ).all()
     assert (squash[:, [2, 30, -2]] == np.eye(3) * 255).all()
 
@@ -158,9 +159,8 @@ def test_a_value_range_is_never_applied_in_place(run: Run, mode: str, dtype: typ
     result = run(ValueRange(mode), batch)
     assert not np.shares_memory(result, batch)
     assert (batch == before).all()
-    np.testing.assert_allclose(
-        result[1], run(ValueRange(mode), batch[1]), atol=1e-6
-    )  # a batch or one image
+    # A batch gives the same as one image.
+    np.testing.assert_allclose(result[1], run(ValueRange(mode), batch[1]), atol=1e-6)
 
 
 @RUNS

@@ -1,4 +1,4 @@
-"""Recipes: one id for one way of making vectors."""
+"""Equal ways of computing vectors have equal recipe ids."""
 
 import hashlib
 

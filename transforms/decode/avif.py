@@ -1,9 +1,9 @@
-"""What an AVIF's pictures come to, whatever its header says: the pixels of all frames that a decoder would do.
+"""Count the pixels of all frames that an AVIF decoder would decode, whatever the header says.
 
-libavif decodes each picture that a file names at its own size, and then scales it to what the
-header says: a file of 900 bytes whose header says 64x64 may hold 256 frames of 268 megapixels, and
-frames that are never shown besides. Boxes are those of ISO/IEC 14496-12 and 23008-12, open
-bitstream units those of AV1 (specification 1.0.0, 5.3 to 5.5).
+libavif decodes each picture of a file at its own size, and then scales it to the size in the
+header. A file of 900 bytes whose header says 64x64 may hold 256 frames of 268 megapixels, besides
+frames that are never shown. Boxes are defined in ISO/IEC 14496-12 and 23008-12, open bitstream
+units (OBUs) in AV1 (specification 1.0.0, 5.3 to 5.5).
 """
 
 from __future__ import annotations
@@ -11,42 +11,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-_SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # types of OBUs
-# pixels: libavif gives a larger frame up
-_MOST_FRAME = 1 << 28
-# Of all pictures: some three each, and one for each group of tiles
-_MOST_UNITS = 1 << 14
+# Types of OBUs.
+_SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
+# Max pixels of a frame: libavif refuses larger ones.
+_MAX_FRAME = 1 << 28
+# Max OBUs of all pictures. A picture has some three, and one for each group of tiles.
+_MAX_UNITS = 1 << 14
 _TRACK = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 
 
 def coded_pixels(data: bytes) -> int:
-    """At most how many pixels a decoder of the first picture computes; 0 for what it finds no picture in.
+    """Return the max number of pixels that decoding the first picture computes; 0 if there is none.
 
-    Raises ``ValueError`` for what no encoder writes, and nobody should have to count.
+    Raises:
+        ValueError: For a structure that no encoder writes and that would take long to count.
     """
     pixels = units = 0
     for picture in chain(_items(data), _first_samples(data)):
         frames = largest = 0
         for kind, payload in _units(picture):
             units += 1
-            if units > _MOST_UNITS:
-                raise ValueError(f"its pictures come in more than {_MOST_UNITS} pieces")
+            if units > _MAX_UNITS:
+                raise ValueError(f"its pictures come in more than {_MAX_UNITS} pieces")
             if kind == _SEQUENCE_HEADER:
                 largest = max(largest, _largest_frame(bytes(payload[:1024])))
             frames += kind in (_FRAME_HEADER, _FRAME)
-        pixels += frames * min(largest, _MOST_FRAME)
+        pixels += frames * min(largest, _MAX_FRAME)
     return pixels
 
 
 def item_count(data: bytes) -> int:
-    """How many items (pictures, tiles, metadata) the file says it has."""
+    """Return the number of items (pictures, tiles, metadata) that the file claims to have."""
     for start, _ in _find(data, 0, len(data), b"meta", b"iinf"):
         return _number(data, start + 4, 2 if data[start : start + 1] == b"\0" else 4)
     return 0
 
 
 def _items(data: bytes) -> Iterator[memoryview]:
-    """The bytes of each item that is an AV1 picture."""
+    """Yield the bytes of each item that is an AV1 picture."""
     kinds = {}
     for start, end in _find(data, 0, len(data), b"meta", b"iinf"):
         for name, at, _ in _boxes(
@@ -64,7 +66,7 @@ def _items(data: bytes) -> Iterator[memoryview]:
 
 
 def _extents(data: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """The number of each item, and where in the file its pieces are: start and length."""
+    """Yield the number of each item, and start and length of its pieces in the file."""
     inside = next((start for start, _ in _find(data, 0, len(data), b"meta", b"idat")), 0)
     for at, end in _find(data, 0, len(data), b"meta", b"iloc"):
         version, sizes = _number(data, at, 1), _number(data, at + 4, 2)
@@ -93,7 +95,7 @@ def _extents(data: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
 
 
 def _first_samples(data: bytes) -> Iterator[memoryview]:
-    """The first picture of each track of an animation."""
+    """Yield the first picture of each track of an animation."""
     for start, end in _find(data, 0, len(data), *_TRACK):
         table = {name: at for name, at, _ in _boxes(data, start, end)}
         width = 4 if b"stco" in table else 8
@@ -105,10 +107,10 @@ def _first_samples(data: bytes) -> Iterator[memoryview]:
 
 
 def _find(data: bytes, start: int, end: int, *path: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of what the boxes on a path of names hold."""
+    """Yield start and end of the content of each box on a path of names."""
     for name, at, stop in _boxes(data, start, end):
         if name == path[0]:
-            # A version, as some other boxes have one
+            # The content of "meta" starts with a version of 4 bytes.
             at += 4 if name == b"meta" else 0
             if path[1:]:
                 yield from _find(data, at, stop, *path[1:])
@@ -117,7 +119,7 @@ def _find(data: bytes, start: int, end: int, *path: bytes) -> Iterator[tuple[int
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of the content of each box."""
+    """Yield the name of each box, and start and end of its content."""
     while at + 8 <= end:
         size, head = _number(data, at, 4), 8
         if size == 1:
@@ -132,7 +134,7 @@ def _number(data: bytes, at: int, width: int) -> int:
 
 
 def _units(picture: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Type and content of each open bitstream unit."""
+    """Yield type and content of each open bitstream unit."""
     at = 0
     while at < len(picture):
         kind, extended, sized = picture[at] >> 3 & 15, picture[at] >> 2 & 1, picture[at] >> 1 & 1
@@ -143,7 +145,7 @@ def _units(picture: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _leb128(data: memoryview, at: int) -> tuple[int, int]:
-    """A number in 7 bits a byte, the least first, and where it ends."""
+    """Read a number of 7 bits per byte, lowest first; return it and the position after it."""
     value = 0
     for place in range(8):
         byte = data[at + place] if at + place < len(data) else 0
@@ -154,7 +156,7 @@ def _leb128(data: memoryview, at: int) -> tuple[int, int]:
 
 
 class _Bits:
-    """A bitstream, read from its front; zeros after its end."""
+    """A bitstream that is read from its start, with zeros after its end."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data), 8 * len(data)
@@ -166,7 +168,7 @@ class _Bits:
 
 
 def _largest_frame(header: bytes) -> int:
-    """Pixels of the largest frame that a sequence header (AV1, 5.5.1) allows."""
+    """Return the pixels of the largest frame that a sequence header (AV1, 5.5.1) allows."""
     bits = _Bits(header)
     bits.take(4)  # profile, still_picture
     if reduced := bits.take(1):
@@ -175,17 +177,15 @@ def _largest_frame(header: bytes) -> int:
         _skip_timing_and_points(bits)
     wide, high = bits.take(4) + 1, bits.take(4) + 1
     width, height = bits.take(wide) + 1, bits.take(high) + 1
-    return (
-        width * height if reduced else 1 << wide + high
-        # A frame's own header may say any that fits in the bits
-    )
+    # Unless reduced, a frame's own header may give any size that fits in the bits.
+    return width * height if reduced else 1 << wide + high
 
 
 def _skip_timing_and_points(bits: _Bits) -> None:
     delays = None
     if bits.take(1):  # timing_info
         bits.take(64)
-        # equal_picture_interval: a number in as many bits as zeros come before
+        # If equal_picture_interval is set, a number follows: first as many zeros as it has bits.
         if bits.take(1):
             zeros = 0
             while zeros < 32 and not bits.take(1):

@@ -1,4 +1,4 @@
-"""From whatever a decoder gives (palette, alpha, CMYK, 16 bit, ICC profile) to 8-bit sRGB."""
+"""Convert decoded images (palette, alpha, CMYK, 16 bit, ICC profile) to 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from transforms.errors import FailureKind, ImageError
 _STRIP_PIXELS = 1 << 20
 _WHITE = (255, 255, 255)
 _LATTICE = (np.indices((18, 18, 18)) * 15).T.reshape(1, -1, 3).astype(np.uint8)
-# printers' largest have 3 MB; 32 of them are kept
-_MOST_PROFILE_BYTES = 4 << 20
+# Max bytes of an ICC profile: the largest ones of printers have 3 MB, and 32 are cached.
+_MAX_PROFILE_BYTES = 4 << 20
 _FLOAT_TAGS = (b"D2B0", b"D2B1", b"D2B2", b"D2B3")
-# lcms2: what makes a transform safe to share between threads
+# This flag of lcms2 makes a transform safe to share between threads.
 _NO_CACHE = ImageCms.Flags.NOCACHE
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> np.ndarray:
-    """Turn a loaded Pillow image of any mode into uint8 [H, W, 3] sRGB, alpha composed on white.
+    """Convert a loaded Pillow image of any mode to sRGB, with alpha composed on white.
 
-    It goes strip by strip, so that a picture is held at most twice, whatever is done to it.
+    The image is converted strip by strip, so that its pixels are held at most twice.
+
+    Args:
+        image: The image, after ``load``.
+        icc: Its ICC profile.
+
+    Returns:
+        Pixels, uint8 [H, W, 3].
 
     Raises:
         ImageError: ``unsupported`` for modes without a defined white (signed, 32-bit, floating
@@ -52,20 +59,29 @@ def _strip_to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)  # convert would copy
+    # convert copies even if the mode is right.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def keeps_colors(icc: bytes | None, mode: str) -> bool:
-    """Whether pixels of ``mode`` need no conversion: no profile, one that is sRGB, or one that cannot be used."""
+    """Tell whether pixels need no conversion: the profile is absent, sRGB or unusable.
+
+    Args:
+        icc: The embedded profile.
+        mode: Pillow mode of the pixels.
+    """
     return not icc or _transform(icc, mode) is None
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Give the colors in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
+    """Return the colors in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
     if image.mode.startswith("I;16"):
         return _gray_from_16_bit(image)
     if image.mode in ("I", "F"):
-        message = f"pixels of Pillow mode {image.mode} have no agreed white; save as 8 or 16 bit gray or RGB"
+        message = (
+            f"pixels of Pillow mode {image.mode} have no agreed white; save as 8 or 16 bit gray "
+            "or RGB"
+        )
         raise ImageError("decode", FailureKind.UNSUPPORTED, message)
     if image.mode == "LA":
         return image.getchannel("L"), image.getchannel("A")
@@ -78,7 +94,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _gray_from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Scaled, ``round(v × 255 / 65535)``, not cut: Pillow's own conversion clips at 255."""
+    """Scale to ``round(v × 255 / 65535)``, where Pillow's own conversion would clip at 255."""
     values = np.asarray(image).astype(np.uint32)
     gray = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     transparent = image.info.get("transparency")
@@ -88,29 +104,32 @@ def _gray_from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | No
 
 
 def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB; None if the profile is broken or huge, does not fit the mode, or changes no color visibly."""
-    return None if len(icc) > _MOST_PROFILE_BYTES else _built_transform(icc, mode)
+    """Return the transform to sRGB; None if it is unusable or changes no color visibly.
+
+    A profile is unusable if it is broken, huge, or does not fit the mode.
+    """
+    return None if len(icc) > _MAX_PROFILE_BYTES else _built_transform(icc, mode)
 
 
-@lru_cache(
-    maxsize=32
-    # A bucket's photos share few profiles; building costs 0.2 to 20 ms, a CMYK one takes 0.5 MB
-)
+# The photos of a bucket share few profiles. Building a transform takes 0.2 to 20 ms; one for CMYK
+# takes 0.5 MB of memory.
+@lru_cache(maxsize=32)
 def _built_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(_without_float_tags(icc)))
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", flags=_NO_CACHE)
-    except (ImageCms.PyCMSError, OSError, ValueError):  # the picture is whole all the same
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        # The picture itself is intact.
         return None
     return None if _is_identity(transform, mode) else transform
 
 
 def _without_float_tags(icc: bytes) -> bytes:
-    """Hide the tags of floating-point pipelines (ICC.1:2022, 9.2.48), which any profile has besides plain ones.
+    """Hide the tags of floating-point pipelines (ICC.1:2022, 9.2.48); profiles have plain ones too.
 
-    They hold any number of steps that are all taken for each of 36,000 colors: 1 MB of them took
-    90 s.
+    A pipeline may have any number of steps, which all run for each of 36,000 colors: 1 MB of them
+    took 90 s.
     """
     hidden = bytearray(icc)
     for entry in range(132, 132 + 12 * min(int.from_bytes(icc[128:132]), 100), 12):
@@ -120,7 +139,7 @@ def _without_float_tags(icc: bytes) -> bytes:
 
 
 def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether no color of a lattice of 18³ moves by more than 1 level: the many flavours of sRGB."""
+    """Tell whether no color of a lattice of 18³ moves by more than 1 level, as for any sRGB."""
     if mode == "CMYK":
         return False
     lattice = Image.fromarray(_LATTICE).convert(mode)

@@ -1,4 +1,4 @@
-"""The EXIF orientation: found in the raw block, applied to the pixels."""
+"""Read the EXIF orientation from the raw block, and apply it to the pixels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ _ORIENTATION = 0x0112  # EXIF 2.32, §4.6.4
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Find the orientation, 1 to 8, in an EXIF block with or without its ``Exif`` prefix.
+    """Return the orientation, 1 to 8, in an EXIF block; 1 for an absent or broken block.
 
-    An absent or broken block gives 1. Read here rather than by Pillow, whose parser may raise and
-    warn, and takes 33 µs for a small block against 7 µs.
+    Pillow's parser may raise and warn, and takes 33 µs for a small block, where this takes 7 µs.
+
+    Args:
+        exif: The block, with or without its ``Exif`` prefix.
     """
     try:
         values = integer_tags(exif.removeprefix(b"Exif\0\0"), (_ORIENTATION,)).get(_ORIENTATION)
@@ -25,9 +27,16 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels uint8 [H, W, 3] turned the way the EXIF ``orientation`` says; [W, H, 3] from 5 up.
+    """Turn pixels upright.
 
-    Each pixel is moved as one 3-byte item: 17 ms for 4.3 megapixels, against 32 ms by bytes.
+    Each pixel is moved as one item of 3 bytes: 17 ms for 4.3 megapixels, against 32 ms by bytes.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        orientation: EXIF orientation, 1 to 8.
+
+    Returns:
+        uint8 [H, W, 3]; [W, H, 3] for orientations from 5 up.
     """
     if orientation == 1:
         return pixels

@@ -1,4 +1,4 @@
-"""Encoded bytes → pixels: uint8 RGB, upright, in sRGB. The policies are in docs/decoding.md."""
+"""Decode bytes to pixels (uint8 RGB, upright, sRGB); docs/decoding.md describes the policies."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from transforms.decode.sniff import image_format, stops_early
 from transforms.decode.structure import PatientFile, check_structure
 from transforms.errors import FailureKind, ImageError
 
-# The classes themselves, not Image.open: no other plugin can be reached (EPS would start
-# ghostscript), the reason of a refusal is kept, and Pillow's global pixel limit stays out of it.
-# PNG and AVIF have their own functions.
+# These classes are called directly instead of Image.open. So no other plugin can be reached (EPS
+# would start ghostscript), the reason of a refusal is kept, and Pillow's global pixel limit does
+# not apply. PNG and AVIF have their own functions.
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
-_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # by components
-# What Pillow says of a sound file that it cannot read.
+# By number of components.
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+# Words in Pillow's messages about valid files that it cannot read.
 _UNREAD_WORDS = (
     "unknown",
     "unsupported",
@@ -48,10 +49,10 @@ _UNREAD_WORDS = (
 
 @dataclass(frozen=True)
 class DecodePolicy:
-    """The limits, checked before anything is decoded; ``transforms.decode.structure`` has those of what is not pixels.
+    """Limits that are checked before decoding.
 
-    Decoding takes at its peak 3 to 11 bytes per pixel (WebP 16), so 1 GB (1.6 GB) for
-    ``max_pixels``.
+    ``transforms.decode.structure`` limits everything in a file besides its pixels. Decoding takes
+    3 to 11 bytes of memory per pixel at its peak (WebP 16), so 1 GB (1.6 GB) for ``max_pixels``.
     """
 
     max_bytes: int = MAX_IMAGE_BYTES
@@ -60,13 +61,13 @@ class DecodePolicy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """One decoded picture; ``format``, ``width`` and ``height`` are those of the file."""
+    """A decoded picture; ``format``, ``width`` and ``height`` describe the file."""
 
-    # uint8 [H, W, 3], sRGB, upright, C-contiguous, maybe read-only
+    # uint8 [H, W, 3], sRGB, upright, C-contiguous, maybe read-only.
     pixels: np.ndarray
-    # AVIF, BMP, GIF, JPEG, PNG, TIFF or WEBP, by content
+    # AVIF, BMP, GIF, JPEG, PNG, TIFF or WEBP, by content.
     format: str
-    # As stored: before the EXIF orientation and before scaled decoding
+    # As stored: before the EXIF orientation and before scaled decoding.
     width: int
     height: int
 
@@ -81,12 +82,12 @@ def decode(
     Args:
         data: The whole encoded file.
         policy: The limits.
-        target: (height, width) of the network's input. It permits a large JPEG to be decoded at
-            1/2, 1/4 or 1/8 where that gives the network the same picture (``jpeg.scale_for``); None
-            decodes in full.
+        target: (height, width) of the network's input. A large JPEG is then decoded at 1/2, 1/4 or
+            1/8 if that gives the network the same picture (``jpeg.scale_for``). None decodes at
+            full size.
 
     Raises:
-        ImageError: Stage ``decode``; its kind says why, its message what was seen, in one line.
+        ImageError: Stage ``decode``, with the kind of failure and a message of one line.
     """
     quiet_pillow()
     if not data:
@@ -105,7 +106,7 @@ def decode(
     except ImageError:
         raise
     except Exception as error:
-        # On hostile bytes a decoder may raise anything
+        # A decoder may raise anything on hostile bytes.
         raise _as_image_error(error, data, name) from error
 
 
@@ -116,10 +117,8 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
     mode = _JPEG_MODES[header.components]
     if mode == "CMYK" or not keeps_colors(header.icc, mode):
         size = pixels.shape[1], pixels.shape[0]
-        samples = (
-            pixels[..., 0].copy() if mode == "L" else pixels
-            # A gray profile fits gray pixels only
-        )
+        # A gray profile fits only gray pixels.
+        samples = pixels[..., 0].copy() if mode == "L" else pixels
         pixels = to_srgb(Image.frombuffer(mode, size, samples, "raw", mode, 0, 1), header.icc)
     return DecodedImage(upright(pixels, header.orientation), "JPEG", header.width, header.height)
 
@@ -131,7 +130,7 @@ def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:
             width, height = tiff_kinds.stored_size(image)
             tiff_kinds.prepare(image)
         _check_size(width, height, policy)
-        # Pillow turns a TIFF upright here; the EXIF block of the others is for us
+        # This turns a TIFF upright. Other formats are turned below, by their EXIF block.
         image.load()
         icc, orientation = image.info.get("icc_profile"), 1
         if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -157,9 +156,9 @@ def _decode_png(data: bytes, policy: DecodePolicy) -> DecodedImage:
 
 
 def _decode_avif(data: bytes, policy: DecodePolicy) -> DecodedImage:
-    """By Pillow's decoder, without its plugin's class, which reads the EXIF block whatever that costs.
+    """Decode with Pillow's decoder, but without its plugin, which reads the EXIF block at any cost.
 
-    libavif applies the container's rotation and mirroring in place of EXIF's, and gives them as an
+    libavif uses the container's rotation and mirroring instead of EXIF's, and returns them as an
     orientation.
     """
     if not AvifImagePlugin.SUPPORTED:
@@ -184,7 +183,7 @@ def _check_size(width: int, height: int, policy: DecodePolicy) -> None:
 
 
 def _opaque_if_unused(image: Image.Image) -> Image.Image:
-    """Hide the alpha of a BMP where it is 0 everywhere: writers leave the fourth byte unused."""
+    """Remove a BMP's alpha if it is 0 everywhere: many writers leave the fourth byte unused."""
     unused = image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
     return image.convert("RGB") if unused else image
 
@@ -192,10 +191,10 @@ def _opaque_if_unused(image: Image.Image) -> Image.Image:
 def _as_image_error(error: Exception, data: bytes, name: str) -> ImageError:
     seen = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, MemoryError):
-        # Another night, or a larger worker, may succeed: a transient kind
+        # A transient kind: another run, or a larger worker, may succeed.
         return ImageError("decode", FailureKind.IO_ERROR, f"{name}: out of memory while decoding")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        # A GIF frame or TIFF tile larger than the header said
+        # A GIF frame or TIFF tile is larger than the header said.
         kind = FailureKind.TOO_MANY_PIXELS
     elif stops_early(data, name):
         kind = FailureKind.TRUNCATED

@@ -1,4 +1,4 @@
-"""JPEG: a marker scan for what must be known first, then libjpeg-turbo, scaled where that is exact."""
+"""Decode JPEG: scan the markers for the header, then run libjpeg-turbo, scaled where exact."""
 
 from __future__ import annotations
 
@@ -15,39 +15,32 @@ from transforms.decode.markers import END, SCAN, markers, scan_count
 from transforms.decode.structure import PatientFile
 from transforms.errors import FailureKind, ImageError
 
-# SOF0 to SOF15; the three are DHT, JPG and DAC
+# SOF0 to SOF15, without DHT, JPG and DAC.
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_READ_FRAMES = {
-    0xC0,
-    0xC1,
-    0xC2,
-    0xC9,
-    0xCA,
-    # Baseline, extended, progressive; Huffman or arithmetic
-}
+# Baseline, extended and progressive frames, with Huffman or arithmetic coding.
+_READ_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _PROGRESSIVE_FRAMES = {0xC2, 0xCA}
-# Markers without a segment, and an escaped 0xFF
+# Markers without a segment, and an escaped 0xFF.
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}
 _STRAY_BEFORE_END = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
-# Encoders write about ten; each one costs a pass over the whole picture
+# Encoders write about ten scans. Each scan costs a pass over the whole picture.
 _MAX_SCANS = 100
-# Pixels times scans: 20 passes over 100 megapixels
+# Pixels times scans: 20 passes over 100 megapixels.
 _MAX_SCANNED = 2_000_000_000
-_MAX_SEGMENTS = (
-    # Before the first scan; real files have less than 100, and 1,600 with 100 MB of metadata
-    4096
-)
+# Segments before the first scan. Real files have fewer than 100, or 1,600 with 100 MB of metadata.
+_MAX_SEGMENTS = 4096
 
-# Scaled decoding: how far it may depart from full decoding, see docs/decoding.md for the
-# measurements. The ones that libjpeg-turbo does with SIMD
+# Limits on how far scaled decoding may differ from full decoding; docs/decoding.md has the
+# measurements. The factors are those that libjpeg-turbo runs with SIMD.
 _FACTORS = (8, 4, 2)
 _OVERSAMPLING = 2
-_MAX_STRETCH = 1 / 8  # of a pixel of the network's input
+# Part of a pixel of the network's input.
+_MAX_STRETCH = 1 / 8
 
+# Messages about files that Pillow decodes. TurboJPEG has no name for some subsamplings, such as
+# 3x1. Up to 16 stray bytes are padding; more mean a lost part of the picture.
 _LEFT_TO_PILLOW = re.compile(
-    # Samplings that TurboJPEG has no name for, 3x1 for example
     r".*Could not determine subsampling"
-    # padding; more is lost picture
     r"|Corrupt JPEG data: (?:\d|1[0-6]) extraneous bytes before marker"
     r"|Corrupt JPEG data: bad ICC marker"
     r"|Invalid SOS parameters for sequential JPEG"
@@ -58,18 +51,21 @@ _LEFT_TO_PILLOW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What the markers before the first scan say."""
+    """Facts from the markers before the first scan."""
 
-    height: int  # as stored
+    # Height and width as stored.
+    height: int
     width: int
-    # 1 grayscale, 3 color, 4 CMYK or YCCK
+    # 1 for grayscale, 3 for color, 4 for CMYK or YCCK.
     components: int
-    orientation: int  # EXIF, 1 to 8
-    icc: bytes | None  # the embedded profile, whole
+    # EXIF orientation, 1 to 8.
+    orientation: int
+    # The complete embedded profile.
+    icc: bytes | None
 
 
 def read_header(data: bytes) -> JpegHeader:
-    """Scan the markers up to the first scan: 10 µs, where Pillow's header takes 25 to 75 µs.
+    """Read the markers up to the first scan; it takes 10 µs, Pillow's header 25 to 75 µs.
 
     Raises:
         ImageError: ``truncated`` or ``corrupt``; ``unsupported`` for lossless and 12-bit files, and
@@ -87,7 +83,8 @@ def read_header(data: bytes) -> JpegHeader:
         if marker in _FRAMES:
             frame = (marker, segment)
         elif marker == 0xE1 and segment.startswith(b"Exif\0\0"):
-            exif = exif or segment  # the first one counts
+            # The first one counts.
+            exif = exif or segment
         elif marker == 0xE2 and segment.startswith(b"ICC_PROFILE\0"):
             chunks.append(segment)
         first_scan = segment
@@ -103,7 +100,7 @@ def read_header(data: bytes) -> JpegHeader:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers with their segments, the first start of scan being the last one (ITU-T T.81, annex B)."""
+    """Yield markers with their segments up to the first start of scan (ITU-T T.81, annex B)."""
     at = 2
     while True:
         at = data.find(0xFF, at)
@@ -149,23 +146,24 @@ def _refuse_unread(kind: int, precision: int, components: int) -> None:
 
 def _refuse_scan_bomb(data: bytes, pixels: int) -> None:
     scans = scan_count(data)
-    most = min(_MAX_SCANS, _MAX_SCANNED // max(pixels, 1))
-    if scans > most:
-        message = f"JPEG of {scans} scans is not read; at most {most} are at {pixels} pixels"
+    limit = min(_MAX_SCANS, _MAX_SCANNED // max(pixels, 1))
+    if scans > limit:
+        message = f"JPEG of {scans} scans is not read; at most {limit} are at {pixels} pixels"
         raise ImageError("decode", FailureKind.UNSUPPORTED, message)
 
 
 def _without_zeros(data: bytes) -> bytes | None:
-    """The JPEG without zeros before its end marker; None if there are none."""
+    """Return the JPEG without the zeros before its end marker; None if there are none."""
     end = next((place for marker, place in markers(data) if marker == END), 0)
     picture = data[:end].rstrip(b"\0")
-    if picture.endswith(b"\xff"):  # an escaped one of the picture's
+    # A zero after 0xFF is an escape that belongs to the picture.
+    if picture.endswith(b"\xff"):
         picture += b"\0"
     return picture + data[end:] if len(picture) < end else None
 
 
 def _joined_profile(chunks: list[bytes]) -> bytes | None:
-    """Join the ICC profile from its APP2 chunks, each numbered n of m; None without one, or without all."""
+    """Join the ICC profile from its APP2 chunks, numbered n of m; None if any is missing."""
     parts = {chunk[12]: chunk[14:] for chunk in chunks if len(chunk) > 14}
     total = chunks[0][13] if parts and len(chunks[0]) > 14 else 0
     if not total or sorted(parts) != list(range(1, total + 1)):
@@ -174,11 +172,15 @@ def _joined_profile(chunks: list[bytes]) -> bytes | None:
 
 
 def scale_for(header: JpegHeader, target: tuple[int, int] | None) -> int:
-    """Choose the largest divisor 8, 4, 2 or 1 at which decoding still gives the network the same picture.
+    """Return the largest divisor, 8, 4, 2 or 1, that gives the network the same picture.
 
-    Both scaled sides stay at least twice ``target`` (height, width of the upright picture), and the
-    partly filled last row or column, which scaled decoding rounds up, moves no pixel of the
-    network's input by more than 1/8.
+    Both scaled sides stay at least twice those of ``target``. Scaled decoding rounds up a partly
+    filled last row or column; this moves no pixel of the network's input by more than 1/8.
+
+    Args:
+        header: Of the JPEG.
+        target: Height and width of the network's input, for the upright picture; None for full
+            size.
     """
     if target is None:
         return 1
@@ -196,13 +198,22 @@ def _scales(side: int, wanted: int, factor: int) -> bool:
 
 
 def decode_pixels(data: bytes, header: JpegHeader, scale: int) -> np.ndarray:
-    """Pixels uint8 [H / scale, W / scale, 3] in RGB, or [.., .., 4] in CMYK with 0 for no ink.
+    """Decode the pixels as stored, before the EXIF orientation.
 
-    CMYK values are inverted as Adobe writes them, marker or not: so do Pillow and the browsers.
+    CMYK values are inverted, as Adobe writes them, with or without Adobe's marker. Pillow and the
+    browsers do the same.
+
+    Args:
+        data: The whole file.
+        header: Of this file.
+        scale: Divisor of height and width.
+
+    Returns:
+        uint8 [H / scale, W / scale, 3] in RGB, or [.., .., 4] in CMYK with 0 for no ink.
 
     Raises:
-        ImageError: ``truncated`` where the data end, ``corrupt`` where libjpeg reports damage: it
-            would fill the rest with grey.
+        ImageError: ``truncated`` if the data end early; ``corrupt`` if libjpeg reports damage,
+            where it would fill the rest with grey.
     """
     options: dict[str, object] = {"colorspace": "CMYK" if header.components == 4 else "RGB"}
     if scale > 1:
@@ -217,21 +228,17 @@ def decode_pixels(data: bytes, header: JpegHeader, scale: int) -> np.ndarray:
         if _LEFT_TO_PILLOW.match(seen):
             return _decode_with_pillow(data)
         if _STRAY_BEFORE_END.match(seen) and (unpadded := _without_zeros(data)):
-            return decode_pixels(
-                unpadded,
-                header,
-                scale,
-                # Strict again: whatever else is stray is lost picture
-            )
+            # This is strict again: any other stray bytes are a lost part of the picture.
+            return decode_pixels(unpadded, header, scale)
         kind = FailureKind.TRUNCATED if seen.startswith("Premature end") else FailureKind.CORRUPT
         raise ImageError("decode", kind, f"JPEG: {seen}") from error
     return 255 - pixels if header.components == 4 else pixels
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:
-    """Decode in full what TurboJPEG refuses for no reason of the picture's.
+    """Decode at full size an intact picture that TurboJPEG refuses.
 
-    Pillow still sees truncation, but not damage in the middle.
+    Pillow still detects truncation, but not damage in the middle.
     """
     with JpegImagePlugin.JpegImageFile(PatientFile(data, "JPEG")) as image:
         return np.asarray(image.convert("RGB") if image.mode == "L" else image)

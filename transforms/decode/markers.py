@@ -1,4 +1,4 @@
-"""JPEG markers (ITU-T T.81, annex B) of a whole picture: those between the scans too."""
+"""Find the JPEG markers (ITU-T T.81, annex B) of a whole picture, also between the scans."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import re
 from collections.abc import Iterator
 
 START, END, SCAN = 0xD8, 0xD9, 0xDA
-_MARKER = re.compile(
-    rb"\xff[^\x00\xff\xd0-\xd7]",
-    re.DOTALL,
-    # Neither escaped, fill bytes nor restarts
-)
+# Not an escaped 0xFF, a fill byte or a restart marker.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 def markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """Markers up to the end of the picture, with their places: not those of metadata, or of what comes behind.
+    """Yield the markers up to the end of the picture, each with its position.
 
-    One that libjpeg might skip alone is skipped alone here, so that no scan hides in its segment.
+    Markers within metadata, or after the end, are left out. Where libjpeg might skip a marker
+    without its segment, so does this, so that no scan can hide in the segment.
     """
     at = 2
     while found := _MARKER.search(data, at):
@@ -29,10 +27,10 @@ def markers(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def scan_count(data: bytes) -> int:
-    """How many passes over its picture a JPEG asks for."""
+    """Return the number of scans of a JPEG, each of them a pass over the picture."""
     return sum(marker == SCAN for marker, _ in markers(data))
 
 
 def jpeg_stops_early(data: bytes) -> bool:
-    """Whether a JPEG has no end marker of its own: one in its metadata, or behind the end, is another picture's."""
+    """Tell whether a JPEG lacks its own end marker; those of other pictures in it do not count."""
     return all(marker != END for marker, _ in markers(data))

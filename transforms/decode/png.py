@@ -1,4 +1,4 @@
-"""PNG: what is read of a file besides its picture, since a decoder stops at metadata that no picture needs."""
+"""Separate a PNG's picture from its metadata, since a decoder stops at broken metadata."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from transforms.errors import FailureKind, ImageError
 
 _SIGNATURE_BYTES = 8
 _STRIP_PIXELS = 1 << 20
-# The same as for other formats; larger ones are ignored
-_MOST_PROFILE_BYTES = 4 << 20
-# Ancillary chunks; of each the first one counts
+# The same limit as for other formats; larger profiles are ignored.
+_MAX_PROFILE_BYTES = 4 << 20
+# Ancillary chunks that are used; the first one of each counts.
 _READ = (b"tRNS", b"iCCP", b"eXIf")
 _PICTURE = (b"IHDR", b"PLTE", b"IDAT")
 
 
 @dataclass(frozen=True, slots=True)
 class PngParts:
-    """A PNG without its metadata, and those of them that count."""
+    """A PNG without its metadata, and the metadata that are used."""
 
     picture: bytes
     icc: bytes | None
     exif: bytes
-    # The one transparent color of a 16-bit RGB picture; it is not in the picture
+    # The one transparent color of a 16-bit RGB picture; ``picture`` does not contain it.
     clear: bytes
 
 
 def split(data: bytes) -> PngParts:
-    """Keep the critical chunks as they are, and pass over ancillary ones, as libpng does with broken ones.
+    """Keep the critical chunks as they are, and skip ancillary ones, as libpng skips broken ones.
 
-    A chunk that is cut off is left in the picture: the decoder says what is wrong.
+    A chunk that is cut off stays in the picture, so that the decoder reports what is wrong.
 
     Raises:
-        ImageError: ``corrupt`` for a wrong check sum of the picture, which Pillow does not look at
-            in full.
+        ImageError: ``corrupt`` for a wrong checksum in the picture; Pillow does not check them all.
     """
     kept, found = [data[:_SIGNATURE_BYTES]], dict[bytes, bytes]()
     header = data[_SIGNATURE_BYTES + 8 : _SIGNATURE_BYTES + 21]
@@ -62,10 +61,13 @@ def split(data: bytes) -> PngParts:
 
 
 def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
-    """Where a loaded 16-bit RGB picture has its one transparent color: 0 there, else 255.
+    """Return the opacity of a loaded 16-bit RGB picture: 0 at its transparent color, else 255.
 
-    Pillow keeps the high bytes only. Read as if it were little-endian, the picture gives the low
-    ones.
+    Pillow keeps only the high bytes. Reading the picture as little-endian gives the low bytes.
+
+    Args:
+        image: The picture as loaded from ``parts.picture``.
+        parts: Of the PNG, with a transparent color.
     """
     alpha = Image.new("L", image.size, 255)
     with PngImagePlugin.PngImageFile(PatientFile(parts.picture, "PNG")) as low:
@@ -87,7 +89,7 @@ def _is_rgb16(header: bytes) -> bool:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Name, body and whole of each chunk; what is cut off comes last, without a name."""
+    """Yield name, body and all bytes of each chunk; a chunk that is cut off has no name."""
     at = _SIGNATURE_BYTES
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4])
@@ -106,17 +108,16 @@ def _sum_is_right(chunk: bytes) -> bool:
 
 
 def _transparency(header: bytes, body: bytes) -> bytes:
-    """The tRNS chunk, nothing if it is too short; a gray of less than 8 bits is scaled as Pillow scales its pixels."""
+    """Return the tRNS chunk, empty if too short; scale a gray of up to 8 bits as Pillow does."""
     if len(header) < 13:
         return b""
     depth, color = header[8:10]
     if len(body) < {0: 2, 2: 6}.get(color, 1):
         return b""
     if color == 0 and depth <= 8:
-        most = (1 << depth) - 1
-        body = struct.pack(
-            ">H", (int.from_bytes(body[:2]) & most) * 255 // most
-        )  # other bits do not count
+        # The higher bits do not count.
+        white = (1 << depth) - 1
+        body = struct.pack(">H", (int.from_bytes(body[:2]) & white) * 255 // white)
     return (
         struct.pack(">I", len(body))
         + b"tRNS"
@@ -128,11 +129,12 @@ def _transparency(header: bytes, body: bytes) -> bytes:
 def _profile(body: bytes) -> bytes | None:
     """Inflate an ICC profile; None if it is broken or huge."""
     _, _, rest = body.partition(b"\0")
-    if rest[:1] != b"\0":  # the one method of compression
+    # 0 is the only method of compression.
+    if rest[:1] != b"\0":
         return None
     inflate = zlib.decompressobj()
     try:
-        icc = inflate.decompress(rest[1:], _MOST_PROFILE_BYTES)
+        icc = inflate.decompress(rest[1:], _MAX_PROFILE_BYTES)
     except zlib.error:
         return None
     return icc if inflate.eof else None

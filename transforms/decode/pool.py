@@ -1,4 +1,4 @@
-"""Many images at once: decoding on all cores of a worker."""
+"""Decode many images at once, on all cores of a worker."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from transforms.engines.base import available_cores
 from transforms.errors import ImageError
 from transforms.preprocess import image_chain
 
-# Images of one task: a task costs 0.05 ms of a core, and the last ones of a chunk wait for each
-# other
-_TOGETHER = 4
+# Images per task. A task costs 0.05 ms of a core; with large tasks, cores would be idle at the end
+# of a chunk.
+_TASK_IMAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeAndResize:
-    """Encoded bytes → pixels at the network's input size."""
+    """Decode bytes to pixels at the network's input size."""
 
     policy: DecodePolicy
     size: tuple[int, int]  # height, width
     resize: ResizeMode
 
     def __call__(self, data: bytes) -> DecodedImage:
-        """Decode one image: uint8 [*size, 3]. Raises ``ImageError``."""
+        """Decode one image to uint8 [*size, 3].
+
+        Raises:
+            ImageError: If the image cannot be decoded.
+        """
         image = decode(data, self.policy, self.size)
         pixels = image_chain(self.size, self.resize)(image.pixels)
         return DecodedImage(pixels, image.format, image.width, image.height)
@@ -38,13 +42,23 @@ class DecodeAndResize:
 def decode_all(
     encoded: Sequence[bytes], function: DecodeAndResize, cores: int | None = None
 ) -> Iterator[DecodedImage | ImageError]:
-    """Decode on ``cores`` (None: all), in the order of ``encoded``; a bad image gives its error."""
+    """Decode images in parallel.
+
+    Args:
+        encoded: The images' bytes.
+        function: Decodes one image.
+        cores: Number of threads; None for all available cores.
+
+    Yields:
+        The image, or its error, for each of ``encoded`` in order.
+    """
 
     def decode_some(some: Sequence[bytes]) -> list[DecodedImage | ImageError]:
         return [_decoded(data, function) for data in some]
 
     cores = cores or available_cores()
-    groups = [encoded[start : start + _TOGETHER] for start in range(0, len(encoded), _TOGETHER)]
+    starts = range(0, len(encoded), _TASK_IMAGES)
+    groups = [encoded[start : start + _TASK_IMAGES] for start in starts]
     return chain.from_iterable(_decoders(cores).map(decode_some, groups))
 
 
@@ -57,6 +71,6 @@ def _decoded(data: bytes, function: DecodeAndResize) -> DecodedImage | ImageErro
 
 @cache
 def _decoders(cores: int) -> ThreadPoolExecutor:
-    """One pool a process: decoding in C and Rust releases the GIL, and all shards here share the cores."""
+    """Return the process's pool: all shards share the cores, and decoding releases the GIL."""
     keep_freed_memory()
     return ThreadPoolExecutor(cores, thread_name_prefix="decode")

@@ -1,7 +1,7 @@
-"""Silence for what Pillow and libtiff say about odd files.
+"""Silence the messages of Pillow and libtiff about odd files.
 
-It would fill the log without naming the file, and Python would keep each warning for good. What
-counts is in the failure row.
+They would fill the log without naming the file, and Python would keep each warning in memory. The
+failure row has what matters.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from PIL import Image
 
 @cache
 def quiet_pillow() -> None:
-    """Do so for this process; once is enough, and comes before the first image."""
+    """Silence Pillow and libtiff in this process; one call is enough, before the first image."""
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    # A Pillow that hides its libtiff, as on Windows, still talks.
+    # Pillow's module gives access to the libtiff that it has loaded. Where Pillow hides it, as on
+    # Windows, libtiff's messages stay.
     with suppress(AttributeError, OSError):
-        # The library that Pillow has loaded is found through its module.
         libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
         libtiff.TIFFSetErrorHandler(None)
         libtiff.TIFFSetWarningHandler(None)

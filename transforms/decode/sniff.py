@@ -1,4 +1,4 @@
-"""What kind of file these bytes are: told by their content, never by a name."""
+"""Detect the format of a file by its content, never by its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transforms.decode.markers import jpeg_stops_early
 from transforms.decode.tiff import tiff_stops_early
 from transforms.errors import FailureKind, ImageError
 
-# (offset, bytes found there, format); the names are Pillow's.
+# Offset, bytes at this offset, and the format's name in Pillow.
 _READABLE = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -40,7 +40,8 @@ _KNOWN_BUT_NOT_READ = (
     (0, b"AT&TFORM", "DjVu"),
     (128, b"DICM", "DICOM"),
 )
-_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # a text may start with "BM" too
+# A text may start with "BM" too, so the size of the header has to be valid as well.
+_BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
 _HEIF_BRANDS = {
     b"heic",
     b"heix",
@@ -56,10 +57,10 @@ _HEIF_BRANDS = {
 
 
 def image_format(data: bytes) -> str:
-    """Name the format of an encoded image: JPEG, PNG, GIF, BMP, TIFF, WEBP or AVIF.
+    """Return the format of an encoded image: JPEG, PNG, GIF, BMP, TIFF, WEBP or AVIF.
 
     Raises:
-        ImageError: ``unsupported`` for an image type that is recognised and not read (it is named),
+        ImageError: ``unsupported``, with the name of the type, for a known type that is not read;
             ``not_an_image`` for everything else.
     """
     for offset, magic, name in _READABLE:
@@ -99,7 +100,7 @@ def _unread_kind(data: bytes) -> str | None:
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """Major and compatible brands of an ISO media file (ISO/IEC 14496-12, box ``ftyp``)."""
+    """Return major and compatible brands of an ISO media file (ISO/IEC 14496-12, box ``ftyp``)."""
     end = min(int.from_bytes(data[:4]), len(data), 256)
     return {data[8:12]} | {data[at : at + 4] for at in range(16, end, 4)}
 
@@ -119,7 +120,8 @@ def _avif_stops_early(data: bytes) -> bool:
         size = int.from_bytes(data[at : at + 4])
         if size == 1:
             size = int.from_bytes(data[at + 8 : at + 16])
-        if size == 0:  # up to the end of the file
+        # The box reaches up to the end of the file.
+        if size == 0:
             return False
         at += max(size, 8)
     return at != len(data)
@@ -137,5 +139,5 @@ _STOPS_EARLY: dict[str, Callable[[bytes], bool]] = {
 
 
 def stops_early(data: bytes, name: str) -> bool:
-    """Whether a file of this format ends before its own end mark or stated size: it was cut off."""
+    """Tell whether a file of format ``name`` ends before its end mark or its stated size."""
     return _STOPS_EARLY[name](data)

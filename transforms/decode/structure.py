@@ -1,8 +1,8 @@
-"""What a file's structure may cost: limits on everything in it that is not pixels.
+"""Limit what a file's structure may cost: everything in it that is not pixels.
 
-A decoder's time and memory follow the pixels, which are limited, and the file's own structure:
-blocks, chunks, tags, scans. Written to harm, a structure of a few kilobytes costs hours or all
-memory, in Pillow 12.3: a BMP of 1 kB asked for 25 GB, a TIFF of 1 MB for 2 GB, a GIF of 100 MB took
+A decoder's time and memory depend on the pixels, which are limited, and on the file's structure:
+blocks, chunks, tags, scans. In Pillow 12.3 a malicious structure of a few kilobytes can cost hours
+or all memory: a BMP of 1 kB asked for 25 GB, a TIFF of 1 MB for 2 GB, a GIF of 100 MB took
 5 minutes. Real files stay far below each limit.
 """
 
@@ -17,34 +17,38 @@ from transforms.decode.markers import scan_count
 from transforms.decode.tiff import STRIPS, TILES, directories, integer_tags
 from transforms.errors import FailureKind, ImageError
 
-_MOST_READS = {"PNG": 1 << 18, "GIF": 1 << 15, "TIFF": 1 << 20, "BMP": 1 << 23, "JPEG": 1 << 16}
-_FEW_READS = 64  # WebP and AVIF are read whole
-# Of a PNG, pictures aside; each may inflate to 1 MB, which takes 2 ms
-_MOST_CHUNKS = 256
+# Max reads of a file by its decoder.
+_MAX_READS = {"PNG": 1 << 18, "GIF": 1 << 15, "TIFF": 1 << 20, "BMP": 1 << 23, "JPEG": 1 << 16}
+# Max reads for WebP and AVIF, which are read whole.
+_FEW_READS = 64
+# Chunks of a PNG besides those of pictures. Each may inflate to 1 MB, which takes 2 ms.
+_MAX_CHUNKS = 256
 _PICTURE_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
-# Of a BMP; Python does them one by one, in 60 ns
-_MOST_RLE_PIXELS = 1 << 24
-_MOST_RLE_WIDTH = 1 << 16  # a jump of two bytes makes 256 rows
-# Of a TIFF directory; cameras write 60
-_MOST_TAGS = 1024
-# Of a tag: strips or tiles; 100 megapixels have 400,000 tiles of 16x16
-_MOST_VALUES = 1 << 20
-# Over --max-pixels, by a progressive JPEG in a TIFF
-_MOST_PASSES = 20
-# Of an AVIF: tiles, alpha, metadata; each is decoded by itself
-_MOST_ITEMS = 256
-# Of an AVIF's pixels: its colors, its alpha, and smaller pictures beside them
-_MOST_COPIES = 3
+# Pixels of a run-length encoded BMP. Python handles them one by one, in 60 ns each.
+_MAX_RLE_PIXELS = 1 << 24
+# Width of such a BMP: two bytes can jump over 256 rows.
+_MAX_RLE_WIDTH = 1 << 16
+# Tags of a TIFF directory; cameras write 60.
+_MAX_TAGS = 1024
+# Values of a TIFF tag, such as strips or tiles: 100 megapixels have 400,000 tiles of 16x16.
+_MAX_VALUES = 1 << 20
+# Passes over --max-pixels by a progressive JPEG in a TIFF.
+_MAX_PASSES = 20
+# Items of an AVIF: tiles, alpha, metadata. Each is decoded by itself.
+_MAX_ITEMS = 256
+# Pixels of all pictures of an AVIF, as a multiple of --max-pixels: colors, alpha, and smaller
+# pictures beside them.
+_MAX_COPIES = 3
 _BYTES, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION = (1, 2, 6, 7), 322, 323, 278, 259
 _JPEG_COMPRESSIONS = ((6,), (7,))
 
 
 class PatientFile(io.BytesIO):
-    """A file that a decoder may ask only so often: every loop of Pillow's own is a loop of reads."""
+    """A file with a limited number of reads: every loop in Pillow's own code is a loop of reads."""
 
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
-        self._left = _MOST_READS.get(name, _FEW_READS)
+        self._left = _MAX_READS.get(name, _FEW_READS)
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._left -= 1
@@ -56,9 +60,14 @@ class PatientFile(io.BytesIO):
 def check_structure(data: bytes, name: str, max_pixels: int) -> None:
     """Refuse a file whose structure costs more than its picture.
 
+    Args:
+        data: The whole file.
+        name: Its format.
+        max_pixels: Limit on the pixels of a picture.
+
     Raises:
-        ImageError: ``unsupported`` for more pieces than any real file has, ``corrupt`` for what no
-            file can be, ``too_many_pixels`` for a tile.
+        ImageError: ``unsupported`` for more pieces than any real file has, ``corrupt`` for an
+            impossible structure, ``too_many_pixels`` for too large tiles or hidden pictures.
     """
     check = _CHECKS.get(name)
     if check:
@@ -67,20 +76,20 @@ def check_structure(data: bytes, name: str, max_pixels: int) -> None:
 
 def _too_intricate(seen: str) -> ImageError:
     return ImageError(
-        "decode", FailureKind.UNSUPPORTED, f"not read for safety: {seen}; save the picture anew"
+        "decode", FailureKind.UNSUPPORTED, f"not read for safety: {seen}; save the picture again"
     )
 
 
 def _check_png(data: bytes, _: int) -> None:
     at, others = 8, 0
-    while at + 8 <= len(data) and others <= _MOST_CHUNKS:
+    while at + 8 <= len(data) and others <= _MAX_CHUNKS:
         name = data[at + 4 : at + 8]
         if name == b"IEND":
             return
         others += name not in _PICTURE_CHUNKS
         at += 12 + int.from_bytes(data[at : at + 4])
-    if others > _MOST_CHUNKS:
-        raise _too_intricate(f"PNG of more than {_MOST_CHUNKS} chunks besides its picture")
+    if others > _MAX_CHUNKS:
+        raise _too_intricate(f"PNG of more than {_MAX_CHUNKS} chunks besides its picture")
 
 
 def _check_bmp(data: bytes, _: int) -> None:
@@ -89,9 +98,10 @@ def _check_bmp(data: bytes, _: int) -> None:
         or data[14:18] == b"\x0c\0\0\0"
         or int.from_bytes(data[30:34], "little") not in (1, 2)
     ):
-        return  # not run-length encoded
+        # Not run-length encoded.
+        return
     width, height = struct.unpack_from("<ii", data, 18)
-    if abs(width * height) > _MOST_RLE_PIXELS or abs(width) > _MOST_RLE_WIDTH:
+    if abs(width * height) > _MAX_RLE_PIXELS or abs(width) > _MAX_RLE_WIDTH:
         raise _too_intricate(f"run-length encoded BMP of {width}x{abs(height)} pixels")
 
 
@@ -99,11 +109,11 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
     total = 0
     for number, (tag, kind, count, size) in enumerate(directories(data)):
         total += size
-        if number >= _MOST_TAGS or (count > _MOST_VALUES and kind not in _BYTES):
+        if number >= _MAX_TAGS or (count > _MAX_VALUES and kind not in _BYTES):
             raise _too_intricate(
                 f"TIFF with a directory of {number + 1} entries, tag {tag} with {count} values"
             )
-    # Two tags may share a number, but not all of them the whole file
+    # Two tags may share their values, but not all tags the whole file.
     if total > len(data) + 4096:
         raise ImageError(
             "decode", FailureKind.CORRUPT, f"TIFF: its tags claim {total} of its {len(data)} bytes"
@@ -124,25 +134,27 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
 
 
 def _check_tiff_scans(data: bytes, pixels: tuple[int, int], max_pixels: int) -> None:
-    """Refuse too many passes; ``pixels`` are those of the picture, and of a strip or tile."""
-    scans = data.count(b"\xff\xda")  # those of metadata too
-    if scans * pixels[0] <= _MOST_PASSES * max_pixels:
+    """Refuse too many passes; ``pixels`` counts those of the picture, and of a strip or tile."""
+    # This includes scans in metadata.
+    scans = data.count(b"\xff\xda")
+    if scans * pixels[0] <= _MAX_PASSES * max_pixels:
         return
     found = _piece_scans(data)
     if found is not None:
         scans = sum(found)
-    if scans * pixels[found is not None] > _MOST_PASSES * max_pixels:
+    if scans * pixels[found is not None] > _MAX_PASSES * max_pixels:
         raise _too_intricate(f"TIFF of progressive JPEGs with {scans} scans")
 
 
 def _piece_scans(data: bytes) -> list[int] | None:
-    """The scans of each strip or tile; None where the file does not say clearly where these are."""
+    """Return the scans of each strip or tile; None if their positions are unclear."""
     tags = integer_tags(data, (*STRIPS, *TILES))
     offsets, counts = (tags.get(tag, ()) for tag in (TILES if TILES[0] in tags else STRIPS))
     pieces = list(zip(offsets, counts, strict=False))
     if not pieces or len(offsets) != len(counts) or 0 in counts:
         return None
-    different = set(pieces)  # blank tiles may share one
+    # Blank tiles may share their bytes.
+    different = set(pieces)
     if sum(count for _, count in different) > len(data):
         return None
     scans = {(at, count): scan_count(data[at : at + count]) for at, count in different}
@@ -151,11 +163,12 @@ def _piece_scans(data: bytes) -> list[int] | None:
 
 def _check_avif(data: bytes, max_pixels: int) -> None:
     count = avif.item_count(data)
-    if count > _MOST_ITEMS:
+    if count > _MAX_ITEMS:
         raise _too_intricate(f"AVIF of {count} items")
     pixels = avif.coded_pixels(data)
-    if pixels > _MOST_COPIES * max_pixels:
-        message = f"its pictures, shown or not, have {pixels} pixels; at most {_MOST_COPIES * max_pixels} are read"
+    if pixels > _MAX_COPIES * max_pixels:
+        limit = _MAX_COPIES * max_pixels
+        message = f"its pictures, shown or not, have {pixels} pixels; at most {limit} are read"
         raise ImageError("decode", FailureKind.TOO_MANY_PIXELS, message)
 
 

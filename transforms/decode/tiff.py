@@ -1,45 +1,43 @@
-"""Integer tags of a TIFF structure's first directory, which EXIF blocks have too."""
+"""Read the integer tags of a TIFF structure, which EXIF blocks have too."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
 
-_INTEGERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
+# SHORT, LONG, LONG8.
+_INTEGERS = {3: "H", 4: "I", 16: "Q"}
+# Bytes of a value, by its type.
 _SIZES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
 }
-STRIPS, TILES = (273, 279), (324, 325)  # offsets and byte counts
-# EXIF, GPS, interoperability: read with the picture
+# Tags of the offsets and the byte counts.
+STRIPS, TILES = (273, 279), (324, 325)
+# EXIF, GPS and interoperability, which Pillow reads with the picture.
 _SUB_DIRECTORIES = (34665, 34853, 40965)
-# Of a plain TIFF; BigTIFF's 64-bit counts allow any time to be spent
+# Max entries of a plain TIFF. BigTIFF's 64-bit counts would allow any amount of work.
 _MAX_ENTRIES = 65535
 _MAX_VALUES = 1 << 20
 
 
 def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, ...]]:
-    """Read those of the wanted tags that are there and hold integers; the first counts where one is repeated.
+    """Read tags of the first directory.
 
-    TIFF 6.0, section 2, and BigTIFF, whose counts and offsets have 64 bits.
+    See TIFF 6.0, section 2, and BigTIFF, whose counts and offsets have 64 bits.
+
+    Args:
+        data: TIFF structure.
+        wanted: Numbers of the tags.
+
+    Returns:
+        The values of those tags that exist and have integers. The first of repeated tags counts.
 
     Raises:
-        struct.error: The directory, or a value, lies behind the end before all wanted tags are
-            found; or this is no TIFF structure.
+        struct.error: If the directory or a value lies beyond the end before all wanted tags are
+            found, or if this is no TIFF structure.
     """
     order = ">" if data[:2] == b"MM" else "<"
     (version,) = _unpack(order + "H", data, 2)
@@ -56,25 +54,28 @@ def integer_tags(data: bytes, wanted: Collection[int]) -> dict[int, tuple[int, .
             layout = f"{order}{length}{_INTEGERS[kind]}"
             value = entry + 4 + struct.calcsize(word)
             if struct.calcsize(layout) > struct.calcsize(word):
-                # Too long for the entry: this is an offset
+                # Values that do not fit in the entry are elsewhere: this is their offset.
                 (value,) = _unpack(order + word, data, value)
             found[tag] = _unpack(layout, data, value)
-            # A directory may claim more entries than it has
+            # Stop early, since a directory may claim more entries than it has.
             if len(found) == len(wanted):
                 break
     return found
 
 
 def directories(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tag, type, count, bytes) of each entry in the first directory and in those of its EXIF.
+    """Read the entries of the first directory and of its EXIF directories.
 
-    Bytes are those that its values take elsewhere in the file; entries whose values lie behind the
-    end are left out, as by all readers. A directory that is cut off ends there.
+    Entries whose values lie beyond the end of the file are left out, as all readers do. A directory
+    that is cut off ends there.
+
+    Yields:
+        Tag, type, number of values, and bytes of values outside the entry.
     """
     order = ">" if data[:2] == b"MM" else "<"
     start, number, word = (8, "Q", "Q") if data[2:4] in (b"\x2b\0", b"\0\x2b") else (4, "H", "I")
     layout = struct.Struct(f"{order}HH{word}{word}")
-    # A value up to this size stands in its entry
+    # Values up to this size are in the entry itself.
     own = struct.calcsize(f"={word}")
     pending, seen = [_word(data, order + word, start)], set[int]()
     while pending and len(seen) <= len(_SUB_DIRECTORIES):
@@ -110,14 +111,14 @@ def _word(data: bytes, layout: str, at: int) -> int | None:
 
 
 def _unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
-    # Struct would raise OverflowError from 2⁶³ up
+    # struct would raise OverflowError for an offset of 2⁶³ or more.
     if at > len(data):
         raise struct.error("behind the end")
     return struct.unpack_from(layout, data, at)
 
 
 def tiff_stops_early(data: bytes) -> bool:
-    """Whether the first directory, or the strips or tiles it names, reach behind the end of a TIFF file."""
+    """Tell whether a TIFF's first directory, or its strips or tiles, exceed the file."""
     try:
         tags = integer_tags(data, (*STRIPS, *TILES))
     except struct.error:

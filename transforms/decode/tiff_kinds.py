@@ -1,4 +1,4 @@
-"""TIFFs that Pillow opens and misreads, or has a reader for and does not open."""
+"""Handle TIFFs that Pillow opens and misreads, or could read but does not open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PLANES, _DNG = (
 _SUBSAMPLING, _YCBCR = 530, 6
 _DEEP_PLANES = {("RGB", (16, 16, 16)), ("RGBA", (16, 16, 16, 16))}
 
-# Grays that Pillow's table of kinds lacks: white is zero in big-endian files, and most of 12 bits.
+# Add grays that Pillow's table of kinds lacks: those of big-endian files where zero is white, and
+# most of 12 bits.
 for _order, _deep in ((b"II", "I;16"), (b"MM", "I;16B")):
     OPEN_INFO.setdefault((_order, 0, (1,), 1, (16,), ()), (_deep, _deep))
     for _photometric in (0, 1):
@@ -28,17 +29,21 @@ for _order, _deep in ((b"II", "I;16"), (b"MM", "I;16B")):
 
 
 def stored_size(image: TiffImageFile) -> tuple[int, int]:
-    """Width and height as stored; ``image.size`` is turned already."""
+    """Return width and height as stored; ``image.size`` has the orientation applied."""
     return image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
 
 
 def prepare(image: TiffImageFile) -> None:
-    """Before it is loaded: refuse what Pillow would give something else for, or tell Pillow what it holds."""
+    """Correct how Pillow reads an image that is not loaded yet.
+
+    Raises:
+        ImageError: ``unsupported`` for a kind that Pillow would misread.
+    """
     tags = image.tag_v2
     if tags.get(_NEW_SUBFILE_TYPE, 0) & 1 or _DNG in tags:
         raise _unread("a camera's raw file, whose first picture is a thumbnail,")
     if tags.get(_PLANES) == 2 and image.mode == "LAB":
-        # Pillow forgets that two of them have signs
+        # Pillow ignores that two of the planes are signed.
         raise _unread("a TIFF of Lab planes")
     if image.use_load_libtiff:
         return
@@ -49,9 +54,9 @@ def prepare(image: TiffImageFile) -> None:
 
 
 def gray_of_16_bits(image: TiffImageFile) -> Image.Image:
-    """Once it is loaded: widen 12-bit grays so that white stays white, and invert where white is zero.
+    """Widen 12-bit grays of a loaded image so that white stays white, and invert if zero is white.
 
-    Pillow inverts those of 8 bits. Other pictures are given back as they are.
+    Pillow itself inverts grays of 8 bits. Other images are returned unchanged.
     """
     narrow, inverted = image.tag_v2.get(_BITS) == (12,), image.tag_v2.get(_PHOTOMETRIC) == 0
     if not image.mode.startswith("I;16") or not (narrow or inverted):
@@ -63,7 +68,7 @@ def gray_of_16_bits(image: TiffImageFile) -> Image.Image:
 
 
 def _tell_deep_planes(image: TiffImageFile) -> None:
-    """Each plane has 16-bit values: Pillow takes them for 8-bit ones."""
+    """Tell Pillow that the planes have 16-bit values: it takes them for 8-bit ones."""
     if (image.mode, image.tag_v2.get(_BITS)) not in _DEEP_PLANES:
         raise _unread("an uncompressed TIFF of 16-bit planes that are not RGB")
     order = "L" if image.tag_v2.prefix == b"II" else "B"
@@ -73,10 +78,10 @@ def _tell_deep_planes(image: TiffImageFile) -> None:
 
 
 def _tell_plain_ycbcr(image: TiffImageFile) -> None:
-    """A pixel has three values: Pillow takes them for four of RGB.
+    """Tell Pillow that a pixel has three values of YCbCr: it takes them for four of RGB.
 
-    The values are JFIF's, as in Pillow's own conversion. Subsampled ones come in blocks that Pillow
-    cannot read.
+    The values are those of JFIF, as in Pillow's own conversion. Subsampled values come in blocks
+    that Pillow cannot read.
     """
     tags = image.tag_v2
     if (

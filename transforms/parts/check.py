@@ -1,4 +1,4 @@
-"""Check: one part of a table against what the table's log, its own name and its own metadata say of it."""
+"""Check one part of a table against the table's log, its own name and its own metadata."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from transforms.storage import NotFound, Storage
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it must be; a line of ``verify``."""
+    """One problem of a table; a line of ``verify``."""
 
-    kind: str  # one of docs/operations.md
-    where: str  # a file or an image
+    # One of the kinds in docs/operations.md.
+    kind: str
+    # A file or an image.
+    where: str
     what: str
 
     def __str__(self) -> str:
@@ -32,42 +34,52 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class LoggedPart:
-    """What the table's log says of a part."""
+    """A part as described in the table's log."""
 
-    # In the output: features/part-….parquet
+    # Key in the output: features/part-….parquet.
     key: str
-    size: int
+    size: int  # bytes
     rows: int
-    # ids: the least and the greatest of its rows
+    # Min and max recipe id of its rows.
     recipes: frozenset[str]
 
     @property
     def is_features(self) -> bool:
-        """Whether it is a part of the features table."""
+        """Tell whether this is a part of the features table."""
         return self.key.startswith("features/")
 
 
 @dataclass(slots=True)
 class PartReport:
-    """What a part was found to be."""
+    """Results of checking a part."""
 
     problems: list[Problem] = field(default_factory=list)
     uris: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
     rows_of_run: Counter[str] = field(default_factory=Counter)
-    recipe: Recipe | None = None  # of the metadata
+    # From the Parquet metadata.
+    recipe: Recipe | None = None
     dimension: int | None = None
-    picked: pa.Table | None = None  # whole rows, to compute them again
+    # Rows with all columns, to recompute their vectors.
+    picked: pa.Table | None = None
 
     def add(self, kind: str, where: str, what: str) -> None:
-        """Report a problem."""
+        """Add a problem."""
         self.problems.append(Problem(kind, where, what))
 
 
 def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartReport:
-    """Read a part whole and check all that can be told from it alone; ``pick``, int [n], are rows to bring along.
+    """Read a whole part and check everything that needs no other part.
 
-    Raises ``StorageError`` when it cannot be read at all, save for one that is not there: that is a
-    problem.
+    Args:
+        storage: The output.
+        part: The part as the table's log describes it.
+        pick: Positions of the rows to return in the report, int [n].
+
+    Returns:
+        The report; a missing part is a problem in it.
+
+    Raises:
+        StorageError: If the part cannot be read for any other reason.
     """
     report = PartReport()
     try:
@@ -76,16 +88,16 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
         report.add(
             "missing",
             part.key,
-            f"the table's log names it, with {part.rows:,} rows, and it is not there",
+            f"the table's log names it, with {part.rows:,} rows, but it does not exist",
         )
         return report
     if len(encoded) != part.size:
-        report.add("size", part.key, f"{len(encoded):,} bytes, and the log says {part.size:,}")
+        report.add("size", part.key, f"{len(encoded):,} bytes, but the log says {part.size:,}")
     if not part.key.endswith(f"-{digest(encoded)}.parquet"):
         report.add(
             "digest",
             part.key,
-            f"its bytes have the digest {digest(encoded)}, and its name says another",
+            f"its bytes have the digest {digest(encoded)}, but its name has another",
         )
     try:
         table = parquet.read(encoded)
@@ -105,7 +117,7 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
 
 def _check_table(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
     if table.num_rows != part.rows:
-        report.add("rows", part.key, f"{table.num_rows:,} rows, and the log says {part.rows:,}")
+        report.add("rows", part.key, f"{table.num_rows:,} rows, but the log says {part.rows:,}")
     for what in _nulls(table, features_schema(1) if part.is_features else ERRORS_SCHEMA):
         report.add("null", part.key, what)
     if difference := _schema_difference(table.schema, part.is_features):
@@ -130,7 +142,7 @@ def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
     for name in dict.fromkeys([*wanted.names, *schema.names]):
         here, there = (s.field(name) if name in s.names else None for s in (wanted, schema))
         if here is None or there is None or here != there:
-            return f"the column {name} is {there or 'missing'}, and should be {here or 'not there'}"
+            return f"the column {name} is {there or 'missing'}, but should be {here or 'not there'}"
     return (
         ""
         if wanted.names == schema.names
@@ -139,7 +151,7 @@ def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
 
 
 def _nulls(table: pa.Table, wanted: pa.Schema) -> Iterator[str]:
-    """Columns with nulls where none may be; numbers of the vectors too."""
+    """Yield a text for each column with invalid nulls, also within vectors."""
     for column in (column for column in wanted if column.name in table.column_names):
         nulls = table[column.name].null_count
         if nulls and not column.nullable:
@@ -147,20 +159,17 @@ def _nulls(table: pa.Table, wanted: pa.Schema) -> Iterator[str]:
         elif column.name == "embedding" and (
             nulls := pc.list_flatten(table["embedding"]).null_count
         ):
-            yield f"{nulls:,} numbers of vectors are null"
+            yield f"{nulls:,} values of vectors are null"
 
 
 def _bad_rows(table: pa.Table) -> Iterator[tuple[str, str]]:
-    """Kind and text of what is wrong with the values of a table with the right schema, and so without nulls."""
+    """Yield kind and text of each problem with the values of a table of the right schema."""
     uris = table["uri"].combine_chunks()
     if len(uris) > 1 and not pc.all(pc.less_equal(uris[:-1], uris[1:])).as_py():
         yield "order", "its rows are not sorted by uri"
     if "embedding" in table.column_names:
-        finite = [
-            _finite(vectors)
-            for vectors in table["embedding"].chunks
-            # Chunk by chunk: no copy of them all
-        ]
+        # Chunk by chunk, to avoid a copy of all vectors.
+        finite = [_finite(vectors) for vectors in table["embedding"].chunks]
         bad = np.flatnonzero(~np.concatenate([np.ones(0, bool), *finite]))
         if len(bad):
             yield (
@@ -170,14 +179,14 @@ def _bad_rows(table: pa.Table) -> Iterator[tuple[str, str]]:
 
 
 def _finite(vectors: pa.FixedSizeListArray) -> np.ndarray:
-    """Whether all numbers of each vector are finite: bool [N]."""
+    """Tell for each vector whether all its values are finite: bool [N]."""
     values = vectors.flatten().to_numpy().reshape(len(vectors), -1)
     finite: np.ndarray = np.isfinite(values).all(axis=1)
     return finite
 
 
 def _read_recipe(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
-    """The recipe of the metadata; the rows and the log must name the same."""
+    """Read the recipe from the metadata, and check that the rows and the log name the same."""
     try:
         recipe: Recipe = json.loads((table.schema.metadata or {})[RECIPE_KEY])
         own = recipe_id(recipe)
@@ -190,7 +199,7 @@ def _read_recipe(table: pa.Table, part: LoggedPart, report: PartReport) -> None:
         ("the log says", part.recipes),
     ):
         if others := sorted(str(other) for other in ids - {own}):
-            what = f"{where} {', '.join(others)}, and its Parquet metadata {own}"
+            what = f"{where} {', '.join(others)}, but its Parquet metadata {own}"
             report.add("recipe", part.key, what)
 
 

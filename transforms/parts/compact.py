@@ -1,7 +1,4 @@
-"""Compact: many small parts → few, each sorted by uri.
-
-No row changes, and no vector is computed again.
-"""
+"""Merge many small parts into few, each sorted by uri, without changing any row."""
 
 from __future__ import annotations
 
@@ -14,15 +11,15 @@ from transforms import parquet
 from transforms.parts.write import Part, read_part, read_recipe, write_part
 from transforms.storage import Storage
 
-# Some 12,000 to 20,000 vectors of 1280. A larger part would save readers little, and cost a later
-# run much: it writes anew each part in which an image has changed. Merging parts to this size takes
+# Some 12,000 to 20,000 vectors of 1280. A larger part would save readers little and cost later runs
+# much, which rewrite each part in which an image has changed. Merging parts to this size takes
 # 0.7 GB of memory.
 TARGET_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SmallPart:
-    """What the grouping needs to know of a part."""
+    """What grouping needs to know about a part."""
 
     path: str
     size: int  # bytes
@@ -30,14 +27,21 @@ class SmallPart:
 
 
 def is_small(size: int, target: int = TARGET_BYTES) -> bool:
-    """Whether a part of ``size`` bytes should be merged: two of them fit in one of the target size."""
+    """Tell whether to merge a part: whether two of ``size`` bytes fit in ``target`` bytes."""
     return size < target // 2
 
 
 def group_parts(parts: Sequence[SmallPart], target: int = TARGET_BYTES) -> list[list[str]]:
-    """Which parts become one: neighbours by uri, up to ``target`` bytes; a part that would be alone stays.
+    """Group neighbours by uri, up to ``target`` bytes; a part that would be alone is left out.
 
-    Each group but the last comes to more than half of ``target``: no part of it is small again.
+    Each group but the last exceeds half of ``target``, so that the merged part is not small again.
+
+    Args:
+        parts: The small parts.
+        target: Max size of a merged part, in bytes.
+
+    Returns:
+        The paths of each group.
     """
     groups: list[list[str]] = []
     room = 0
@@ -51,10 +55,17 @@ def group_parts(parts: Sequence[SmallPart], target: int = TARGET_BYTES) -> list[
 
 
 def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
-    """Write the rows of the parts at ``paths`` as one part, and leave those as they are.
+    """Write the rows of the parts at ``paths`` as one new part; the old parts stay.
 
-    Types, values and the recipe in the metadata stay: vectors keep their fixed length, bit by bit.
-    Raises ``Damaged`` for a part that is not what was written.
+    Types, values and the recipe in the metadata stay the same, vectors bit by bit.
+
+    Args:
+        storage: The table's folder.
+        paths: At least one part, relative to the table.
+        run_id: The run, for the new part's name.
+
+    Raises:
+        Damaged: For a part that is missing, or whose bytes differ from what was written.
     """
     tables = []
     for path in paths:

@@ -1,8 +1,8 @@
-"""Reuse: bytes that have a vector already, under another name, are not computed again.
+"""Reuse existing vectors for images whose bytes already have one, maybe under another name.
 
-The plan writes an *index* of the vectors that there are: 64 bits of each content's sha256, and the
-part that holds its row. A worker looks each image's hash up in it, and reads a part only on a hit,
-where the whole hash decides.
+The plan writes an *index* of the existing vectors: 64 bits of each content's sha256, and the part
+that holds its row. A worker looks up each image's hash in the index. It reads a part only on a hit,
+and then compares the whole hash.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from transforms.records import ImageReference
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
-INDEX_FILE = "index.parquet"  # in the run's folder
-_MOST_PARTS = (
-    # Read for one shard: beyond that, reading them costs more than computing a few images anew
-    32
-)
-_HELD_PARTS = (
-    # In memory, some 10 MB each: chunks of a moved folder go on in the part of the chunk before
-    3
-)
+# In the run's folder.
+INDEX_FILE = "index.parquet"
+# Max parts read for one shard. More would cost more than computing a few images again.
+_MAX_PARTS = 32
+# Parts held in memory, some 10 MB each. Successive chunks of a moved folder often need the same
+# part.
+_HELD_PARTS = 3
 
 
 def encode_index(known: pa.Table) -> bytes:
-    """The index of rows (``content_sha256``, ``part``: its file's name) as Parquet, sorted, each content once."""
+    """Encode the index of existing vectors as Parquet, sorted, with each content once.
+
+    Args:
+        known: Columns ``content_sha256`` and ``part``, the name of the part's file.
+    """
     known = known.filter(pc.is_valid(known["content_sha256"])).combine_chunks()
     prefixes, first = np.unique(_prefixes(known["content_sha256"]), return_index=True)
     parts = known["part"].take(pa.array(first)).combine_chunks().dictionary_encode()
@@ -44,34 +46,41 @@ def encode_index(known: pa.Table) -> bytes:
 
 
 def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
-    """Hashes in hexadecimal → uint64 [N] of their first 16 digits."""
+    """Return the first 16 digits of hexadecimal hashes as uint64 [N]."""
     digits = "".join(pc.utf8_slice_codeunits(hashes, 0, 16).to_pylist())
     return np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
 
 
 @lru_cache(maxsize=1)
 def _load_index(output: Storage, key: str) -> pa.Table:
-    """One a process: all shards of a run share it."""
+    """Load the index once per process: all shards of a run share it."""
     return parquet.read(output.read(key)).combine_chunks()
 
 
 class Reuse:
-    """The vectors that one shard need not compute: those of the table, and its own of earlier chunks."""
+    """Vectors that a shard need not compute: those of the table, and those of earlier chunks."""
 
     def __init__(self, output: Storage, index_key: str | None) -> None:
         self._output = output
         self._index = _load_index(output, index_key) if index_key else None
         self._held: OrderedDict[str, pa.Table | None] = OrderedDict()
-        self._reads_left = _MOST_PARTS
+        self._reads_left = _MAX_PARTS
         self._own: dict[str, tuple[pa.Table, int]] = {}
 
     def remember(self, rows: pa.Table) -> None:
-        """Rows (features schema) that the shard has computed."""
+        """Remember rows (features schema) that the shard has computed."""
         for position, content in enumerate(rows["content_sha256"].to_pylist()):
             self._own[content] = (rows, position)
 
     def find(self, contents: Sequence[str]) -> list[pa.Table]:
-        """Rows (features schema) of some of the distinct ``contents``, at most one for each; no order."""
+        """Find rows with a vector for some contents.
+
+        Args:
+            contents: Distinct sha256 in hexadecimal.
+
+        Returns:
+            Rows (features schema) in any order, at most one for each content.
+        """
         found = [self._own[content] for content in contents if content in self._own]
         tables = [rows.slice(position, 1) for rows, position in found]
         by_part = self._by_part([content for content in contents if content not in self._own])
@@ -84,7 +93,7 @@ class Reuse:
         return [table for table in tables if table.num_rows]
 
     def _by_part(self, contents: Sequence[str]) -> dict[str, list[str]]:
-        """The parts that may hold rows of ``contents``."""
+        """Return the parts that may hold rows of ``contents``, each with these contents."""
         parts: dict[str, list[str]] = {}
         if self._index is None or not contents:
             return parts
@@ -98,7 +107,7 @@ class Reuse:
         return parts
 
     def _read(self, part: str) -> pa.Table | None:
-        """A part's rows; None beyond the bound of parts, and for one that is gone or damaged."""
+        """Return a part's rows; None if it is missing or damaged, or too many were read."""
         if part in self._held:
             self._held.move_to_end(part)
             return self._held[part]
@@ -108,8 +117,9 @@ class Reuse:
         try:
             encoded = read_part(self._output, f"features/{part}")
             rows = parquet.read(encoded).replace_schema_metadata(None)
-        except Damaged as error:  # vacuumed since the plan, perhaps
-            _LOG.warning("%s; its vectors are computed anew", error.what)
+        except Damaged as error:
+            # Vacuum may have deleted the part since the plan.
+            _LOG.warning("%s; its vectors are computed again", error.what)
             rows = None
         self._held[part] = rows
         if len(self._held) > _HELD_PARTS:
@@ -120,7 +130,16 @@ class Reuse:
 def copy_rows(
     rows: pa.Table, copies: Sequence[tuple[ImageReference, str]], origin: Origin
 ) -> pa.Table:
-    """Rows (features schema) for images, each given with its content's sha256, taken from ``rows`` of that content."""
+    """Make rows for images whose content has a vector already.
+
+    Args:
+        rows: Rows (features schema) with the contents' vectors.
+        copies: Images, each with the sha256 of its content.
+        origin: The columns that all rows of the run share.
+
+    Returns:
+        One row (features schema) for each image.
+    """
     contents = pa.array([content for _, content in copies], pa.string())
     copied = rows.take(pc.index_in(contents, value_set=rows["content_sha256"].combine_chunks()))
     references = [reference for reference, _ in copies]

@@ -1,4 +1,4 @@
-"""Rewrite: a part that holds stale rows → the same part without them."""
+"""Rewrite a part without its stale rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,23 @@ from transforms.storage import Storage
 def rewrite_part(
     storage: Storage, path: str, without: pa.Array, run_id: str, recipe: Recipe
 ) -> Part | None:
-    """Write the part at ``path`` anew without the rows of the uris in ``without``; None if none is left.
+    """Write the rows of a part that are not stale as a new part.
 
-    Rows, types and vectors of the others stay as they are, bit by bit: the vectors are not computed
-    again. Raises ``Damaged`` for a part that is not what was written: its rows get no fresh digest.
+    Values and types stay the same, vectors bit by bit: they are not computed again.
+
+    Args:
+        storage: The table's folder.
+        path: The part, relative to the table.
+        without: Uris of the rows to leave out.
+        run_id: The run, for the new part's name.
+        recipe: The recipe, for the new part's metadata.
+
+    Returns:
+        The new part, or None if no row is left.
+
+    Raises:
+        Damaged: If the part is missing, or its bytes differ from what was written. So damaged rows
+            never get a valid digest.
     """
     table = parquet.read(read_part(storage, path))
     kept = table.filter(pc.invert(pc.is_in(table["uri"], value_set=without)))

@@ -1,4 +1,4 @@
-"""Rows: what is known of an image after the network → an Arrow table of the features schema."""
+"""Turn images and the network's outputs into an Arrow table of the features schema."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from transforms.records import ImageReference, features_schema
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An image on its way: its reference, its pixels at the network's input size, its content's hash."""
+    """A decoded image that is ready for the network."""
 
     reference: ImageReference
+    # Pixels at the network's input size.
     image: DecodedImage
+    # Of the encoded bytes, in hexadecimal.
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What all rows of a run have in common."""
+    """Columns that all rows of a run share."""
 
     recipe_id: str
     run_id: str
@@ -35,7 +37,14 @@ class Origin:
 def features_table(
     images: Sequence[Decoded], outputs: Outputs, model: ExportedModel, origin: Origin
 ) -> pa.Table:
-    """N images and their outputs, row by row → N rows; nothing is joined by name or order later on."""
+    """Return one row for each image.
+
+    Args:
+        images: N images.
+        outputs: Outputs of the N images, in the same order.
+        model: The network, for dimension and labels.
+        origin: The columns that all rows of the run share.
+    """
     schema = features_schema(model.dimension)
     count = len(images)
     references = [item.reference for item in images]
@@ -62,13 +71,13 @@ def _column(values: object, kind: pa.DataType) -> pa.Array:
 
 
 def _vectors(features: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Float32 [N, D] → a fixed-size list a row, without a copy per value."""
+    """Convert float32 [N, D] to one fixed-size list per row, without a copy per value."""
     flat = pa.array(np.ascontiguousarray(features, np.float32).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, type=kind)
 
 
 def _labels(outputs: Outputs, model: ExportedModel) -> dict[str, object]:
-    """The columns ``label``, ``score`` and ``labels``; null for a backbone without labels."""
+    """Return the columns ``label``, ``score`` and ``labels``; null without labels."""
     count, size = outputs.indices.shape
     if not size:
         return {name: [None] * count for name in ("label", "score", "labels")}

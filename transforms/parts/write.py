@@ -1,4 +1,4 @@
-"""Write: rows → one Parquet part, and last the receipt that says the shard is done."""
+"""Write rows as one Parquet part, and then the receipt that says the shard is done."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from transforms.errors import Damaged
 from transforms.recipe import Recipe, canonical_json
 from transforms.storage import NotFound, Storage
 
-# The columns whose least and greatest value Delta's log has
+# Columns whose min and max are written to Delta's log.
 BOUNDED = ("uri", "recipe", "run_id")
-# In each part's Parquet metadata: the file explains itself
+# Key of the recipe in each part's Parquet metadata, so that the file describes itself.
 RECIPE_KEY = b"image-features.recipe"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One Parquet file of a table, with what Delta's log wants to know of it."""
+    """One Parquet file of a table, as Delta's log needs to describe it."""
 
     path: str  # relative to the table
     size: int  # bytes
     rows: int
-    # Per column, of the columns worth skipping files by
+    # By column, for the columns by which readers can skip files.
     minimum: dict[str, str]
     maximum: dict[str, str]
 
@@ -49,30 +49,40 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Says that a shard is done: every one of its references is a row of the part or a failure."""
+    """Record that a shard is done: each of its references is a row of the part or a failure."""
 
     shard: str
     references: int
-    # None when no image of the shard has a vector
+    # None if no image of the shard has a vector.
     part: Part | None
     failures: tuple[FailureRow, ...]
     bytes_read: int
-    # Per stage: read, decode, embed, reuse, write
+    # By stage: read, decode, embed, reuse, write.
     seconds: dict[str, float]
-    # Of the part's rows: their vectors were there already
+    # Number of the part's rows with an existing vector.
     reused: int = 0
 
     @property
     def rows(self) -> int:
-        """How many images have a vector."""
+        """Return the number of images that have a vector."""
         return self.part.rows if self.part else 0
 
 
 def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe: Recipe) -> Part:
-    """Write ``table`` sorted by uri as ``folder/name-<digest>.parquet``.
+    """Write a table, sorted by uri, as ``folder/name-<digest>.parquet``.
 
-    The digest of the content in the name keeps two workers with the same shard out of each other's
-    way: equal results are one file, different ones two, and each receipt names its own.
+    The digest keeps two workers with the same shard from overwriting each other: equal results
+    become one file, different results become two, and each receipt names its own.
+
+    Args:
+        storage: The output, or the table's folder.
+        table: At least one row.
+        folder: Folder in the storage; "" for the storage itself.
+        name: Start of the file name.
+        recipe: Recipe, for the Parquet metadata.
+
+    Returns:
+        The part, with its path relative to ``folder``.
     """
     table = table.sort_by("uri")
     encoded = encode_part(table, recipe)
@@ -89,14 +99,19 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
 
 
 def digest(encoded: bytes) -> str:
-    """What a part's name says of its content: the first 12 hexadecimal digits of its sha256."""
+    """Return the content hash in a part's file name: 12 hexadecimal digits of its sha256."""
     return hashlib.sha256(encoded).hexdigest()[:12]
 
 
 def read_part(storage: Storage, path: str) -> bytes:
-    """Read a part whole, to use what it holds.
+    """Return the bytes of a part, after checking them against its name.
 
-    Raises ``Damaged`` when it is not there, or when its bytes are not those that its name tells of.
+    Args:
+        storage: The output, or the table's folder.
+        path: The part, relative to ``storage``.
+
+    Raises:
+        Damaged: If the part is missing, or if its bytes do not have the digest in its name.
     """
     part = f"part {path} of {storage.url}"
     try:
@@ -105,14 +120,21 @@ def read_part(storage: Storage, path: str) -> bytes:
         raise Damaged(f"{part} is not there any more") from error
     if not path.endswith(f"-{digest(encoded)}.parquet"):
         raise Damaged(
-            f"{part} is damaged: its bytes have the digest {digest(encoded)}, and its name says "
+            f"{part} is damaged: its bytes have the digest {digest(encoded)}, but its name has "
             "another"
         )
     return encoded
 
 
 def encode_part(table: pa.Table, recipe: Recipe) -> bytes:
-    """Parquet with zstd, without dictionary and statistics for the vector, where they only cost."""
+    """Encode a table as Parquet with zstd, without dictionary and statistics for the vectors.
+
+    Both would only cost time and space there.
+
+    Args:
+        table: The rows.
+        recipe: Goes into the metadata.
+    """
     metadata = {**(table.schema.metadata or {}), RECIPE_KEY: canonical_json(recipe).encode()}
     scalars = [
         name
@@ -127,18 +149,22 @@ def encode_part(table: pa.Table, recipe: Recipe) -> bytes:
 
 
 def read_recipe(encoded: bytes) -> Recipe:
-    """The recipe that a part was made with, from its own metadata."""
+    """Return the recipe in a part's metadata."""
     recipe: Recipe = json.loads(parquet.read_metadata(encoded)[RECIPE_KEY])
     return recipe
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
-    """The receipt as JSON."""
+    """Encode a receipt as JSON."""
     return json.dumps(asdict(receipt), ensure_ascii=False).encode()
 
 
 def read_receipt(storage: Storage, key: str) -> Receipt | None:
-    """Read a receipt; None, and a line that names it, when it cannot be read: its shard is done again."""
+    """Read a receipt.
+
+    Returns:
+        The receipt; None, with a warning, if it is invalid, so that its shard is extracted again.
+    """
     try:
         return decode_receipt(storage.read(key))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -147,7 +173,7 @@ def read_receipt(storage: Storage, key: str) -> Receipt | None:
 
 
 def decode_receipt(data: bytes) -> Receipt:
-    """Read a receipt back."""
+    """Decode a receipt."""
     fields: dict[str, Any] = json.loads(data)
     part = fields.pop("part")
     failures = tuple(FailureRow(**row) for row in fields.pop("failures"))

@@ -1,6 +1,6 @@
-"""Sources: what ``--input`` names → batches of image references.
+"""List the images that ``--input`` names, as batches of image references.
 
-To add a kind of source, write a module with a frozen dataclass that is a ``Source``, and have
+To add a kind of source, write a module with a frozen dataclass that implements ``Source``, and have
 ``parse_input`` or ``Named`` return it.
 """
 
@@ -21,10 +21,17 @@ __all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "meaning_of", "parse_input"]
 
 
 def parse_input(text: str, stores: Stores = ()) -> Source:
-    """Parse a folder, prefix, glob or file (path, ``file://``, ``s3://``, ``gs://``, ``az://``) or ``list:``.
+    """Parse one ``--input``.
 
-    A list is read, from a file, bucket or standard input; nothing else is looked at yet. Raises
-    ``UserError`` for what can be none of these.
+    A list is read at once, from a file, bucket or standard input. Nothing else is looked at yet.
+
+    Args:
+        text: A folder, prefix, glob or file, as a path or a URL (``file://``, ``s3://``, ``gs://``,
+            ``az://``); or ``list:`` and the name of a list.
+        stores: Where buckets are.
+
+    Raises:
+        UserError: For an invalid input.
     """
     if text.startswith("list:"):
         return parse_list(text, stores)
@@ -40,11 +47,9 @@ def parse_input(text: str, stores: Stores = ()) -> Source:
 
 
 def meaning_of(text: str) -> str:
-    """What an input names, however it is written: ``cl``, ``cl/`` and ``./cl`` mean the same.
+    """Return the normal form of an input: ``cl``, ``cl/`` and ``./cl`` become the same text.
 
-    Looks at nothing.
-
-    A slash after a wildcard counts: such a glob takes folders.
+    This looks at no file. A slash after a wildcard stays: such a glob takes folders.
     """
     kind, name = ("list:", text[5:]) if text.startswith("list:") else ("", text)
     if kind and name == "-":

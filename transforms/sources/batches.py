@@ -1,4 +1,4 @@
-"""Rows of image references → Arrow batches."""
+"""Turn rows of image references into Arrow batches."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.records import REFERENCE_SCHEMA
 from transforms.storage.local import local_etag
-from transforms.times import file_microseconds
+from transforms.times import file_microseconds, known_times
 
 BATCH_ROWS = 10_000
 
-Row = tuple[
-    str, str, int, int | None
-    # Uri, etag, size, modified in microseconds since 1970; None where it is unknown
-]
+# Uri, etag, size in bytes (-1 if unknown), time of modification in microseconds since 1970 (None if
+# unknown).
+Row = tuple[str, str, int, int | None]
 
 
 def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
@@ -34,10 +34,15 @@ def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
 
 
 def local_row(path: str, status: os.stat_result | None) -> Row:
-    r"""Make the row of a local path; without a status, or of no file, it is listed to fail in view.
+    r"""Return the row of a local path.
 
-    A name that is not UTF-8 fits no table: its odd bytes are listed as ``\xNN``, to fail as not
-    found.
+    A name that is not UTF-8 fits no table: its invalid bytes are listed as ``\xNN``, so that the
+    image fails as not found.
+
+    Args:
+        path: Absolute path.
+        status: Of the path; if it is None, or not that of a file, the row is one of an unknown
+            image, which will fail.
     """
     if not path.isascii():
         try:
@@ -50,5 +55,20 @@ def local_row(path: str, status: os.stat_result | None) -> Row:
 
 
 def unknown_row(uri: str) -> Row:
-    """Make the row of an image of which nothing but its name is known."""
+    """Return the row of an image of which only the name is known."""
     return uri, "", -1, None
+
+
+def bucket_batch(page: pa.RecordBatch, bucket: str) -> pa.RecordBatch:
+    """Turn objects of a bucket into a batch of REFERENCE_SCHEMA.
+
+    Args:
+        page: Columns ``path, e_tag, size, last_modified`` of a bucket's listing.
+        bucket: The bucket's URL, up to the key.
+    """
+    uri = pc.binary_join_element_wise(bucket, page["path"].cast(pa.string()), "")
+    etag = pc.fill_null(page["e_tag"].cast(pa.string()), "")
+    # The same normal form as of ``normal_etag``.
+    etag = pc.utf8_trim(pc.replace_substring_regex(etag, "^W/", ""), '"')
+    arrays = [uri, etag, page["size"].cast(pa.int64()), known_times(page["last_modified"])]
+    return pa.RecordBatch.from_arrays(arrays, schema=REFERENCE_SCHEMA)

@@ -1,7 +1,7 @@
-"""The files of a listing: image references sorted by uri, and beside each a note.
+"""Write and read the files of a listing: image references sorted by uri, and a note for each file.
 
-With the notes the driver reads only a range of uris of all files, so that a plan over any number of
-images holds a few million of them at once.
+The notes let the driver read one range of uris from all files, so that a plan over any number of
+images holds only a few million of them at once.
 """
 
 from __future__ import annotations
@@ -17,26 +17,37 @@ from transforms.records import REFERENCE_SCHEMA
 from transforms.sources.base import Ignored, Source
 from transforms.storage import Storage
 
-# References that a listing's worker holds at once: some 0.2 GB
+# References that a worker holds at once while it lists: some 0.2 GB.
 FILE_ROWS = 1 << 20
-# Of a row group: ranges are cut, and files read, to within so many
+# Rows of a row group, the unit in which ranges are cut and files are read.
 GROUP_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class ListingNote:
-    """What a listing file holds."""
+    """Summary of a listing file."""
 
     rows: int
-    # Other files that were passed over on the way
+    # Number of entries that were ignored while listing these rows.
     ignored: int
-    firsts: tuple[str, ...]  # the first uri of each row group
-    # The last uri of all; "" for a file without rows
+    # First uri of each row group.
+    firsts: tuple[str, ...]
+    # Last uri; "" for a file without rows.
     last: str
 
 
 def write_listing(piece: Source, storage: Storage, name: str) -> None:
-    """List a piece into the files ``name-0000.parquet``, … and their notes; one at least."""
+    """List a piece into at least one file, each with its note.
+
+    Args:
+        piece: The source to list.
+        storage: Where to write.
+        name: Start of the keys: ``name-0000.parquet``, ``name-0000.json``, ….
+
+    Raises:
+        UserError: If a local path of the source does not exist.
+        StorageError: If listing or writing fails.
+    """
     ignored = Ignored()
     before = 0
     for number, images in enumerate(_grouped(piece.list_images(ignored))):
@@ -45,7 +56,7 @@ def write_listing(piece: Source, storage: Storage, name: str) -> None:
 
 
 def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches → tables of at least ``FILE_ROWS`` rows, the last one excepted: it may be empty."""
+    """Join batches into tables of at least ``FILE_ROWS`` rows; the last may have fewer, or none."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
@@ -56,7 +67,16 @@ def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def write_listing_file(storage: Storage, name: str, images: pa.Table, ignored: int) -> None:
-    """Write images (REFERENCE_SCHEMA) sorted by uri, and last the note; no run takes them up after a crash."""
+    """Write one listing file, sorted by uri, and then its note.
+
+    The files are not durable: no run resumes from them after a crash.
+
+    Args:
+        storage: Where to write.
+        name: Key of the files, without extension.
+        images: REFERENCE_SCHEMA, in any order.
+        ignored: Number of entries that were ignored while listing the images.
+    """
     images = images.sort_by("uri")
     encoded = parquet.encode(images, row_group_size=GROUP_ROWS)
     storage.write(f"{name}.parquet", encoded, durable=False)
@@ -67,11 +87,16 @@ def write_listing_file(storage: Storage, name: str, images: pa.Table, ignored: i
 
 
 def read_listing_note(encoded: bytes) -> ListingNote:
-    """Read a note back."""
+    """Decode a note."""
     fields = json.loads(encoded)
     return ListingNote(**{**fields, "firsts": tuple(fields["firsts"])})
 
 
 def read_listing_file(encoded: bytes, groups: list[int]) -> pa.Table:
-    """Some row groups of a listing file."""
+    """Return the rows (REFERENCE_SCHEMA) of some row groups of a listing file.
+
+    Args:
+        encoded: The whole file.
+        groups: Positions of the row groups.
+    """
     return parquet.read(encoded, groups)

@@ -1,11 +1,10 @@
-"""Globs: which names a pattern takes, one folder at a time, in time linear in the name's length.
+"""Match names with globs, one folder at a time, in time linear in the name's length.
 
 ``*`` stands for any characters of one name, ``**`` for any characters across folders, ``?`` for one
 character, ``[a-c]`` and ``[!a-c]`` for one of a set; ``[*]`` is a literal star. There are no braces
-and no escapes. A name that starts with a dot is only taken where the pattern writes that dot.
-Unlike ``glob`` and ``fnmatch`` of the standard library this also works on the keys of a bucket,
-lets a walk leave out folders that cannot match, and its regular expressions never backtrack across
-a ``*``.
+and no escapes. A name that starts with a dot only matches a pattern that writes that dot. Unlike
+``glob`` and ``fnmatch`` of the standard library, this also works on the keys of a bucket, lets a
+walk skip folders that cannot match, and never backtracks across a ``*``.
 """
 
 from __future__ import annotations
@@ -17,22 +16,21 @@ from functools import lru_cache
 
 from transforms.errors import UserError
 
-States = frozenset[
-    int
-    # The places in a pattern that a folder's path has come to; empty: nothing below matches
-]
+# Positions in a pattern that a folder's path reaches; empty if nothing below the folder matches.
+States = frozenset[int]
 START: States = frozenset({0})
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern as a small automaton whose steps are whole names."""
+    """A small automaton whose steps match whole names."""
 
-    steps: tuple[tuple[int, re.Pattern[str], int], ...]  # from, what the name has to be, to
+    # State before, expression that the name has to match, state after.
+    steps: tuple[tuple[int, re.Pattern[str], int], ...]
     last: int
 
     def enter(self, states: States, name: str) -> States:
-        """Go from a folder at ``states`` into its sub-folder ``name``."""
+        """Return the states in the sub-folder ``name`` of a folder at ``states``."""
         return frozenset(
             to for start, wanted, to in self.steps if start in states and wanted.fullmatch(name)
         )
@@ -46,15 +44,22 @@ class Pattern:
 
 
 def has_wildcards(text: str) -> bool:
-    """Tell whether ``text`` can mean more than itself."""
+    """Tell whether ``text`` contains a wildcard."""
     return any(character in text for character in "*?[")
 
 
 def split_pattern(text: str, is_folder: Callable[[str], bool] = lambda _: False) -> tuple[str, str]:
-    """Cut a path or URL before its first part with a wildcard: the folder to list, and the pattern in it.
+    """Cut a path or URL before its first part with a wildcard.
 
-    A part that ``is_folder`` says is there literally is no wildcard. Raises ``UserError`` where the
-    pattern is none of files.
+    Args:
+        text: Path or URL.
+        is_folder: Tells whether a folder of just this name exists; such a part is no wildcard.
+
+    Returns:
+        The folder to list, and the pattern relative to it.
+
+    Raises:
+        UserError: For a pattern with ``..``, or one that matches folders only.
     """
     parts = text.split("/")
     places = ("/".join(parts[: number + 1]) for number in range(len(parts)))
@@ -77,12 +82,13 @@ def split_pattern(text: str, is_folder: Callable[[str], bool] = lambda _: False)
 def compile_pattern(pattern: str) -> Pattern:
     """Build the automaton of a relative pattern.
 
-    Raises ``UserError`` for two ``**`` in one part.
+    Raises:
+        UserError: For two ``**`` in one part.
     """
     steps: list[tuple[int, re.Pattern[str], int]] = []
     parts = pattern.split("/")
     if set(parts[-1]) == {"*"} and len(parts[-1]) > 1:
-        # "**" at the end: files at any depth
+        # "**" at the end means files at any depth.
         parts.append("*")
     state = 0
     for part in parts:
@@ -108,8 +114,8 @@ def compile_pattern(pattern: str) -> Pattern:
 def _segment(glob: str) -> re.Pattern[str]:
     """Translate the part of a pattern between two slashes.
 
-    What stands between two stars is matched as early as it can be and never tried again (an atomic
-    group): were it found later, no more of the name would be left for the rest.
+    Text between two stars is matched at its first occurrence and never tried again (an atomic
+    group): a later occurrence would only leave less of the name for the rest.
     """
     runs = [""]
     position = 0
@@ -130,12 +136,12 @@ def _segment(glob: str) -> re.Pattern[str]:
 
 
 def _set_end(glob: str, start: int) -> int:
-    """Find the "]" that ends the set which begins at ``start``; one right at its beginning is a member."""
+    """Find the "]" that ends the set starting at ``start``; a "]" in first place is a member."""
     return glob.find("]", start + (2 if glob.startswith(("!", "^"), start) else 1))
 
 
 def _set(inside: str) -> str:
-    """Translate what stands between brackets to a set of a regular expression."""
+    """Translate the text between two brackets to a set of a regular expression."""
     negated = inside[0] in "!^"
     inside = inside[1:] if negated else inside
     items = []

@@ -1,4 +1,4 @@
-"""Lists: named images, one a line, and single files."""
+"""List images that are named one by one: the lines of a list, or a single file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from transforms.storage.bucket import Bucket
 from transforms.storage.settings import Stores
 from transforms.storage.urls import ALLOWED, parse_url, scheme_of
 
-_PIECE = 10_000  # entries of one piece
-# To buckets at once: they only ask for size and etag
+# Entries of one piece.
+_PIECE = 10_000
+# Concurrent requests to a bucket; they only ask for size and etag.
 _REQUESTS = 64
-# Local files at once: 64 threads at a warm disk take 27 to 50 µs a name, because of Python's lock,
-# not 7
+# Local files that are looked at concurrently. On a warm disk 64 threads take 27 to 50 µs per name,
+# because of Python's lock; 8 threads take 7 µs.
 _FILES = 8
 
 
@@ -33,8 +34,10 @@ _FILES = 8
 class Entries:
     """Images that are named one by one."""
 
-    text: str  # as the user wrote it
-    uris: tuple[str, ...]  # absolute paths and full URLs
+    # As the user wrote it.
+    text: str
+    # Absolute paths and full URLs.
+    uris: tuple[str, ...]
     stores: Stores = ()
 
     def split(self) -> list[Entries]:
@@ -46,12 +49,12 @@ class Entries:
         ]
 
     def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
-        """List the entries in their order, each once for every line, with etag and size where they can be had."""
+        """List the entries in their order, one row per line, with etag and size if available."""
         threads = _REQUESTS if any(map(scheme_of, self.uris)) else _FILES
         look = partial(_look, self.stores)
         with ThreadPoolExecutor(threads) as pool:
             for piece in self.split():
-                # A task for each local file would be its main cost.
+                # Group names: one task per name would cost more than looking at a local file.
                 size = min(64, 1 + len(piece.uris) // (4 * threads))
                 groups = [
                     piece.uris[start : start + size] for start in range(0, len(piece.uris), size)
@@ -64,12 +67,20 @@ class Entries:
 
 
 def parse_list(text: str, stores: Stores = ()) -> Entries:
-    """Read ``list:FILE`` or ``list:-`` (standard input): UTF-8, one path or URL a line.
+    """Read a list: UTF-8 text, one path or URL per line.
 
-    Empty lines are left out, and that is all: there are no comments and no wildcards, so a name may
-    hold any character but a line break. A relative path starts from the current folder, as for
-    every program. A list that lies in a bucket may only name objects of the same bucket: who can
-    write it reads nothing else by us. Raises ``UserError`` naming the line.
+    Empty lines are skipped. There are no comments and no wildcards, so a name may hold any
+    character but a line break. Relative paths start from the current folder. A list in a bucket may
+    only name objects of the same bucket, so that whoever can write the list cannot have us read
+    anything else.
+
+    Args:
+        text: ``list:FILE``, ``list:URL`` or ``list:-`` (standard input).
+        stores: Where buckets are.
+
+    Raises:
+        UserError: For an invalid entry, naming its line; and for a list without entries, one that
+            cannot be read, or one that is not UTF-8.
     """
     name = text.removeprefix("list:")
     home = (
@@ -101,7 +112,8 @@ def _look(stores: Stores, uri: str) -> Row:
     try:
         found = Bucket(scheme, name, stores).head(key)
     except (NotFound, PermissionDenied, Unaddressable):
-        return unknown_row(uri)  # reading it will say why
+        # Reading the image will give the reason.
+        return unknown_row(uri)
     if found is None:
         return unknown_row(uri)
     modified = round(found.modified.timestamp() * 1e6) if found.modified else None
@@ -109,7 +121,7 @@ def _look(stores: Stores, uri: str) -> Row:
 
 
 def _entry(entry: str, home: str) -> str:
-    """Return the absolute path or full URL that a line names; it has to begin with ``home``."""
+    """Return the absolute path or full URL that a line names; it must start with ``home``."""
     path = local_path(entry)
     if not entry.startswith(home):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Names: a path, URL or glob that turns out to be a file, a folder or a pattern only when one looks."""
+"""Find out whether a path, URL or glob names a file, a folder or a pattern."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from transforms.storage.urls import parse_url
 class Named:
     """A path, URL or glob that has not been looked at yet."""
 
-    text: str  # as the user wrote it
-    # Absolute path or URL, maybe with wildcards
+    # As the user wrote it.
+    text: str
+    # Absolute path or URL, maybe with wildcards.
     place: str
     stores: Stores = ()
 
@@ -37,13 +38,11 @@ class Named:
         return self._look().nothing_found()
 
     def _look(self) -> Source:
-        """Find out whether the name is a file, a folder or a glob.
-
-        What exists literally is no glob.
-        """
+        """Return the source that the name stands for; a name that exists as it is is no glob."""
         text, place = self.text, self.place
         local = place.startswith("/")
-        if local and os.path.isdir(place):  # noqa: PTH112  (Path.is_dir raises where a parent is not readable)
+        # Path.is_dir raises if a parent is not readable.
+        if local and os.path.isdir(place):  # noqa: PTH112
             return Tree(text, place)
         if os.path.lexists(place) if local else self._is_object():
             return Entries(text, (place,), self.stores)
@@ -55,7 +54,7 @@ class Named:
         return Tree(text, place.rstrip("/"), stores=self.stores)
 
     def _is_object(self) -> bool:
-        """Tell whether there is an object of just this name, and not an empty one that stands for a folder."""
+        """Tell whether an object has just this name, and is not an empty one marking a folder."""
         scheme, name, key = parse_url(self.place)
         if not key or key.endswith("/"):
             return False

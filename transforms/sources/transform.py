@@ -1,4 +1,4 @@
-"""The listing as a Beam transform: pieces of sources → files of image references in the run's folder."""
+"""List pieces of sources into files of image references, as a Beam transform."""
 
 from __future__ import annotations
 
@@ -14,28 +14,39 @@ from transforms.sources.files import write_listing
 from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
-# Pieces that one worker lists at once: a page of a bucket takes 50 ms of waiting and 1 ms of work
-_AT_ONCE = 16
-# Pieces of a group at most: what one worker lists again when it is lost
+# Pieces that one worker lists at once: a page of a bucket takes 50 ms of waiting and 1 ms of work.
+_CONCURRENT_PIECES = 16
+# Max pieces of a group, which is listed again as a whole when its worker is lost.
 _GROUP = 64
 
 
 @dataclass(eq=False)
 class ListImages(beam.PTransform):  # type: ignore[misc]  # Beam has no types
-    """List groups of numbered pieces, a group's pieces 16 at a time, each into files; emits the pieces' numbers."""
+    """List each numbered piece of each group into files of ``folder``, and emit its number.
+
+    16 pieces of a group are listed at a time.
+    """
 
     output: str
     folder: str
-    # Where buckets are, see ``transforms.storage.settings``
+    # Where buckets are (``transforms.storage.settings``).
     stores: Stores = ()
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection:
-        """Wire the graph."""
+        """Build the graph."""
         return groups | "List" >> beam.FlatMap(_list, self.output, self.folder, self.stores)
 
 
 def group_pieces(pieces: Sequence[Source], workers: int) -> list[list[tuple[int, Source]]]:
-    """Number the pieces and share them out: a group for each worker, and more where it would hold over 64 pieces."""
+    """Number the pieces and distribute them over groups.
+
+    Args:
+        pieces: At least one piece.
+        workers: Number of workers.
+
+    Returns:
+        One group for each worker, or more groups if these would have over 64 pieces.
+    """
     size = max(1, min(_GROUP, -(-len(pieces) // workers)))
     count = -(-len(pieces) // size)
     return [list(enumerate(pieces))[start::count] for start in range(count)]
@@ -52,5 +63,5 @@ def _list(
         write_listing(piece, storage, f"{folder}/{number:06d}")
         return number
 
-    with ThreadPoolExecutor(min(len(group), _AT_ONCE)) as pool:
+    with ThreadPoolExecutor(min(len(group), _CONCURRENT_PIECES)) as pool:
         yield from pool.map(list_piece, group)

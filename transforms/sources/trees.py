@@ -1,4 +1,4 @@
-"""Trees: a folder or prefix, or a glob in one → the images below it."""
+"""List the images below a folder or prefix, or those that a glob matches in it."""
 
 from __future__ import annotations
 
@@ -8,51 +8,48 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from transforms.errors import UserError
-from transforms.records import REFERENCE_SCHEMA
 from transforms.sources.base import Ignored
-from transforms.sources.batches import Row, local_row, to_batches
+from transforms.sources.batches import Row, bucket_batch, local_row, to_batches
+from transforms.sources.folders import leads_inside, scan
 from transforms.sources.globs import START, States, compile_pattern
 from transforms.storage.bucket import Bucket
 from transforms.storage.settings import Stores
 from transforms.storage.urls import parse_url, scheme_of
-from transforms.times import known_times
 
 IMAGE_EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
     *(".tif", ".tiff", ".webp", ".avif"),
 )
-# Parts that a tree is cut into at most
+# Max number of parts that a tree is cut into.
 _PIECES = 32
-# Objects that a bucket lists with one request
+# Objects that a bucket lists per request.
 _PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder or prefix with a pattern of what to take from it, or some of its parts."""
+    """A folder or prefix with a pattern of the files to take, or some of its parts."""
 
-    text: str  # as the user wrote it
-    # Absolute path, or URL; without a slash at its end
+    # As the user wrote it.
+    text: str
+    # Absolute path or URL, without a trailing slash.
     root: str
-    pattern: str = "**"  # relative to ``root``
-    images_only: bool = True  # take image extensions only
-    parts: tuple[tuple[str, bool], ...] = (
-        ("", True),
-        # Folders below ``root``; with all below them?
-    )
+    # Relative to ``root``.
+    pattern: str = "**"
+    # Take only files with an image extension.
+    images_only: bool = True
+    # Folders relative to ``root``, each with or without the folders below it.
+    parts: tuple[tuple[str, bool], ...] = (("", True),)
     stores: Stores = ()
 
     def split(self) -> list[Tree]:
         return _split(self)
 
     def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
-        """List in the order of the names, folder by folder."""
+        """List folder by folder, in the order of the names."""
         ignored = Ignored() if ignored is None else ignored
         return (
             _list_bucket(self, ignored)
@@ -70,7 +67,7 @@ class Tree:
         )
 
     def enter(self, states: States, name: str) -> States:
-        """Go into the sub-folder ``name``; empty states if nothing below it can be taken."""
+        """Return the states in the sub-folder ``name``, empty if nothing below it can match."""
         return compile_pattern(self.pattern).enter(states, name)
 
     def takes(self, states: States, name: str) -> bool:
@@ -88,7 +85,7 @@ class Tree:
 
 
 def _split(tree: Tree) -> list[Tree]:
-    """Cut a tree into up to 32 trees that together list exactly the same."""
+    """Cut a tree into up to 32 trees that together list exactly the same images."""
     units: deque[tuple[str, bool]] = deque(tree.parts)
     whole = deque(unit for unit in units if unit[1])
     done = [unit for unit in units if not unit[1]]
@@ -103,22 +100,22 @@ def _split(tree: Tree) -> list[Tree]:
 
 
 def _sub_folders(tree: Tree, folder: str) -> list[str]:
-    """Folders below ``folder`` worth listing apart, relative to the root; none where that does not pay."""
+    """Return sub-folders that are worth listing apart, relative to the root; maybe none."""
     states = tree.reach(folder)
     if scheme_of(tree.root):
         names = _prefixes(tree, folder)
     else:
-        entries = _scan(_path(tree, folder))
+        entries = scan(_path(tree, folder))
         names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     below = f"{folder}/" if folder else ""
     return [below + name for name in names if tree.enter(states, name)]
 
 
 def _prefixes(tree: Tree, folder: str) -> list[str]:
-    """Names of the sub-prefixes of a prefix; none if its first page holds all, or nothing but plain keys.
+    """Return the sub-prefixes of a prefix; none if its first page has all keys, or only plain ones.
 
-    A flat prefix of a million keys would be listed to its end just to learn that it has no
-    sub-prefixes.
+    Otherwise a flat prefix of a million keys would be listed to its end just to learn that it has
+    no sub-prefixes.
     """
     bucket, prefix = _locate(tree, folder)
     start = len(f"{prefix}/") if prefix else 0
@@ -133,13 +130,13 @@ def _prefixes(tree: Tree, folder: str) -> list[str]:
 
 
 def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
-    """Walk through a local tree; 100,000 files take about a second."""
+    """Walk a local tree; 100,000 files take about a second."""
     for part, deep in tree.parts:
         stack = [(_path(tree, part), tree.reach(part))]
         while stack:
             folder, states = stack.pop()
             below = []
-            for entry in _scan(folder):
+            for entry in scan(folder):
                 if not entry.is_dir():
                     yield from _local_file(tree, states, entry, ignored)
                 elif inside := tree.enter(states, entry.name):
@@ -154,12 +151,13 @@ def _local_file(
     tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ignored
 ) -> Iterator[Row]:
     if tree.takes(states, entry.name):
-        if entry.is_symlink() and not _leads_inside(tree.root, entry.path):
+        if entry.is_symlink() and not leads_inside(tree.root, entry.path):
             ignored.links += 1
             return
         try:
             status = entry.stat()
-        except OSError:  # a broken link, or gone since
+        except OSError:
+            # A broken link, or deleted since.
             yield local_row(entry.path, None)
             return
         if stat.S_ISREG(status.st_mode):
@@ -167,45 +165,19 @@ def _local_file(
         else:
             ignored.other += 1
     elif tree.images_only:
-        _count(entry.name.startswith("."), ignored)
-
-
-def _leads_inside(root: str, link: str) -> bool:
-    """Whether a link ends below the folder that was named: who writes there chooses no other file of this machine."""
-    return os.path.realpath(link).startswith(_real_folder(root))
-
-
-@lru_cache(maxsize=256)
-def _real_folder(root: str) -> str:
-    return f"{os.path.realpath(root).rstrip('/')}/"
+        ignored.count(entry.name)
 
 
 def _path(tree: Tree, part: str) -> str:
     return f"{tree.root.rstrip('/')}/{part}" if part else tree.root
 
 
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        # Nothing there, or gone since: nothing to list
-        return []
-    except OSError as error:
-        raise UserError(f"cannot list the folder {folder}: {error.strerror}") from error
-
-
-def _count(hidden: bool, ignored: Ignored) -> None:
-    ignored.hidden += hidden
-    ignored.other += not hidden
-
-
 @dataclass
 class _Keys:
-    """Decides on a bucket's keys, which come sorted, so that a folder's states are worked out once."""
+    """Decide on a bucket's keys, which come sorted, and compute each folder's states once."""
 
     tree: Tree
-    # Length of the root's key and its slash
+    # Length of the root's key with its slash.
     start: int
     ignored: Ignored
     states: dict[str, States] = field(default_factory=dict)
@@ -217,8 +189,9 @@ class _Keys:
             return False
         if self.tree.takes(states, name):
             return True
-        if self.tree.images_only and (size or "." in name):  # else an empty "directory" object
-            _count(name.startswith("."), self.ignored)
+        # An empty object without an extension is a "directory" marker.
+        if self.tree.images_only and (size or "." in name):
+            self.ignored.count(name)
         return False
 
     def reach(self, folder: str) -> States:
@@ -242,7 +215,7 @@ def _list_bucket(tree: Tree, ignored: Ignored) -> Iterator[pa.RecordBatch]:
 
 
 def _locate(tree: Tree, folder: str) -> tuple[Bucket, str]:
-    """Return the bucket, and the key of a folder below the root."""
+    """Return the bucket and the key of a folder below the root."""
     scheme, name, root = parse_url(tree.root)
     return Bucket(scheme, name, tree.stores), "/".join(part for part in (root, folder) if part)
 
@@ -251,16 +224,12 @@ def _select(page: pa.RecordBatch, keys: _Keys, bucket: Bucket) -> pa.RecordBatch
     paths, sizes = page["path"].to_pylist(), page["size"].to_pylist()
     taken = [keys.take(path, size) for path, size in zip(paths, sizes, strict=True)]
     empty = [i for i, size in enumerate(sizes) if taken[i] and not size]
-    # "a/" comes as "a" too: only asking tells an empty file from a "directory" object
+    # The listing shows "a/" as "a" too. Only a request for "a" tells an empty file from a
+    # "directory" marker.
     if empty:
         with ThreadPoolExecutor(32) as pool:
             for i, found in zip(
                 empty, pool.map(bucket.head, [paths[i] for i in empty]), strict=True
             ):
                 taken[i] = found is not None
-    page = page.filter(pa.array(taken, pa.bool_()))
-    uri = pc.binary_join_element_wise(bucket.url(), page["path"].cast(pa.string()), "")
-    etag = pc.fill_null(page["e_tag"].cast(pa.string()), "")
-    etag = pc.utf8_trim(pc.replace_substring_regex(etag, "^W/", ""), '"')  # as ``normal_etag`` does
-    arrays = [uri, etag, page["size"].cast(pa.int64()), known_times(page["last_modified"])]
-    return pa.RecordBatch.from_arrays(arrays, schema=REFERENCE_SCHEMA)
+    return bucket_batch(page.filter(pa.array(taken, pa.bool_())), bucket.url())

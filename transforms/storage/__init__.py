@@ -1,4 +1,4 @@
-"""Storage: a folder, local or in a bucket, that is read and written whole objects at a time.
+"""Read and write whole objects in a folder, local or in a bucket.
 
 Keys are relative, separated by "/" and raw: never percent-encoded, whatever characters they hold.
 """
@@ -29,21 +29,21 @@ __all__ = [
 
 
 def open_storage(url: str, stores: Stores = ()) -> Storage:
-    """Return the storage at a path, ``file://``, ``s3://``, ``gs://`` or ``az://``; nothing is requested yet.
+    """Return the storage at a path or URL, without sending any request.
 
     Args:
-        url: Of a folder.
+        url: Path of a folder, or its URL: ``file://``, ``s3://``, ``gs://`` or ``az://``.
         stores: The texts of ``--store``: where buckets are.
 
     Raises:
-        UserError: Another scheme, or a URL without bucket.
+        UserError: For another scheme, or a URL without a bucket.
     """
     folder = local_path(url)
     if folder is not None:
         from transforms.storage.local import LocalStorage
 
         return LocalStorage(str(folder))
-    # Arrow loads with the client, and the command line must answer --help without it.
+    # The client imports Arrow, and the command line must answer --help without it.
     from transforms.storage.bucket import Bucket
     from transforms.storage.bucket_storage import BucketStorage
 

@@ -1,4 +1,4 @@
-"""What every storage can do, and how it fails."""
+"""Define what every storage can do, and how it fails."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Protocol
 
 
 class StorageError(Exception):
-    """A folder or bucket did not do what was asked; the message is one clear line."""
+    """A request to a folder or bucket failed; the message is one clear line."""
 
 
 class NotFound(StorageError):
-    """The object, or its bucket, is not there."""
+    """The object or its bucket does not exist."""
 
 
 class PermissionDenied(StorageError):
-    """The credentials, or their absence, do not allow it."""
+    """The credentials do not allow the request, or there are none."""
 
 
 class Unaddressable(StorageError):
-    """The key is legal in the bucket, but the client has no way to express it."""
+    """The key is valid in the bucket, but the client cannot express it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class StoredObject:
 
     key: str
     size: int  # bytes
-    # Without quotes; "" where the store has none
+    # Without quotes; "" if the store has none.
     etag: str
     modified: datetime | None  # UTC
 
@@ -38,19 +38,22 @@ class StoredObject:
 class Storage(Protocol):
     """A folder, local or remote.
 
-    Its methods raise ``NotFound``, ``PermissionDenied`` or ``StorageError``.
+    Raises:
+        NotFound: From any method, if the object or the bucket does not exist.
+        PermissionDenied: From any method, if the credentials do not allow the request.
+        StorageError: From any method, for any other failure.
     """
 
     def __hash__(self) -> int:
-        """A storage is a value: it can be the key of a cache."""
+        """Hash by value, so that a storage can be the key of a cache."""
 
     @property
     def url(self) -> str:
-        """Absolute path or URL, without a slash at its end."""
+        """Return the absolute path or URL, without a trailing slash."""
 
     @property
     def delta_options(self) -> dict[str, str]:
-        """What deltalake needs besides the environment: endpoint, plain http, region; never a secret."""
+        """Return endpoint, plain http and region for deltalake, but never a secret."""
 
     def folder(self, name: str) -> Storage:
         """Return the storage at a folder of this one."""
@@ -59,27 +62,31 @@ class Storage(Protocol):
         """Return the whole object."""
 
     def write(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        """Store whole or not at all, over what was there.
+        """Store an object, whole or not at all, and replace an existing one.
 
-        What nobody wants after a crash of the machine need not be ``durable``: nothing waits for
-        the disk then.
+        Args:
+            key: Where to store it.
+            data: The whole object.
+            durable: Wait for the disk, so that the object survives a crash of the machine.
         """
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
-        """Store whole or not at all; False, and nothing changed, if the key was there already.
+        """Store an object, whole or not at all, unless the key exists.
 
-        Of several at once exactly one gets True. In a bucket also those get it that bring the very
-        same bytes: they are not to be told from a request whose answer was lost on its way.
+        Returns:
+            True if the object was stored, False if the key existed and nothing changed. Of several
+            concurrent writers exactly one gets True. In a bucket, writers of the same bytes get
+            True as well: they look like one writer that repeats a request whose answer was lost.
         """
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield all objects below the folder ``prefix`` at any depth; none if there is no such folder."""
+        """Yield all objects below a folder at any depth; none if there is no such folder."""
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Return the names of the folders directly in ``prefix``, sorted."""
 
     def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is no error."""
+        """Delete the object, if it exists."""
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object with this key."""

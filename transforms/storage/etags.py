@@ -1,13 +1,13 @@
-"""Etags: normal form, and whether bytes are those that an etag was made of.
+"""Normalise etags, and check bytes read over plain http against them.
 
-Plain http carries 16-bit sums at best, so bytes can change on the way and nobody notices. TLS
-notices, so that only plain http is checked here. S3 and Google's storage give most objects the MD5
-of their bytes as the etag; 100 KB take 0.16 ms of a core, 5 MB 8.5 ms (SHA-256, which each image
-gets anyway: 0.07 and 3.6).
+Plain http has checksums of 16 bits at best, so that bytes can change on the way unnoticed. TLS
+detects this, so only plain http needs the check. S3 and Google's storage use the MD5 of the bytes
+as the etag of most objects. An MD5 takes 0.16 ms of a core for 100 KB and 8.5 ms for 5 MB (SHA-256,
+which each image gets anyway, takes 0.07 and 3.6 ms).
 
-An etag can look like an MD5 and be none: encrypted objects (SSE-KMS, SSE-C), and some stores' own.
-Bytes that do not fit are therefore read again. What comes twice was stored so: chance does not
-change two answers in the same way.
+An etag can look like an MD5 without being one, for encrypted objects (SSE-KMS, SSE-C) and in some
+stores. So bytes that do not match are read again. Bytes that come twice were stored like this:
+chance does not change two answers in the same way.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from __future__ import annotations
 import hashlib
 import re
 
-_MD5 = re.compile(
-    r"[0-9a-f]{32}",
-    re.IGNORECASE,
-    # With "-N" behind it: an upload in parts, and no MD5 of the whole
-)
+# An etag with "-N" at its end is that of an upload in parts, not the MD5 of the whole.
+_MD5 = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
 
 
 def normal_etag(etag: str | None) -> str:
-    """Drop quotes and weakness mark, for listings and reads of one object to agree; "" for none."""
+    """Remove quotes and the mark of a weak etag, so that listing and read of an object agree."""
     return (etag or "").removeprefix("W/").strip('"')
 
 
 def arrived_whole(etag: str, data: bytes, seen: set[str]) -> bool:
-    """Whether ``data`` fits its etag, has none to fit, or came before: ``seen`` keeps what came, between reads."""
+    """Tell whether bytes arrived unchanged, as far as can be told.
+
+    Args:
+        etag: Of the object, in normal form.
+        data: The bytes that were read.
+        seen: MD5 of bytes that did not match in earlier reads of this object; extended here.
+
+    Returns:
+        True if the bytes match the etag, if the etag is no MD5, or if the same bytes came before.
+    """
     if not _MD5.fullmatch(etag):
         return True
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()

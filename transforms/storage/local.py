@@ -1,4 +1,4 @@
-"""A folder of this machine as a storage."""
+"""Use a folder of this machine as a storage."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from transforms.storage.base import NotFound, PermissionDenied, StorageError, St
 from transforms.storage.urls import local_path
 from transforms.times import file_time
 
-# What a killed process may leave behind; never listed
+# Prefix of temporary files, which a killed process may leave behind. They are never listed.
 _TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
-    """A local folder; made when first written to."""
+    """A local folder, created by the first write."""
 
     url: str
 
@@ -47,7 +47,7 @@ class LocalStorage:
     def write_if_absent(self, key: str, data: bytes) -> bool:
         with _translated("write", path := self._path(key)), _temporary(path, data) as temporary:
             try:
-                # Unlike a rename it refuses to replace
+                # Unlike a rename, this does not replace an existing file.
                 path.hardlink_to(temporary)
             except FileExistsError:
                 return False
@@ -64,7 +64,8 @@ class LocalStorage:
                 for path in (
                     Path(parent, name) for name in sorted(files) if not name.startswith(_TEMPORARY)
                 ):
-                    with suppress(FileNotFoundError):  # deleted since
+                    # The file may have been deleted since.
+                    with suppress(FileNotFoundError):
                         status = path.stat()
                         modified = file_time(status.st_mtime_ns)
                         key = path.relative_to(self.url).as_posix()
@@ -87,23 +88,21 @@ class LocalStorage:
     def _path(self, key: str) -> Path:
         parts = key.strip("/").split("/")
         if ".." in parts or key.startswith("/") or "\0" in key or not parts[0]:
-            raise StorageError(f"{key!r} is no key inside {self.url}")
+            raise StorageError(f"{key!r} is not a key inside {self.url}")
         return Path(self.url, *parts)
 
 
 def local_etag(status: os.stat_result) -> str:
-    """Return a local file's etag: its time of modification in nanoseconds and its size, in hexadecimal."""
+    """Return a local file's etag: modification time in ns and size in bytes, in hexadecimal."""
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def unlisted(url: str) -> Iterator[StoredObject]:
-    """Yield what ``list`` leaves out: what killed processes left in a local folder.
-
-    A bucket has no such files.
-    """
+    """Yield the temporary files that killed processes left in a local folder; a bucket has none."""
     folder = local_path(url)
     for path in sorted(folder.rglob(f"{_TEMPORARY}*")) if folder else ():
-        with suppress(FileNotFoundError):  # it was at work, and is done
+        # A process that is still running may delete its file meanwhile.
+        with suppress(FileNotFoundError):
             status = path.stat()
             if path.is_file():
                 key = path.relative_to(str(folder)).as_posix()
@@ -114,7 +113,7 @@ def unlisted(url: str) -> Iterator[StoredObject]:
 
 @contextmanager
 def _temporary(path: Path, data: bytes, *, durable: bool = True) -> Iterator[Path]:
-    """Make a complete file beside ``path``, gone afterwards unless renamed."""
+    """Write a complete temporary file beside ``path``, and delete it afterwards unless renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:
@@ -129,7 +128,7 @@ def _temporary(path: Path, data: bytes, *, durable: bool = True) -> Iterator[Pat
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name outlive a crash of the machine."""
+    """Make a new name in the folder survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

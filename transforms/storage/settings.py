@@ -1,9 +1,9 @@
-"""Stores: where buckets are and how they are asked, from the environment and from ``--store``; never a secret.
+"""Find out where buckets are and how to connect, from the environment and from ``--store``.
 
 Endpoint, region, anonymous access and plain http come from each cloud's own environment variables,
-which the client reads too; ``--store`` says otherwise for one bucket or for all of a scheme.
-Credentials come from the environment only, and a key that could hold one is refused without showing
-its value.
+which the client reads too. ``--store`` overrides them for one bucket or for all of a scheme.
+Credentials come from the environment only. A key that could hold a secret is refused without
+showing its value.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 from transforms.errors import UserError
 
 SCHEMES = ("s3", "gs", "az")
-# The texts of ``--store``. They are part of a run's configuration, travel with its jobs, and hold
-# no secret.
+# The texts of ``--store``. They are part of a run's configuration, travel with its jobs, and
+# contain no secret.
 Stores = tuple[str, ...]
-# Six retries wait 2.5 s in the mean and 12.6 s at most: long enough for a hiccup, short enough to
-# hear of a wrong endpoint.
+# Six retries wait 2.5 s on average and 12.6 s at most: long enough for a short outage, short enough
+# to report a wrong endpoint soon.
 _RETRY = {
     "max_retries": 6,
     "backoff": {
@@ -34,8 +34,7 @@ _RETRY = {
     },
 }
 _TIMEOUTS = {"connect_timeout": "10s", "read_timeout": "30s", "timeout": "180s"}
-# What each setting is called by the clients, obstore and deltalake alike. ``allow-http`` is the
-# same for all.
+# Names of the settings in obstore and deltalake. ``allow-http`` has the same name everywhere.
 _NAMES = {
     "s3": {
         "endpoint": "aws_endpoint_url",
@@ -63,17 +62,19 @@ _FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What ``--store`` says of one bucket, or of all buckets of a scheme."""
+    """Settings from ``--store`` for one bucket, or for all buckets of a scheme."""
 
     scheme: str
-    bucket: str = ""  # "" for all
+    # "" for all buckets.
+    bucket: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_store(text: str) -> Store:
     """Parse ``s3://BUCKET,KEY=VALUE,…`` or ``s3://,KEY=VALUE,…``.
 
-    Raises ``UserError``, which shows no value.
+    Raises:
+        UserError: For an invalid text. The message shows no value, since that may be a secret.
     """
     where, *pairs = text.split(",")
     found = re.fullmatch(r"(s3|gs|az)://([A-Za-z0-9$._-]*)/?", where)
@@ -87,9 +88,9 @@ def parse_store(text: str) -> Store:
         key, equals, value = pair.partition("=")
         allowed = [*_NAMES[found[1]], "allow-http"]
         if key not in allowed:
-            what = repr(key) if equals else "what has no '='"
+            what = repr(key) if equals else "text without '='"
             raise UserError(
-                f"--store {where}: {what} is no setting; allowed: {', '.join(allowed)}. "
+                f"--store {where}: {what} is not a setting; allowed: {', '.join(allowed)}. "
                 "Credentials come from the environment only"
             )
         form, words = _FORMS[key]
@@ -101,14 +102,22 @@ def parse_store(text: str) -> Store:
 
 @lru_cache(maxsize=256)
 def _parsed(stores: Stores) -> list[Store]:
-    """Parse every ``--store``, the ones of a whole scheme first: those of one bucket override them."""
+    """Parse every ``--store``; those of a scheme come first, so that those of a bucket override."""
     return sorted(map(parse_store, stores), key=lambda store: bool(store.bucket))
 
 
 def client_options(scheme: str, bucket: str, stores: Stores = ()) -> dict[str, str]:
     """Return the options of a bucket that a client does not read from the environment itself.
 
-    They never hold a secret. A plain http endpoint is allowed because the user named it.
+    They never contain a secret. A plain http endpoint is allowed because the user named it.
+
+    Args:
+        scheme: ``s3``, ``gs`` or ``az``.
+        bucket: Name of the bucket.
+        stores: The texts of ``--store``.
+
+    Raises:
+        UserError: For an invalid ``--store``.
     """
     settings = environment_settings(scheme)
     for store in _parsed(stores):
@@ -120,8 +129,8 @@ def client_options(scheme: str, bucket: str, stores: Stores = ()) -> dict[str, s
         http = "true"
     options = {_NAMES[scheme][key]: value for key, value in settings.items() if value}
     if scheme == "gs" and endpoint and anonymous:
-        # Told just to skip the signature, the client asks Google for a token before each write all
-        # the same.
+        # With only the option to skip the signature, the client still asks Google for a token
+        # before each write.
         nobody = {"gcs_base_url": endpoint, "disable_oauth": True}
         nobody |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
         options = {"google_service_account_key": json.dumps(nobody)}
@@ -131,9 +140,13 @@ def client_options(scheme: str, bucket: str, stores: Stores = ()) -> dict[str, s
 def environment_settings(
     scheme: str, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """Return what a cloud's own variables say, under our names.
+    """Return the settings in a cloud's own environment variables, under the names of ``--store``.
 
-    Google's emulator variable implies anonymous.
+    Google's emulator variable implies anonymous access.
+
+    Args:
+        scheme: ``s3``, ``gs`` or ``az``.
+        environment: The variables.
     """
 
     def first(*names: str) -> str:
@@ -163,12 +176,18 @@ def environment_settings(
 
 
 def open_client(scheme: str, bucket: str, stores: Stores = ()) -> Any:
-    """Return the client of a bucket, opened once per process; nothing is requested yet."""
+    """Return the obstore client of a bucket, without sending any request.
+
+    A client is opened once per process.
+
+    Raises:
+        UserError: For an invalid ``--store``.
+    """
     return _open(scheme, bucket, tuple(sorted(client_options(scheme, bucket, stores).items())))
 
 
 def plain_http(scheme: str, bucket: str, stores: Stores = ()) -> bool:
-    """Tell whether a bucket may answer without TLS."""
+    """Tell whether plain http is allowed for a bucket."""
     return client_options(scheme, bucket, stores).get("allow_http") == "true"
 
 

@@ -1,4 +1,4 @@
-"""Names of places as users write them: which scheme, bucket and key a text means."""
+"""Parse paths and URLs as users write them, into scheme, bucket and key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _OTHER_NAMES = {
 def scheme_of(text: str) -> str:
     """Return ``file``, ``s3``, ``gs`` or ``az``; "" for a path.
 
-    Raises ``UserError`` for any other scheme.
+    Raises:
+        UserError: For any other scheme.
     """
     found = _SCHEME.match(text)
     if not found:
@@ -48,14 +49,15 @@ def scheme_of(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Return a URL, or a text that holds some, without what stands for a user and a password in them."""
+    """Return a text with user and password removed from all URLs in it."""
     return re.sub(r"://[^/\s]*@", "://…@", text)
 
 
 def parse_url(url: str) -> tuple[str, str, str]:
     """Split ``scheme://bucket/key`` into scheme, bucket and raw key (maybe "").
 
-    Raises ``UserError``.
+    Raises:
+        UserError: For another scheme, or a missing or invalid bucket.
     """
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
@@ -68,13 +70,15 @@ def parse_url(url: str) -> tuple[str, str, str]:
 
 
 def local_path(url: str) -> Path | None:
-    """Return the absolute local path that a path or ``file://`` URL means, None for a bucket.
+    """Return the absolute local path of a path or ``file://`` URL, None for a bucket.
 
-    A ``file://`` URL is percent-decoded unless it is, as it stands, the name of something on disk.
-    Raises ``UserError``.
+    A ``file://`` URL is percent-decoded, unless a file of the undecoded name exists.
+
+    Raises:
+        UserError: For an invalid path, another scheme, or a ``file://`` URL without absolute path.
     """
     if not url or "\0" in url:
-        raise UserError(f"{url!r} is no path; give a folder or a URL")
+        raise UserError(f"{url!r} is not a path; give a folder or a URL")
     scheme = scheme_of(url)
     if not scheme:
         return _absolute(url)
@@ -82,13 +86,14 @@ def local_path(url: str) -> Path | None:
         return None
     raw = re.sub(r"^file://(?:localhost)?(?=/)", "", url)
     if not raw.startswith("/"):
-        raise UserError(f"{url!r} is no local file; write file:///absolute/path")
+        raise UserError(f"{url!r} is not a local file; write file:///absolute/path")
     return _absolute(raw if os.path.lexists(raw) else unquote(raw))
 
 
 def _absolute(path: str) -> Path:
-    """Make absolute and drop ``..``; links stay, but one before a ``..`` is followed first."""
-    cut = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would follow all symbolic links)
+    """Make a path absolute and remove ``..``; follow links only where a ``..`` comes after them."""
+    # Path.resolve would follow all symbolic links.
+    cut = os.path.abspath(path)  # noqa: PTH100
     up = re.match(r"(.*(?:^|/)\.\.)(?:/|$)(.*)", path, re.DOTALL)
     if not up or os.path.realpath(path) == os.path.realpath(cut):
         return Path(cut)

@@ -64,7 +64,7 @@ def test_a_damaged_part_gives_no_vectors_to_equal_bytes(output, caplog):
     flip(bad)
     assert Reuse(open_storage(str(output)), "runs/test/index.parquet").find(contents) == []
     assert re.search(
-        rf"part features/{bad.name} of .* is damaged: .*; its vectors are computed anew",
+        rf"part features/{bad.name} of .* is damaged: .*; its vectors are computed again",
         caplog.text,
     )
 

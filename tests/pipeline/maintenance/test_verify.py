@@ -106,15 +106,15 @@ def with_nulls(change):
 @pytest.mark.parametrize(
     ("expected", "change", "facts", "text"),
     [
-        (["rows"], lambda table: table, {"rows": 5}, "3 rows, and the log says 5"),
-        (["size"], lambda table: table, {"size": 5}, "bytes, and the log says 5"),
+        (["rows"], lambda table: table, {"rows": 5}, "3 rows, but the log says 5"),
+        (["size"], lambda table: table, {"size": 5}, "bytes, but the log says 5"),
         (["non_finite"], broken(np.nan), {}, "3 vectors are not finite"),
         (["non_finite"], broken(np.inf), {}, "3 vectors are not finite"),
         (["null", "schema"], nullable("uri", lambda uris: [None, *uris[1:]]), {}, "1 rows without uri"),
         # So Arrow
         (["unreadable"], with_nulls(lambda rows: [None, *rows[1:]]), {}, "lists to be of size=1280"),
         (["null", "schema"], with_nulls(lambda rows: [[None, *row[1:]] for row in rows]), {},
-         "3 numbers of vectors are null"),
+         "3 values of vectors are null"),
         (["schema"], lambda table: table.drop_columns(["width"]), {}, "the column width is missing"),
         (["schema"], lambda table: table.append_column("more", table["uri"]), {}, "the column more is"),
         (["schema"], lambda table: table.select(table.column_names[::-1]), {}, "in another order"),

@@ -11,7 +11,8 @@ from benchmarks import plan_million
 from pipeline.steps import changes as planning
 from pipeline.steps.listing import Listing
 from pipeline.tables import Tables
-from transforms.plan import PlanPolicy, Range, ShardPolicy, in_range, ranges
+from transforms.plan import PlanPolicy, Range, in_range, ranges
+from transforms.shards import ShardPolicy
 from transforms.sources import files as listing_files
 from transforms.storage import open_storage
 

@@ -1,7 +1,7 @@
-"""Our pixels against those of libvips, another reader, for files of every sort; ``-s`` prints the differences.
+"""Compare decoded pixels with those of libvips for many kinds of files.
 
-A difference that is not listed in ``KNOWN``, with its size and reason, fails; so does a listed one
-that is gone.
+``-s`` prints the differences. A difference fails unless ``KNOWN`` lists it with size and reason.
+A listed difference that no longer exists fails too.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from tests.helpers.vips_cases import cases
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import ImageError
 
-# Levels at any pixel: two roundings of a color, its profile and its alpha
-MOST = 2
+# Max difference of any pixel, in levels: a color is rounded twice, for its profile and its alpha.
+MAX_LEVELS = 2
 
-# What libvips' wheel cannot read, and the same picture in a file that it can
+# Files that libvips' wheel cannot read, and readable files of the same picture.
 STAND_INS = (
     (r"bmp (.*)", r"png of bmp \1"),
     (r"tiff (?:lzma|zstd) (.*)", r"tiff raw \1"),
 )
 REFUSED, OURS = "only libvips can read it", "only we can read it"
-KNOWN: tuple[
-    tuple[str, int | str, str], ...
-    # The names, at most how many levels or who reads it, and why
-] = (
+# Names of files, max difference in levels or who can read them, and the reason.
+KNOWN: tuple[tuple[str, int | str, str], ...] = (
     (
         r"(jpeg (baseline|progressive)|tiff \w+) cmyk",
         64,
@@ -64,7 +62,7 @@ KNOWN: tuple[
 
 
 def by_libvips(data: bytes) -> np.ndarray | None:
-    """The first frame upright, in sRGB, on white; None if libvips refuses the file."""
+    """Decode the first frame, upright, in sRGB, on white; None if libvips refuses the file."""
     try:
         image = pyvips.Image.new_from_buffer(data, "", fail_on="error").autorot()
         if image.get_typeof("icc-profile-data"):
@@ -85,7 +83,7 @@ def by_us(data: bytes) -> np.ndarray | None:
 
 
 def difference(ours: np.ndarray | None, theirs: np.ndarray | None) -> int | str:
-    """The most levels that a pixel is apart, or in words what keeps the two from being compared."""
+    """Return the max difference of a pixel in levels, or why the pixels cannot be compared."""
     if ours is None or theirs is None:
         return "nobody can read it" if ours is theirs else REFUSED if ours is None else OURS
     if ours.shape != theirs.shape:
@@ -94,7 +92,7 @@ def difference(ours: np.ndarray | None, theirs: np.ndarray | None) -> int | str:
 
 
 def same_picture(name: str, files: dict[str, bytes]) -> bytes:
-    """The file, or the one that stands in for it, which libvips can read."""
+    """Return the file, or its stand-in that libvips can read."""
     for pattern, other in STAND_INS:
         if found := re.fullmatch(pattern, name):
             return files[found.expand(other)]
@@ -102,7 +100,7 @@ def same_picture(name: str, files: dict[str, bytes]) -> bytes:
 
 
 def reason(name: str, apart: int | str) -> str | None:
-    """Why a known file differs so; None if it is not known to, or not so."""
+    """Return the reason of a known difference; None if it is unknown, or larger than known."""
     for pattern, known, why in KNOWN:
         if re.fullmatch(pattern, name):
             as_known = (
@@ -121,10 +119,10 @@ def test_our_pixels_are_those_of_libvips() -> None:
         for name, data in files.items()
     }
     differ = {
-        name: apart for name, apart in found.items() if isinstance(apart, str) or apart > MOST
+        name: apart for name, apart in found.items() if isinstance(apart, str) or apart > MAX_LEVELS
     }
     reasons = {name: reason(name, apart) for name, apart in differ.items()}
-    print(f"\n{len(files)} files, {len(differ)} of them not the same within {MOST} levels:")
+    print(f"\n{len(files)} files, {len(differ)} of them not the same within {MAX_LEVELS} levels:")
     for why, count in Counter(why or "NEW" for why in reasons.values()).most_common():
         print(f"{count:4} {why}")
     assert {name: apart for name, apart in differ.items() if not reasons[name]} == {}

@@ -24,7 +24,7 @@ LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 def converted(
     pixels: np.ndarray, columns: list[tuple[float, float, float]], gamma: float
 ) -> np.ndarray:
-    """The same by the definitions: linear light, matrix to XYZ, matrix to sRGB, its transfer curve."""
+    """Convert by definition: linear light, matrix to XYZ, matrix to sRGB, its transfer curve."""
     linear = (pixels / 255) ** gamma @ np.array(columns) @ np.linalg.inv(np.array(SRGB))
     linear = np.clip(linear, 0, 1)
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
@@ -36,7 +36,8 @@ def test_a_profile_is_converted_to_srgb(name: str) -> None:
     pixels = decode(data, POLICY).pixels.astype(float)
     expected = converted(PIXELS, P3, 2.2)
     assert np.abs(pixels - expected).mean() < 0.5
-    assert np.abs(PIXELS - expected).mean() > 2  # it matters
+    # The profile makes a difference.
+    assert np.abs(PIXELS - expected).mean() > 2
 
 
 @pytest.mark.parametrize("target", [None, (40, 60)])
@@ -49,7 +50,7 @@ def test_a_jpegs_profile_is_converted_on_the_fast_path(target: tuple[int, int] |
 
 
 def test_a_long_jpeg_profile_comes_in_chunks() -> None:
-    # Three APP2 segments; trailing bytes belong to no tag
+    # This makes three APP2 segments. The added bytes belong to no tag.
     long = profile(P3, 2.2) + bytes(150_000)
     data = encode(PHOTO, "JPEG", quality=95, icc_profile=long)
     assert data.count(b"ICC_PROFILE\0") == 3
@@ -97,7 +98,8 @@ def test_a_gray_profile_is_converted_under_alpha_too() -> None:
 def test_an_srgb_profile_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     color._built_transform.cache_clear()
-    decode(encode(PHOTO, name, icc_profile=srgb), POLICY)  # looks the profile up once
+    # This looks up the profile once.
+    decode(encode(PHOTO, name, icc_profile=srgb), POLICY)
 
     def too_slow(*_: object) -> None:
         raise AssertionError("converted from sRGB to sRGB")

@@ -15,7 +15,7 @@ PHOTO = (
     Image.open(Path(skimage.__file__).parent / "data/coffee.png").convert("RGB").resize((181, 121))
 )
 PIXELS = np.asarray(PHOTO)
-# EXIF 2.32, §4.6.4: where the stored row 0 and column 0 are
+# EXIF 2.32, §4.6.4: which sides of the picture the stored row 0 and column 0 are.
 TURNED = {
     1: PIXELS,
     2: PIXELS[:, ::-1],

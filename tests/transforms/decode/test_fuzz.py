@@ -1,7 +1,7 @@
-"""Thousands of damaged image files: each ends as a vector or as a failure row, and the process lives.
+"""Decode thousands of damaged files: each gives a vector or a failure row, and no crash.
 
-``IMAGE_FEATURES_MUTANTS`` sets how many are decoded (8,000 unless told), ``IMAGE_FEATURES_SEED``
-which.
+``IMAGE_FEATURES_MUTANTS`` sets the number of files (default 8,000), ``IMAGE_FEATURES_SEED`` the
+seed.
 """
 
 import json
@@ -29,14 +29,14 @@ def run(words, seconds):
 
 
 def test_mutants_of_every_format_give_a_picture_or_a_failure(tmp_path):
-    """In a process of its own: a decoder that crashes ends it, and it says at which mutant."""
+    """A decoder that crashes ends the process, whose last note then names the mutant."""
     place = tmp_path / "number"
     done = run(["tests.helpers.mutants", SEED, 0, MUTANTS, place], 60 + MUTANTS / 20)
     at = struct.unpack("<q", place.read_bytes())[0] if place.exists() else None
     assert done.returncode == 0, (
         f"ended with {done.returncode} at mutant {at} of seed {SEED}: {done.stderr[-2000:]}"
     )
-    # Libtiff and Pillow would say much, and not about which file
+    # Messages of libtiff and Pillow would not name the file.
     assert done.stderr == ""
     found = json.loads(done.stdout)
     print(found)
@@ -48,8 +48,8 @@ def test_mutants_of_every_format_give_a_picture_or_a_failure(tmp_path):
     assert formats == {
         name.removeprefix("picture ") for name in found["ends"] if name.startswith("picture ")
     }
-    # 16 bytes a pixel at most, of the 4 megapixels allowed here; and libavif's own 268 for what an
-    # AVIF hides
+    # At most 16 bytes for each of the 4 megapixels allowed here, and libavif's own limit of 268 for
+    # hidden pictures of an AVIF.
     assert found["grown_mib"] < 1000
 
 
@@ -60,8 +60,9 @@ def test_a_night_of_mutants_ends_with_a_row_for_each(tmp_path):
     for number in range(WHOLE_RUN):
         name, data = mutant(SEED + 1, number)
         (folder / f"{number:04d}.{name}").write_bytes(data)
-    done = run(["pipeline.cli", "extract", "--input", folder, "--output", output, "--max-failure-rate", "1",
-                "--max-pixels", "4000000"], 200)  # fmt: skip
+    places = ["--input", folder, "--output", output]
+    limits = ["--max-failure-rate", "1", "--max-pixels", "4000000"]
+    done = run(["pipeline.cli", "extract", *places, *limits], 200)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [Path(uri).name for uri in read_features(output)["uri"].to_pylist()]
     failures = [Path(row["uri"]).name for row in read_errors(output)]

@@ -1,4 +1,4 @@
-"""Bytes that are no picture, half a picture, or meant to harm: one failure each, and never a crash."""
+"""Files that are no picture, cut off or malicious give one failure each, and never a crash."""
 
 import struct
 import tracemalloc
@@ -133,7 +133,7 @@ def test_random_damage_gives_a_picture_or_a_failure(name: str) -> None:
         else:
             assert image.pixels.dtype == np.uint8
             assert image.pixels.shape[2:] == (3,)
-    # Raw pixels: little there can be broken
+    # Little can be broken in raw pixels.
     assert failures or name.startswith("bmp")
     assert not any(error.kind.transient or "\n" in error.message for error in failures)
 
@@ -161,7 +161,8 @@ def test_a_compressed_chunk_bomb_is_not_inflated(name: bytes, where: str) -> Non
     tracemalloc.start()
     try:
         pixels = decode(data, POLICY).pixels
-        assert tracemalloc.get_traced_memory()[1] < 12_000_000  # of 20 million bytes
+        # The metadata inflate to 20 million bytes.
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
     finally:
         tracemalloc.stop()
     assert (pixels == decode(png(8, 8, picture), POLICY).pixels).all()
@@ -169,14 +170,8 @@ def test_a_compressed_chunk_bomb_is_not_inflated(name: bytes, where: str) -> Non
 
 @pytest.mark.parametrize("values", [2**31, 2**21])
 def test_an_exif_block_of_endless_values_costs_nothing(values: int) -> None:
-    entry = struct.pack(
-        ">HHII",
-        0x0112,
-        3,
-        values,
-        10 + 12 * 65535,
-        # The orientation, millions of times over
-    )
+    # An orientation of millions of values.
+    entry = struct.pack(">HHII", 0x0112, 3, values, 10 + 12 * 65535)
     block = b"MM\0*" + struct.pack(">IH", 8, 65535) + entry * 65535 + b"\0\x06" * 2**21
     picture = png_chunk(b"IDAT", zlib.compress(bytes(8 * 9)))
     assert exif_orientation(block) == 1
@@ -215,7 +210,7 @@ def test_a_tiff_that_pillow_does_not_know() -> None:
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
-        # The image may be sound: tried again
+        # The image may be valid: it is retried.
         (MemoryError(), FailureKind.IO_ERROR),
         (Image.DecompressionBombError("tile"), FailureKind.TOO_MANY_PIXELS),
         (Image.DecompressionBombWarning("tile"), FailureKind.TOO_MANY_PIXELS),

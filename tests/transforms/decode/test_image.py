@@ -1,4 +1,4 @@
-"""What decoding gives for every format and mode: the policies of docs/decoding.md, on files made here."""
+"""Check the policies of docs/decoding.md for every format and mode, on files made here."""
 
 import struct
 from pathlib import Path
@@ -131,7 +131,7 @@ SCALED = np.rint(EVERY_16_BIT * (255 / 65535))
         (
             png(np.dstack([EVERY_16_BIT] * 3), 16, 2),
             1,
-            # Pillow keeps the high byte of 16-bit colors
+            # Pillow keeps only the high byte of 16-bit colors.
         ),
         (tiff(np.dstack([EVERY_16_BIT] * 3), photometric="rgb"), 1),
     ],
@@ -204,7 +204,7 @@ def test_alpha_is_composed_on_white(case: str) -> None:
     data, expected = TRANSPARENT[case]
     assert (
         difference(decode(data, POLICY).pixels, expected) <= 1.5
-        # A premultiplied file is rounded twice
+        # Premultiplied values are rounded twice.
     )
 
 
@@ -230,9 +230,8 @@ def test_the_first_frame_is_taken(name: str, options: dict[str, object]) -> None
 
 
 def test_a_strip_of_a_large_picture_meets_the_next_one() -> None:
-    large = np.random.default_rng(0).integers(
-        0, 256, (1500, 1600, 4), np.uint8
-    )  # 2.4 megapixels: three strips
+    # 2.4 megapixels make three strips.
+    large = np.random.default_rng(0).integers(0, 256, (1500, 1600, 4), np.uint8)
     expected = on_white(large[..., :3], large[..., 3])
     assert (
         difference(

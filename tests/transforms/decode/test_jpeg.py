@@ -68,14 +68,15 @@ def test_samplings_that_turbojpeg_knows(sampling: str) -> None:
 
 
 def multi_scan(image: Image.Image, factors: list[tuple[int, int]]) -> bytes:
-    """A JPEG of any chroma sampling: one grayscale JPEG per component, their scans under a common header."""
-    most = [max(factor[axis] for factor in factors) for axis in (0, 1)]
+    """Make a JPEG of any chroma sampling from the scans of one grayscale JPEG per component."""
+    largest = [max(factor[axis] for factor in factors) for axis in (0, 1)]
     scans, frame, shared = b"", b"", b""
     for number, (band, factor) in enumerate(
         zip(image.convert("YCbCr").split(), factors, strict=True), 1
     ):
         size = [
-            -(-side * own // top) for side, own, top in zip(image.size, factor, most, strict=True)
+            -(-side * own // top)
+            for side, own, top in zip(image.size, factor, largest, strict=True)
         ]
         part = encode(band.resize(size, Image.Resampling.BOX), quality=95)
         segments = dict(segments_of(part))
@@ -94,7 +95,7 @@ def multi_scan(image: Image.Image, factors: list[tuple[int, int]]) -> bytes:
 
 
 def segments_of(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and all its segments, with their markers, up to the scan."""
+    """Return all segments of a marker, with their markers, up to the scan."""
     found: dict[int, bytes] = {}
     at = 2
     while data[at + 1] != 0xDA:
@@ -122,7 +123,8 @@ def test_odd_samplings_give_the_picture(factors: list[tuple[int, int]]) -> None:
     assert distance(pixels, with_pillow(data)) <= 1.0
     small = Resize(32, 32)
     assert distance(small(decode(data, POLICY, target=(32, 32)).pixels), small(pixels)) <= 1.0
-    assert distance(pixels, np.asarray(image)) < 12  # the sampling itself costs the rest
+    # The remaining difference is due to the sampling itself.
+    assert distance(pixels, np.asarray(image)) < 12
     assert failure(data[: len(data) // 2]).kind is FailureKind.TRUNCATED
 
 
@@ -146,7 +148,7 @@ def test_grayscale_is_repeated() -> None:
 
 
 def adobe(data: bytes, transform: int | None) -> bytes:
-    """The file with another transform in its Adobe marker (2 is YCCK), or without the marker."""
+    """Change the transform in the Adobe marker (2 is YCCK), or remove the marker."""
     at = data.index(b"\xff\xee")
     end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
     marker = b"" if transform is None else data[at : end - 1] + bytes([transform])
@@ -162,18 +164,17 @@ def test_cmyk_and_ycck_equal_pillow(transform: int | None, subsampling: int) -> 
 
 def test_cmyk_has_the_colors_of_its_rgb() -> None:
     data = encode(COFFEE.convert("CMYK"), quality=95, subsampling=0)
-    assert (
-        distance(decode(data, POLICY).pixels, np.asarray(COFFEE)) < 4
-    )  # inverted, it would be about 130
+    # For inverted colors it would be about 130.
+    assert distance(decode(data, POLICY).pixels, np.asarray(COFFEE)) < 4
 
 
-# Scaled decoding
+# Tests of scaled decoding.
 
 
 @pytest.mark.parametrize(
     ("size", "orientation", "target", "expected"),
     [
-        # 1/4 would leave 420 rows, less than twice 224
+        # 1/4 would leave 420 rows, less than twice 224.
         ((2560, 1680), 1, (224, 224), 2),
         ((4032, 3024), 1, (224, 224), 4),
         ((4032, 3024), 1, (112, 112), 8),
@@ -181,13 +182,14 @@ def test_cmyk_has_the_colors_of_its_rgb() -> None:
         ((4032, 3024), 1, None, 1),
         ((896, 896), 1, (224, 224), 2),
         ((1348, 1000), 1, (224, 224), 2),
-        # 675 columns for 674.5: 1/6 of a pixel at the right edge
+        # 675 columns for 674.5 would move the right edge by 1/6 of a pixel.
         ((1349, 1000), 1, (224, 224), 1),
-        ((4001, 3000), 1, (224, 224), 2),  # 1/18 of a pixel
+        # Here the edge moves by 1/18 of a pixel.
+        ((4001, 3000), 1, (224, 224), 2),
         ((4001, 3000), 6, (224, 224), 2),
         ((1000, 4000), 1, (400, 200), 2),
         ((1000, 4000), 1, (200, 400), 1),
-        # Turned, the 1000 columns are the rows
+        # After turning, the 1000 columns are the rows.
         ((1000, 4000), 6, (200, 400), 2),
         ((1, 1), 1, (1, 1), 1),
     ],

@@ -1,4 +1,4 @@
-"""Damaged JPEGs on the fast path: a failure that says what it is, or the whole picture, never a grey one."""
+"""Damaged JPEGs on the fast path give a clear failure or the whole picture, never a grey one."""
 
 import io
 import re
@@ -45,7 +45,8 @@ def damaged(data: bytes, at: float, what: bytes) -> bytes:
 )
 def test_damage_that_libjpeg_reports_is_a_failure(what: bytes) -> None:
     data = damaged(encode(COFFEE, quality=90), 0.4, what)
-    assert Image.open(io.BytesIO(data)).size == COFFEE.size  # the header is sound
+    # The header is intact.
+    assert Image.open(io.BytesIO(data)).size == COFFEE.size
     assert failure(data).kind is FailureKind.CORRUPT
 
 
@@ -59,7 +60,8 @@ def test_padding_before_the_end_is_tolerated_and_lost_data_is_not() -> None:
         "extraneous bytes", failure(data[:-2] + b"\x55" * 600 + bytes(600) + data[-2:]).message
     )
     cut = data[:-3000]
-    for missing in (3000, 100_000):  # zeros in the place of the picture
+    # Zeros replace the end of the picture.
+    for missing in (3000, 100_000):
         assert failure(cut + bytes(missing) + data[-2:]).kind in (
             FailureKind.CORRUPT,
             FailureKind.TRUNCATED,
@@ -68,10 +70,8 @@ def test_padding_before_the_end_is_tolerated_and_lost_data_is_not() -> None:
 
 def test_wrong_scan_parameters_are_tolerated() -> None:
     data = encode(COFFEE)
-    last_coefficient = (
-        data.index(b"\xff\xda") + 12
-        # 63 in every sequential file; some encoders write others
-    )
+    # It is 63 in every sequential file, but some encoders write other numbers.
+    last_coefficient = data.index(b"\xff\xda") + 12
     assert data[last_coefficient] == 63
     odd = data[:last_coefficient] + b"\x05" + data[last_coefficient + 1 :]
     assert (decode(odd, POLICY).pixels == decode(data, POLICY).pixels).all()

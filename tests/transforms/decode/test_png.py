@@ -1,4 +1,4 @@
-"""PNG: what no picture needs costs no picture, and the one transparent gray of every depth counts."""
+"""Broken metadata do not cost a PNG's picture; the transparent gray of any depth counts."""
 
 import struct
 import zlib
@@ -21,7 +21,7 @@ LARGE = zlib.compress(bytes(3 << 20))
 
 
 def with_chunk(data: bytes, chunk: bytes) -> bytes:
-    """The PNG with a chunk behind its header."""
+    """Insert a chunk after the PNG's header."""
     return data[:33] + chunk + data[33:]
 
 
@@ -101,7 +101,7 @@ def test_the_one_transparent_gray_of_every_depth(depth: int, upper_bits: int) ->
 
 @pytest.mark.parametrize("interlaced", [False, True])
 def test_the_one_transparent_color_of_16_bits(interlaced: bool) -> None:
-    """Colors that differ in their low bytes only are others; 1.2 megapixels take two strips."""
+    """Colors that differ only in their low bytes are different; 1.2 megapixels take two strips."""
     deep = np.random.default_rng(0).integers(0, 1 << 16, (1100, 1100, 3), np.uint16)
     deep[3:1090:50, 5:900] = clear = (0x1234, 0x5678, 0x9ABC)
     deep[7, 7], deep[8, 8] = (0x1235, 0x5678, 0x9ABC), (0x1234, 0x5678, 0x8ABC)

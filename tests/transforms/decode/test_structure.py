@@ -1,4 +1,4 @@
-"""Files of a few kilobytes whose structure would cost hours or all memory: one failure each, at once."""
+"""Small files whose structure would cost hours or all memory give one failure each, at once."""
 
 import io
 import resource
@@ -21,7 +21,7 @@ POLICY = DecodePolicy()
 
 @pytest.fixture(autouse=True)
 def _little_memory():
-    """A gigabyte more than the process has now: what asks for more fails, and nothing else does."""
+    """Allow the process one more gigabyte, so that only requests for more memory fail."""
     pages = int(open("/proc/self/statm").read().split()[0])  # noqa: PTH123, SIM115
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), limits[1]))
@@ -53,7 +53,10 @@ def png(before=b"", after=b""):
 @pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"prIv"])
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_a_png_of_endless_chunks(name, where):
-    """Each inflates to Pillow's own limit of 1 MB; without a key none of them counts for its limit of 64 MB in all."""
+    """Each chunk inflates to Pillow's own limit of 1 MB.
+
+    Without a key, no chunk counts for Pillow's limit of 64 MB in total.
+    """
     one = chunk(name, b"\0\0" + zlib.compress(bytes(1 << 20), 9))
     error = failure(png(**{where: one * 300}))
     assert error.kind is FailureKind.UNSUPPORTED
@@ -62,7 +65,7 @@ def test_a_png_of_endless_chunks(name, where):
 
 
 def test_a_png_in_very_many_pieces_is_read():
-    """Encoders that write one small chunk for each row."""
+    """Some encoders write one small chunk for each row."""
     rows = zlib.compress(bytes(5000 * 9), 0)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 5000, 8, 0, 0, 0, 0))
     pieces = b"".join(chunk(b"IDAT", rows[at : at + 3]) for at in range(0, len(rows), 3))
@@ -76,7 +79,9 @@ def test_a_gif_of_an_endless_comment():
     at = data.index(b"\x2c\0\0\0\0")
     error = failure(data[:at] + b"!\xfe" + (b"\xff" + b"x" * 255) * 20_000 + b"\0" + data[at:])
     assert (error.kind, error.message) == (
-        FailureKind.UNSUPPORTED, "not read for safety: it has too many pieces; save the picture anew")  # fmt: skip
+        FailureKind.UNSUPPORTED,
+        "not read for safety: it has too many pieces; save the picture again",
+    )
 
 
 def rle_bmp(width, height, body):
@@ -99,7 +104,7 @@ def test_a_bmp_that_jumps():
 
 
 def test_a_bmp_that_stands_still():
-    """Runs behind the end of a row make no pixel; the file would be read to its end, two bytes at a time."""
+    """Runs beyond the end of a row make no pixel, so that the whole file would be read."""
     assert "too many pieces" in failure(rle_bmp(4, 4, b"\x09\0" * 5_000_000)).message
 
 
@@ -111,9 +116,12 @@ def test_an_ordinary_run_length_encoded_bmp_is_read():
 
 
 def tiff_of(entries, data=b"", big=False):
-    """A TIFF of 64x64 gray pixels with more entries: (tag, type, count, value or offset); its data start at byte 16."""
-    base = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 16),
-            (277, 3, 1, 1), (278, 4, 1, 64), (279, 4, 1, 4096)]  # fmt: skip
+    """Make a TIFF of 64x64 gray pixels with more entries: (tag, type, count, value or offset).
+
+    Its data start at byte 16.
+    """
+    base = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+            (273, 4, 1, 16), (277, 3, 1, 1), (278, 4, 1, 64), (279, 4, 1, 4096)]  # fmt: skip
     data = data.ljust(4096, b"\0")
     rows = sorted({entry[0]: entry for entry in [*base, *entries]}.values())
     if big:
@@ -170,23 +178,24 @@ def test_a_tiff_of_a_jpeg_with_endless_scans():
     scans = picture[picture.rindex(b"\xff\xda") : -2] * 900
     data = picture[:-2] + scans
     sides = [(256, 4, 1, 2000), (257, 4, 1, 1500), (278, 4, 1, 1500), (259, 3, 1, 7)]
-    for size in (len(data), 0):  # how long the strip says it is
+    # The length of the strip, as the file claims it.
+    for size in (len(data), 0):
         assert (
             "progressive JPEGs with 9"
             in failure(tiff_of([*sides, (279, 4, 1, size)], data)).message
         )
-    assert (
-        failure(tiff_of([*sides, (279, 4, 1, 4096)], data)).kind is FailureKind.CORRUPT
-    )  # no more of it is read
+    # Only 4096 bytes of the strip are read.
+    assert failure(tiff_of([*sides, (279, 4, 1, 4096)], data)).kind is FailureKind.CORRUPT
 
 
 def test_a_tiff_of_one_jpeg_that_all_tiles_share():
-    """Written once, its scans are done for each tile; a sequential JPEG has them too."""
+    """The JPEG is stored once, but its scans run for each tile; a sequential JPEG has them too."""
     gray = encode(Image.new("L", (1024, 1024)), "JPEG")
     data = gray[:-2] + gray[gray.rindex(b"\xff\xda") : -2] * 60
     tiles = struct.pack("<64I", *[16] * 64) + struct.pack("<64I", *[len(data)] * 64)
-    entries = [(256, 4, 1, 8192), (257, 4, 1, 8192), (259, 3, 1, 7), (322, 4, 1, 1024), (323, 4, 1, 1024),
-               (324, 4, 64, 16 + len(data)), (325, 4, 64, 16 + len(data) + 256)]  # fmt: skip
+    entries = [(256, 4, 1, 8192), (257, 4, 1, 8192), (259, 3, 1, 7), (322, 4, 1, 1024),
+               (323, 4, 1, 1024), (324, 4, 64, 16 + len(data)),
+               (325, 4, 64, 16 + len(data) + 256)]  # fmt: skip
     assert "JPEGs with 3904 scans" in failure(tiff_of(entries, data + tiles)).message
 
 
@@ -221,15 +230,12 @@ def test_an_avif_does_not_have_its_exif_read():
 
 
 def _with_longer_exif(data, block):
-    """The AVIF with another EXIF item, whose bytes come at the end of the file's last box."""
+    """Replace the AVIF's EXIF item by one whose bytes are at the end of the file's last box."""
     start = data.index(b"MM\0*") - len(b"0000Exif\0\0")
     mdat = data.index(b"mdat") - 4
     out = bytearray(data) + bytes(4) + block
-    place = data.index(
-        struct.pack(">I", start),
-        data.index(b"iloc"),
-        # Where the item begins, and its length
-    )
+    # The offset of the item, followed by its length.
+    place = data.index(struct.pack(">I", start), data.index(b"iloc"))
     struct.pack_into(">II", out, place, len(data), 4 + len(block))
     struct.pack_into(">I", out, mdat, len(out) - mdat)
     return bytes(out)
@@ -238,14 +244,14 @@ def _with_longer_exif(data, block):
 def test_an_avif_of_endless_items():
     data = bytearray(originals()["avif"])
     at = data.index(b"iinf") + 4
-    # The version, whose count has two bytes
+    # In version 0 the count has two bytes.
     assert data[at] == 0
     struct.pack_into(">H", data, at + 4, 60_000)
     assert "AVIF of 60000 items" in failure(bytes(data)).message
 
 
 def hidden(side):
-    """An AVIF of a few hundred bytes whose header says 64x64, and which a decoder scales to that in the end."""
+    """Make a small AVIF whose header says 64x64, to which a decoder scales at the end."""
     data = bytearray(encode(Image.new("RGB", (side, side)), "AVIF", speed=10))
     struct.pack_into(">II", data, data.index(b"ispe") + 8, 64, 64)
     return bytes(data)
@@ -261,7 +267,7 @@ def test_an_avif_that_holds_more_pixels_than_it_says():
 
 
 def test_what_an_avif_comes_to():
-    """By its items, and as an animation by its first picture too, whose size is known to the next power of two."""
+    """All items count, or an animation's first picture, with its size rounded to powers of two."""
     photo = Image.new("RGB", (300, 200))
     assert coded_pixels(originals()["avif"]) == 140 * 90
     assert coded_pixels(originals()["alpha.avif"]) == 2 * 140 * 90
@@ -271,16 +277,17 @@ def test_what_an_avif_comes_to():
 
 
 def test_frames_of_an_avif_that_are_never_shown_count():
-    """The same frame again and again, and a picture made of so many units that nobody counts."""
+    """A repeated frame counts, and a picture of too many units is refused."""
     data = encode(Image.new("RGB", (300, 200)), "AVIF")
     start = data.index(b"mdat") + 4
     assert coded_pixels(with_more(data, data[start:])) == 2 * 300 * 200
     with pytest.raises(ValueError, match="more than 16384 pieces"):
-        coded_pixels(with_more(data, b"\x7a\0" * 20_000))  # padding of no length
+        # Units of padding without content.
+        coded_pixels(with_more(data, b"\x7a\0" * 20_000))
 
 
 def with_more(data, more):
-    """The AVIF with bytes after its picture, which is the last thing in the file."""
+    """Append bytes to the AVIF's picture, which is the last thing in the file."""
     out = bytearray(data) + more
     start = data.index(b"mdat") + 4
     place = data.index(struct.pack(">II", start, len(data) - start), data.index(b"iloc"))
@@ -289,14 +296,14 @@ def with_more(data, more):
     return bytes(out)
 
 
-@pytest.mark.parametrize(("side", "most"), [(1000, 100), (8000, 31)])
-def test_the_scans_of_a_jpeg_are_limited_by_its_size(side, most):
+@pytest.mark.parametrize(("side", "limit"), [(1000, 100), (8000, 31)])
+def test_the_scans_of_a_jpeg_are_limited_by_its_size(side, limit):
     data = encode(Image.new("L", (side, side)), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
-    error = failure(data[:-2] + scan * (most + 1 - data.count(b"\xff\xda")) + data[-2:])
+    error = failure(data[:-2] + scan * (limit + 1 - data.count(b"\xff\xda")) + data[-2:])
     assert (
         error.message
-        == f"JPEG of {most + 1} scans is not read; at most {most} are at {side * side} pixels"
+        == f"JPEG of {limit + 1} scans is not read; at most {limit} are at {side * side} pixels"
     )
     assert decode(data, POLICY, (224, 224)).width == side
 
@@ -310,7 +317,7 @@ def test_a_jpeg_of_endless_segments():
 
 
 def profile(steps, more=b""):
-    """The sRGB profile with a pipeline of floating-point matrices besides."""
+    """Add a pipeline of floating-point matrices to the sRGB profile."""
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     count = int.from_bytes(icc[128:132])
     tags = [struct.unpack_from(">4sII", icc, 132 + 12 * number) for number in range(count)]
@@ -336,7 +343,7 @@ def profile(steps, more=b""):
 
 
 def test_a_profile_of_endless_steps_takes_no_step(monkeypatch):
-    """Each of them would swap red and green, for each of 36,000 colors: this many take a quarter of an hour."""
+    """Each step would swap red and green for each of 36,000 colors: in total 15 minutes."""
     assert decode(
         encode(Image.new("RGB", (9, 9), "red"), "JPEG", quality=100, icc_profile=profile(65_001)),
         POLICY,
@@ -346,9 +353,8 @@ def test_a_profile_of_endless_steps_takes_no_step(monkeypatch):
     assert np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() <= 1
     monkeypatch.setattr(color, "_FLOAT_TAGS", ())
     color._built_transform.cache_clear()
-    assert (
-        np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() > 100
-    )  # it would be followed
+    # If the tags were not hidden, the pipeline would run.
+    assert np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() > 100
     color._built_transform.cache_clear()
 
 

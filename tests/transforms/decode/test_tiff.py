@@ -1,4 +1,4 @@
-"""TIFF: kinds of values that few other formats have, and files whose tags tell something else than their bytes."""
+"""Decode TIFFs with unusual kinds of values, and with tags that do not match the bytes."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ STORED_LAB = tifffile.imread(io.BytesIO(encode(LAB, "TIFF")))
 def gray_tiff(
     order: str, photometric: int, values: np.ndarray, bits: int, compressed: bool = False
 ) -> bytes:
-    """A TIFF of one strip, whose values take any number of bits."""
+    """Make a TIFF of one strip, with any number of bits per value."""
     height, width = values.shape
     places = np.arange(bits - 1, -1, -1)
     rows = (np.packbits((row.reshape(-1, 1) >> places & 1).astype(np.uint8)) for row in values)
@@ -50,7 +50,7 @@ def gray_tiff(
 @pytest.mark.parametrize("photometric", [0, 1])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_12_bit_values_are_scaled_to_white(order: str, photometric: int, compressed: bool) -> None:
-    # An odd width: rows end within a byte
+    # The width is odd, so that rows end within a byte.
     values = np.arange(4095, -1, -1).reshape(64, 64)[:, :63]
     expected = np.rint((values if photometric else 4095 - values) * (255 / 4095))
     pixels = decode(gray_tiff(order, photometric, values, 12, compressed), POLICY).pixels
@@ -75,7 +75,8 @@ def test_ink_is_inverted_before_its_profile_is_applied() -> None:
         for array, kind in ((values, "minisblack"), (65535 - values, "miniswhite"))
     )
     assert (light == ink).all()
-    assert light[128, 0, 0] > 150  # the profile counts
+    # The profile is applied.
+    assert light[128, 0, 0] > 150
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -102,12 +103,12 @@ def test_uncompressed_planes_of_16_bits_are_read(
 def test_lab_is_converted_from_white_d50(options: dict[str, object]) -> None:
     pixels = decode(tiff(STORED_LAB, photometric="cielab", **options), POLICY).pixels
     assert np.abs(pixels.astype(float) - PIXELS).mean() < 1
-    # 8 bits of Lab are coarser than those of sRGB
+    # 8 bits of Lab are coarser than those of sRGB.
     assert difference(pixels, PIXELS) <= 6
 
 
 def test_lab_has_its_defined_values() -> None:
-    """L is 0 to 100 in a byte, a and b have signs: by the definitions to XYZ, and on to sRGB."""
+    """Convert by definition to XYZ and sRGB; L is 0 to 100 in a byte, a and b are signed."""
     light, red, blue = (
         STORED_LAB[..., 0] / 255 * 100,
         *np.moveaxis(STORED_LAB.view(np.int8)[..., 1:] * 1.0, -1, 0),
@@ -125,7 +126,7 @@ def test_lab_has_its_defined_values() -> None:
     )
     pixels = decode(encode(LAB, "TIFF"), POLICY).pixels
     assert np.abs(pixels - expected).mean() < 0.8
-    # LittleCMS interpolates between 33 values of each
+    # LittleCMS interpolates between 33 values of each channel.
     assert difference(pixels, expected) <= 5
 
 
@@ -145,7 +146,7 @@ def test_lab_planes_are_refused(compression: str | None) -> None:
 
 
 def test_markers_in_the_metadata_of_a_tiff_are_no_scans() -> None:
-    """Many small tiles are that many scans; each is a pass over its own tile only."""
+    """Many small tiles have as many scans, but each is a pass over its own tile only."""
     pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     image = pyvips.Image.new_from_array(pixels, interpretation="srgb")
     data = image.tiffsave_buffer(compression="jpeg", tile=True, tile_width=16, tile_height=16)

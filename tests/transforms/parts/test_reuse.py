@@ -1,4 +1,4 @@
-"""Equal bytes share one vector: from the table, or from the same shard; and every image is still counted once."""
+"""Equal bytes share one vector, of the table or of the shard, and each image counts once."""
 
 import hashlib
 from pathlib import Path
@@ -20,7 +20,7 @@ from transforms.storage import open_storage
 
 @pytest.fixture
 def computed(monkeypatch):
-    """How many images went through the network."""
+    """Return the number of images that went through the network."""
     counts = [0]
     real = transforms.extract.embed
 
@@ -135,10 +135,10 @@ def test_a_rebuild_computes_everything_anew(folder, run, tmp_path, computed):
 def test_beyond_the_bound_of_parts_images_are_computed(
     folder, run, tmp_path, computed, monkeypatch
 ):
-    """Six parts hold the six vectors: two are read, and what only the others hold is computed."""
+    """Of six parts with six vectors two are read, and the vectors of the others are computed."""
     run(folder, shard_size=1)
     before = read_features(tmp_path / "out")
-    monkeypatch.setattr(transforms.parts.reuse, "_MOST_PARTS", 2)
+    monkeypatch.setattr(transforms.parts.reuse, "_MAX_PARTS", 2)
     folder.rename(tmp_path / "moved")
     summary = run(tmp_path / "moved", max_removed_rate=1)
     assert (summary.embedded, summary.reused) == (4, 2)
@@ -177,7 +177,7 @@ def test_only_rows_of_a_size_that_is_to_do_are_in_the_index(folder, run, tmp_pat
 
 @pytest.fixture
 def table(tmp_path):
-    """A part with the rows of two contents, and the storage that it lies in."""
+    """Make a part with the rows of two contents; return it with its storage."""
     schema = features_schema(2)
     contents = ["a" * 64, "b" * 64]
     columns = {field.name: pa.nulls(2, field.type) for field in schema}

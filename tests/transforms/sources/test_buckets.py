@@ -37,7 +37,7 @@ def test_a_prefix_takes_images_of_any_case_at_any_depth(s3):
         "p/empty.jpg",
     ]:
         s3.put(key, b"" if "empty" in key else b"data")
-    # Empty "directory" objects, as consoles make them
+    # Empty "directory" objects, as consoles create them.
     s3.put("p/d/", b"")
     s3.put("p/album.jpg/", b"")
     for text in ("p", "p/"):
@@ -57,7 +57,7 @@ def test_a_row_says_size_time_and_version(s3):
     (row,) = table.to_pylist()
     assert (row["size"], row["etag"]) == (3, "900150983cd24fb0d6963f7d28e17f72")
     assert row["modified"].year >= 2024
-    # Asked for by name instead of listed
+    # By name, without a listing.
     assert listed(f"{s3.url}/x.jpg").to_pylist() == [row]
 
 
@@ -114,11 +114,8 @@ def test_an_empty_file_is_taken_and_an_empty_directory_object_is_not(s3):
 def test_a_name_is_an_object_or_a_prefix(s3):
     s3.put("notes.txt")
     s3.put("p/x.jpg")
-    s3.put(
-        "p",
-        b"",
-        # An empty object in the place of a folder, as some file systems over buckets make it
-    )
+    # An empty object marking a folder, as some file systems on buckets create it.
+    s3.put("p", b"")
     assert keys(s3, "notes.txt") == ["notes.txt"]
     assert keys(s3, "p") == ["p/x.jpg"]
 

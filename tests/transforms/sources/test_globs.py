@@ -1,4 +1,4 @@
-"""Globs: what a pattern takes, compared with the standard library where that has an opinion."""
+"""Check what globs match, and compare with the standard library where it supports them."""
 
 import fnmatch
 import random

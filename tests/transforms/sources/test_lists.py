@@ -1,4 +1,4 @@
-"""Lists: every line becomes a reference, whatever became of its file, and names nothing it must not."""
+"""Every line of a list becomes a reference, also for a missing file, unless it is forbidden."""
 
 import io
 import pickle
@@ -82,7 +82,7 @@ def test_a_long_list_is_cut_into_pieces(tmp_path):
         ("ftp://host/x.jpg", r"line 1: .* ftp:// is not supported"),
         ("\n\ns3://bucket\n", r"line 3: 's3://bucket' names no object"),
         ("s3://b*/x.jpg", r"line 1: .* no wildcard in BUCKET"),
-        ("a\0.jpg", r"line 1: .* is no path"),
+        ("a\0.jpg", r"line 1: .* is not a path"),
         ("\n\r\n", r"names no image"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_list_in_a_bucket_names_objects(s3, tmp_path):
      "https://host/x.jpg", "{}-too/x.jpg"],
 )  # fmt: skip
 def test_a_list_in_a_bucket_names_nothing_but_objects_of_that_bucket(s3, entry):
-    """Whoever can write the list would otherwise choose what our rights are good for."""
+    """Otherwise whoever can write the list could have us read other files with our rights."""
     s3.put("list.txt", f"{s3.url}/x.jpg\n{entry.format(s3.url)}\n".encode())
     with pytest.raises(
         UserError, match=r"line 2: .*(may only name objects of the same bucket|is not supported)"
@@ -133,7 +133,7 @@ def test_a_list_in_a_bucket_names_nothing_but_objects_of_that_bucket(s3, entry):
 
 
 def test_dots_in_a_listed_key_are_no_way_up(s3, tmp_path):
-    """The client has no such key; it does not go to another object, or bucket, either."""
+    """The client cannot express such a key, and must not read another object or bucket instead."""
     s3.put("up.jpg", b"abc")
     s3.put(
         "list.txt",

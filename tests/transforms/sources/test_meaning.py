@@ -1,4 +1,4 @@
-"""An input is what it names, not how it is written."""
+"""Inputs that name the same have the same normal form."""
 
 import pytest
 

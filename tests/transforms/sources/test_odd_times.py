@@ -1,4 +1,4 @@
-"""A time outside the calendar of the tables, as some file servers give it, costs its column and never the night."""
+"""A time that the tables cannot hold, as some file servers give, never fails the run."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ EVEN = {"year1": -62_135_596_800, "year1969": -1, "year9999": 253_402_300_799}
 
 @pytest.fixture
 def dated(folder):
-    """Images with odd and even times, in memory: few other file systems hold them."""
+    """Make images with odd and even times, in memory: few other file systems can store them."""
     if not Path("/dev/shm").is_dir():
         pytest.skip("no file system in memory")
     place = Path(tempfile.mkdtemp(dir="/dev/shm"))

@@ -1,4 +1,4 @@
-"""Local folders, globs and single files: every image is listed, once, under its own name."""
+"""Local folders, globs and single files list every image once, under its own name."""
 
 import glob
 import os

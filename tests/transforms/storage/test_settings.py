@@ -1,4 +1,4 @@
-"""Where buckets are: the environment of each cloud, and ``--store``, which holds no secret and reaches the workers."""
+"""Settings of buckets come from the environment and ``--store``, without secrets."""
 
 import os
 
@@ -30,15 +30,20 @@ def _no_stores(monkeypatch):
     ("scheme", "environment", "settings"),
     [
         ("s3", {}, {}),
-        ("s3", {"AWS_ENDPOINT_URL": "http://m:9", "AWS_DEFAULT_REGION": "eu-1", "AWS_SECRET_ACCESS_KEY": "k"},
+        ("s3", {"AWS_ENDPOINT_URL": "http://m:9", "AWS_DEFAULT_REGION": "eu-1",
+                "AWS_SECRET_ACCESS_KEY": "k"},
          {"endpoint": "http://m:9", "region": "eu-1"}),
-        ("s3", {"AWS_ENDPOINT_URL_S3": "https://a", "AWS_ENDPOINT_URL": "http://b"}, {"endpoint": "https://a"}),
-        ("s3", {"AWS_ALLOW_HTTP": "1", "AWS_SKIP_SIGNATURE": "True"}, {"allow-http": "true", "anonymous": "true"}),
+        ("s3", {"AWS_ENDPOINT_URL_S3": "https://a", "AWS_ENDPOINT_URL": "http://b"},
+         {"endpoint": "https://a"}),
+        ("s3", {"AWS_ALLOW_HTTP": "1", "AWS_SKIP_SIGNATURE": "True"},
+         {"allow-http": "true", "anonymous": "true"}),
         ("gs", {}, {}),
-        ("gs", {"STORAGE_EMULATOR_HOST": "h:4443"}, {"endpoint": "http://h:4443", "anonymous": "true"}),
+        ("gs", {"STORAGE_EMULATOR_HOST": "h:4443"},
+         {"endpoint": "http://h:4443", "anonymous": "true"}),
         ("gs", {"GOOGLE_BASE_URL": "http://h", "GOOGLE_SKIP_SIGNATURE": "true"},
          {"endpoint": "http://h", "anonymous": "true"}),
-        ("az", {"AZURE_STORAGE_ENDPOINT": "http://z/a", "AZURE_STORAGE_ACCOUNT_KEY": "k"}, {"endpoint": "http://z/a"}),
+        ("az", {"AZURE_STORAGE_ENDPOINT": "http://z/a", "AZURE_STORAGE_ACCOUNT_KEY": "k"},
+         {"endpoint": "http://z/a"}),
     ],
 )  # fmt: skip
 def test_the_environment_of_each_cloud(scheme, environment, settings):
@@ -85,14 +90,14 @@ def test_an_option_wins_over_the_environment(monkeypatch):
         ("http://b,region=x", "s3, gs or az"),
         (
             "s3://b,secret_access_key=hunter2",
-            "'secret_access_key' is no setting; allowed: endpoint, region, anonymous",
+            "'secret_access_key' is not a setting; allowed: endpoint, region, anonymous",
         ),
         ("s3://b,region=us-1,access_key_id=hunter2", "Credentials come from the environment only"),
         ("gs://b,region=hunter2", "allowed: endpoint, anonymous, allow-http"),
         ("s3://b,endpoint=http://me:hunter2@host", "endpoint=…: http://HOST:PORT"),
         ("az://b,endpoint=https://host/?sig=hunter2", "endpoint=…: http://HOST:PORT"),
         ("s3://b,anonymous=hunter2", "true or false"),
-        ("s3://b,hunter2", "what has no '=' is no setting"),
+        ("s3://b,hunter2", "text without '=' is not a setting"),
     ],
 )
 def test_what_is_no_setting_is_refused_and_no_value_is_shown(text, message):
@@ -103,7 +108,7 @@ def test_what_is_no_setting_is_refused_and_no_value_is_shown(text, message):
 
 
 def test_each_bucket_can_be_elsewhere(s3, misbehaving, s3_endpoint):
-    """One bucket on another server than the environment names."""
+    """One bucket is on another server than the environment names."""
     s3.put("k", b"moto's")
     stores = (f"s3://{s3.bucket},endpoint={s3_endpoint}",)
     assert Bucket("s3", s3.bucket, stores).get("k") == b"moto's"
@@ -116,7 +121,7 @@ def test_google_emulator_is_found(misbehaving, monkeypatch):
 
 
 def test_an_anonymous_request_is_not_signed(s3, s3_endpoint, monkeypatch):
-    """The real server lets anybody read a public object, and nobody without credentials a private one."""
+    """The server gives a public object to anyone, a private one only with credentials."""
     s3.client.put_object(Bucket=s3.bucket, Key="public", Body=b"x", ACL="public-read")
     s3.put("private", b"x")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -1,4 +1,4 @@
-"""Storage: the same promises for a local folder and a bucket, and one clear line where they break."""
+"""Local folders and buckets keep the same promises, and fail with one clear line."""
 
 import os
 import pickle
@@ -122,16 +122,15 @@ def test_only_what_outlives_the_machine_waits_for_the_disk(tmp_path, monkeypatch
     storage.write("scratch", b"whole", durable=False)
     assert (storage.read("scratch"), len(waits)) == (b"whole", 0)
     storage.write("kept", b"whole")
-    # The file, and its name in the folder
+    # One wait for the file, one for its name in the folder.
     assert len(waits) == 2
 
 
 def test_what_a_killed_process_leaves_is_not_listed(tmp_path, monkeypatch):
     storage = open_storage(str(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "pathlib.Path.unlink", lambda *_, **__: None
-        )  # a killed process cleans nothing up
+        # A killed process cleans up nothing.
+        patch.setattr("pathlib.Path.unlink", lambda *_, **__: None)
         storage.write_if_absent("key", b"x")
     assert len(list(tmp_path.iterdir())) == 2
     assert [found.key for found in storage.list()] == ["key"]
@@ -139,7 +138,7 @@ def test_what_a_killed_process_leaves_is_not_listed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd", "", "nul\0"])
 def test_no_key_leads_out_of_a_local_storage(tmp_path, key):
-    with pytest.raises(StorageError, match="is no key inside"):
+    with pytest.raises(StorageError, match="is not a key inside"):
         open_storage(str(tmp_path / "in")).read(key)
 
 
@@ -166,8 +165,8 @@ def test_local_addresses(tmp_path, monkeypatch):
         ("s3:///x", r"names no bucket"),
         ("s3://user@evil/x", r"names no bucket"),
         ("s3://bu*/x", r"names no bucket; write s3://BUCKET/KEY"),
-        ("file://host/x", r"is no local file"),
-        ("", r"is no path"),
+        ("file://host/x", r"is not a local file"),
+        ("", r"is not a path"),
     ],
 )
 def test_an_address_that_is_none_is_explained(url, message):
@@ -251,7 +250,8 @@ def test_importing_costs_no_client():
     import subprocess
     import sys
 
-    code = "import sys, transforms.storage, transforms.sources, transforms.read; print('obstore' in sys.modules)"
+    modules = "transforms.storage, transforms.sources, transforms.read"
+    code = f"import sys, {modules}; print('obstore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -270,6 +270,5 @@ def test_up_after_a_link_leads_where_the_system_goes(tmp_path):
         assert local_path(url) == far
     assert local_path(f"{tmp_path}/link/../photos/*.jpg") == far / "*.jpg"
     assert local_path(f"{tmp_path}/link/..") == far.parent
-    assert (
-        local_path(f"{tmp_path}/photos/../link/x") == tmp_path / "link" / "x"
-    )  # a link without .. stays
+    # A link without a .. after it is not followed.
+    assert local_path(f"{tmp_path}/photos/../link/x") == tmp_path / "link" / "x"
