@@ -1,9 +1,9 @@
-"""The driver of a Dataflow run as an Airflow 3 DAG: one task, which a retry takes up where it was.
+"""The driver of a Dataflow run as an Airflow 3 DAG: one task, which a retry resumes.
 
 Its worker needs the program in an environment of its own, of the versions of the workers' image:
 ``python3.11 -m venv /opt/image-features && /opt/image-features/bin/pip install '.[gcp]'``.
-Elsewhere run the CPU image, by whichever operator starts containers there. Mend the names of the
-bucket and of the arguments file. docs/dataflow.md
+Elsewhere run the CPU image, by whichever operator starts containers there. Change the names of the
+bucket and of the arguments file. See docs/dataflow.md.
 """
 
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ with DAG(
     description="Image features of what is new in the bucket",
     schedule="30 2 * * *",
     start_date=datetime(2026, 1, 1),
-    # One night takes up all that earlier ones left
+    # One night does all that earlier nights left
     catchup=False,
     # Two at once would do no harm (one publishes, the other says so), but twice the work
     max_active_runs=1,

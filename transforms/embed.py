@@ -10,7 +10,7 @@ import logging
 import numpy as np
 
 from transforms.engines.base import Engine, Images, Outputs
-from transforms.errors import FailureKind, ImageError
+from transforms.errors import FailureKind, ImageError, first_line
 
 _LOG = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
@@ -42,9 +42,8 @@ def _run(engine: Engine, images: Images) -> tuple[Outputs, dict[int, ImageError]
             )
             return _run(engine, images)
         if len(images) == 1:
-            return _nothing(engine), {
-                0: ImageError("embed", FailureKind.ENGINE_ERROR, _first_line(error))
-            }
+            message = f"{type(error).__name__}: {first_line(error)}"[:300]
+            return _nothing(engine), {0: ImageError("embed", FailureKind.ENGINE_ERROR, message)}
     return _halves(engine, images)
 
 
@@ -68,9 +67,3 @@ def _nothing(engine: Engine) -> Outputs:
         np.zeros((1, model.top_k), np.float32),
         np.zeros((1, model.top_k), np.int32),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"[
-        :300
-    ]

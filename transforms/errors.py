@@ -66,3 +66,8 @@ class Damaged(Refused):
 
 class RunFailed(Exception):
     """The run broke off (storage, workers, the runner); the published tables are as they were."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the part of a library's message that fits in one of ours; its type where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

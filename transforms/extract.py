@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.choices import EngineName, Precision, ResizeMode
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize, decode_all
@@ -249,7 +249,7 @@ def ahead(items: Iterator[_T]) -> Iterator[_T]:
 
 def read_shard_table(output: Storage, key: str) -> pa.Table:
     """The image references of a shard, REFERENCE_SCHEMA."""
-    return pq.read_table(pa.BufferReader(output.read(key)))
+    return parquet.read(output.read(key))
 
 
 def read_shard(output: Storage, key: str) -> list[ImageReference]:

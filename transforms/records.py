@@ -63,10 +63,38 @@ def features_schema(dimension: int) -> pa.Schema:
 
 @dataclass(frozen=True, slots=True)
 class ImageReference:
-    """One image of a source, without its bytes."""
+    """One image of a source, without its bytes: a whole file, or a member of a container.
 
-    # Absolute path for a local file, otherwise the full URL
+    The last three fields have no columns: no source lists members yet.
+    """
+
+    # Absolute path of a local file, otherwise the full URL; of a member CONTAINER::MEMBER.
     uri: str
-    etag: str  # "" where the source knows none
-    size: int  # bytes; -1 where unknown
-    modified: datetime | None  # UTC
+    # Of the file that holds the bytes, so of a member's container; "" where the source knows none.
+    etag: str
+    # Bytes of the image; -1 where unknown.
+    size: int
+    # UTC.
+    modified: datetime | None
+    # The file that holds the image, as a path or URL; None: the uri is a whole file.
+    container: str | None = None
+    # Where the image's bytes start in the container, and how many there are.
+    offset: int | None = None
+    length: int | None = None
+
+    @property
+    def location(self) -> str:
+        """Path or URL of the file that holds the bytes."""
+        return self.uri if self.container is None else self.container
+
+    @property
+    def byte_range(self) -> tuple[int, int] | None:
+        """Offset and length of the bytes in the container; None for a whole file."""
+        if self.container is None or self.offset is None or self.length is None:
+            return None
+        return self.offset, self.length
+
+    @property
+    def expected_size(self) -> int:
+        """Bytes that are to be read; -1 where that is not known."""
+        return self.size if self.byte_range is None else self.byte_range[1]

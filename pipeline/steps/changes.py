@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.state.summary import Summary
 from pipeline.steps.listing import Listing
 from pipeline.tables import Table, Tables
 from pipeline.tables.snapshot import no_rows
+from transforms import parquet
 from transforms.errors import Damaged
 from transforms.plan import (
     Changes,
@@ -209,10 +209,8 @@ def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
         table: Name of the table.
     """
     data = output.read(f"{run_folder}/stale/{table}.parquet")
-    return pq.read_table(pa.BufferReader(data))["uri"].combine_chunks()
+    return parquet.read(data)["uri"].combine_chunks()
 
 
 def _write(output: Storage, key: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    output.write(key, sink.getvalue().to_pybytes())
+    output.write(key, parquet.encode(table))

@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 from transforms.errors import UserError
 from transforms.parts.write import Part
 from transforms.storage import StorageError
-from transforms.storage.retries import broke_off, wait_before
+from transforms.storage.retries import broke_off, retry
 from transforms.storage.urls import parse_url, scheme_of
 
 T = TypeVar("T")
@@ -29,20 +28,22 @@ def read_delta(url: str, read: Callable[[], T]) -> T:
     """
     from deltalake.exceptions import DeltaError
 
-    for attempt in count(1):
-        try:
-            return read()
-        except (DeltaError, OSError) as error:
-            if not scheme_of(url) and isinstance(error, DeltaError):
-                raise StorageError(
-                    f"the log of the table {url} cannot be read: {one_line(error)}. Bring its "
-                    "_delta_log back from a copy, or move the output away to do all images again"
-                ) from error
-            if not scheme_of(url) or isinstance(error, FileNotFoundError):
-                raise
-            if not (broke_off(error) and wait_before(attempt)):
-                raise StorageError(f"{url}: {one_line(error)}") from error
-    raise AssertionError("unreachable")
+    remote = bool(scheme_of(url))
+
+    def may_pass(error: Exception) -> bool:
+        return remote and not isinstance(error, FileNotFoundError) and broke_off(error)
+
+    try:
+        return retry(read, may_pass, (DeltaError, OSError))
+    except (DeltaError, OSError) as error:
+        if remote and not isinstance(error, FileNotFoundError):
+            raise StorageError(f"{url}: {one_line(error)}") from error
+        if remote or not isinstance(error, DeltaError):
+            raise
+        raise StorageError(
+            f"the log of the table {url} cannot be read: {one_line(error)}. Bring its _delta_log "
+            "back from a copy, or move the output away to do all images again"
+        ) from error
 
 
 def delta_url(url: str) -> str:

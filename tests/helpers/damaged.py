@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from pipeline.maintenance.verify import verify
 from pipeline.tables import Tables
 from pipeline.tables.table import Commit
-from transforms.parts.write import Part, digest, encode_parquet, read_recipe
+from transforms.parts.write import Part, digest, encode_part, read_recipe
 from transforms.storage import open_storage
 
 
@@ -36,7 +36,7 @@ def commit_damaged(output, change, table="features", **facts):
     old = three(output, table)
     recipe = facts.pop("recipe", None) or read_recipe(old.read_bytes())
     rows = change(pq.read_table(old))
-    encoded = encode_parquet(rows, recipe)
+    encoded = encode_part(rows, recipe)
     path = f"part-damaged-{digest(encoded)}.parquet"
     target.storage.write(path, encoded)
     known = next(part for part in target.parts if part["path"] == old.name)

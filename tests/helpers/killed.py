@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.cli import main
 from pipeline.tables.table import Table
-from transforms.storage.bucket import BucketStorage
+from transforms.storage.bucket_storage import BucketStorage
 from transforms.storage.local import LocalStorage
 
 where, count, passed = sys.argv[1], int(sys.argv[2]), 0

@@ -167,17 +167,18 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Misbehaving]:
             self.end_headers()
 
         def send_body(self, cut: bool = False) -> None:
-            start = int(re.findall(r"\d+", self.headers.get("Range", "0"))[0])
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header(
-                    "Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}"
-                )
-            self.send_header("Content-Length", str(len(state.body) - start))
+            start, *end = map(int, re.findall(r"\d+", self.headers.get("Range", "0")))
+            last = min([*end, len(state.body) - 1])
+            self.send_response(206 if "Range" in self.headers else 200)
+            if "Range" in self.headers:
+                self.send_header("Content-Range", f"bytes {start}-{last}/{len(state.body)}")
+            self.send_header("Content-Length", str(last + 1 - start))
             self.send_header("ETag", f'"{state.etag}"')
             self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
             self.end_headers()
-            self.wfile.write(state.body[start : start + 1000] if cut else state.body[start:])
+            self.wfile.write(
+                state.body[start : start + 1000] if cut else state.body[start : last + 1]
+            )
             if cut:
                 self.close_connection = True
 

@@ -229,8 +229,8 @@ def test_the_operations_guide_tells_every_kind_and_every_problem():
         "pipeline/maintenance/verify.py",
     )
     sources = "".join((ROOT / name).read_text() for name in files)
-    kinds = set(re.findall(r'(?:Problem|add)\("(\w+)"', sources)) | set(
-        re.findall(r'yield "(\w+)",', sources)
+    kinds = set(re.findall(r'(?:Problem|add)\(\s*"(\w+)"', sources)) | set(
+        re.findall(r'yield (?:\(\s*)?"(\w+)",', sources)
     )
     assert len(kinds) == 18
     assert kinds <= rows

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from transforms import read
+from transforms import read, readers
 from transforms.errors import ImageError
 from transforms.read import EncodedImage, ReadPolicy, read_images
+from transforms.readers import FileReader
 from transforms.records import ImageReference
 from transforms.sources import parse_input
 
@@ -64,16 +65,16 @@ def test_bytes_read_ahead_stay_within_the_bound(tmp_path, monkeypatch):
         + make(tmp_path / "more", 40, 1000)
     )
     lock, started, taken, most = threading.Lock(), 0, 0, 0
-    read_file = read._read_file
+    read_file = FileReader.read
 
-    def counting(reference, max_bytes):
+    def counting(reader, reference, max_bytes):
         nonlocal started, most
         with lock:
             started += reference.size
             most = max(most, started - taken)
-        return read_file(reference, max_bytes)
+        return read_file(reader, reference, max_bytes)
 
-    monkeypatch.setattr(read, "_read_file", counting)
+    monkeypatch.setattr(FileReader, "read", counting)
     for item in read_images(listed, ReadPolicy(concurrency=16, max_bytes_in_flight=5000)):
         assert isinstance(item, EncodedImage)
         with lock:
@@ -84,29 +85,29 @@ def test_bytes_read_ahead_stay_within_the_bound(tmp_path, monkeypatch):
 
 def test_reads_really_happen_at_once(tmp_path, monkeypatch):
     together = threading.Barrier(8, timeout=20)
-    read_file = read._read_file
+    read_file = FileReader.read
 
-    def meeting(reference, max_bytes):
+    def meeting(reader, reference, max_bytes):
         together.wait()
-        return read_file(reference, max_bytes)
+        return read_file(reader, reference, max_bytes)
 
-    monkeypatch.setattr(read, "_read_file", meeting)
+    monkeypatch.setattr(FileReader, "read", meeting)
     assert words(read_images(make(tmp_path / "in", 16), ReadPolicy(concurrency=8))) == ["ok"] * 16
 
 
 def test_one_thread_reads_a_disk_that_keeps_up(tmp_path, monkeypatch):
     listed, busy, most = make(tmp_path / "in", 640), set(), []
-    read_file = read._read_file
+    read_file = FileReader.read
 
-    def counted(reference, max_bytes):
+    def counted(reader, reference, max_bytes):
         busy.add(threading.get_ident())
         most.append(len(busy))
-        result = read_file(reference, max_bytes)
+        result = read_file(reader, reference, max_bytes)
         busy.discard(threading.get_ident())
         return result
 
     monkeypatch.setattr(read, "_PATIENCE", 60)
-    monkeypatch.setattr(read, "_read_file", counted)
+    monkeypatch.setattr(FileReader, "read", counted)
     assert words(read_images(listed, ReadPolicy(concurrency=64))) == ["ok"] * 640
     assert max(most) == 1
 
@@ -115,15 +116,15 @@ def test_one_thread_reads_a_disk_that_keeps_up(tmp_path, monkeypatch):
 def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, concurrency):
     listed = make(tmp_path / "in", 60)
     begun, first, closing = [], threading.Event(), threading.Event()
-    read_file = read._read_file
+    read_file = FileReader.read
 
-    def gated(reference, max_bytes):
+    def gated(reader, reference, max_bytes):
         # Before, threads may come in any order
         if first.is_set():
             begun.append(reference)
             assert closing.wait(20)
         try:
-            return read_file(reference, max_bytes)
+            return read_file(reader, reference, max_bytes)
         finally:
             if reference == listed[0]:
                 first.set()
@@ -135,7 +136,7 @@ def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, con
             super().shutdown(wait)
 
     monkeypatch.setattr(read, "_PATIENCE", 60)
-    monkeypatch.setattr(read, "_read_file", gated)
+    monkeypatch.setattr(FileReader, "read", gated)
     monkeypatch.setattr(read, "ThreadPoolExecutor", Pool)
     images = read_images(listed, ReadPolicy(concurrency=concurrency))
     next(images)
@@ -147,11 +148,9 @@ def test_a_consumer_that_stops_early_ends_the_reading(tmp_path, monkeypatch, con
 
 def test_an_image_over_the_limit_is_not_read(tmp_path, monkeypatch):
     (listed,) = make(tmp_path / "in", 1, 1000)
-    monkeypatch.setattr(read, "_read_exactly", lambda *_: pytest.fail("read all the same"))
-    for reference in (
-        listed,
-        replace(listed, etag="", size=-1),
-    ):  # by its listed and by its real size
+    monkeypatch.setattr(readers, "_read_exactly", lambda *_: pytest.fail("read all the same"))
+    # By its listed and by its real size
+    for reference in (listed, replace(listed, etag="", size=-1)):
         ((_, error),) = read_images([reference], ReadPolicy(max_bytes=999))
         assert error.kind.word == "too_large"
         assert error.message == "1,000 bytes; --max-image-bytes allows 999"
@@ -174,14 +173,14 @@ def test_a_file_that_is_not_the_listed_one_fails_as_changed(tmp_path):
 
 def test_a_file_that_is_written_to_while_it_is_read_fails_as_changed(tmp_path, monkeypatch):
     (listed,) = make(tmp_path / "in", 1)
-    read_exactly = read._read_exactly
+    read_exactly = readers._read_exactly
 
     def disturbed(take, size):
         data = read_exactly(take, size)
         Path(listed.uri).write_bytes(b"0123456789")
         return data
 
-    monkeypatch.setattr(read, "_read_exactly", disturbed)
+    monkeypatch.setattr(readers, "_read_exactly", disturbed)
     assert words(read_images([listed])) == ["changed"]
 
 
@@ -225,9 +224,9 @@ def test_the_error_of_the_system_becomes_a_kind(tmp_path, monkeypatch):
 
 def test_a_file_that_comes_in_small_pieces_is_read_whole():
     pieces = iter([b"ab", b"c", b"de"])
-    assert read._read_exactly(lambda size: next(pieces), 5) == b"abcde"
+    assert readers._read_exactly(lambda size: next(pieces), 5) == b"abcde"
     short = iter([b"ab", b""])
-    assert read._read_exactly(lambda size: next(short), 5) == b"ab"
+    assert readers._read_exactly(lambda size: next(short), 5) == b"ab"
 
 
 def test_an_object_cannot_send_us_elsewhere(s3):

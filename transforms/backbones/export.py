@@ -1,16 +1,18 @@
-"""Writes a resolved backbone as a folder that workers load without Keras: pixels in, vectors and top-k out.
+"""Export: a resolved backbone → a folder that workers load without Keras.
 
-- ``graph.pb``: a frozen GraphDef, ``images`` uint8 [N, H, W, 3] → ``features`` float32 [N, D] and,
-  with labels, ``scores`` float32 [N, k] descending and ``indices`` int32 [N, k], all from one
-  forward pass.
-- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``,
-  ``indices``.
-- ``model.json``: sizes, labels and parameters; written last, so a folder that has it is whole.
+- ``graph.pb``: the network as a frozen GraphDef: ``images`` uint8 [N, H, W, 3] → ``features``
+  float32 [N, D] and, with labels, ``scores`` float32 [N, k], descending, and ``indices`` int32
+  [N, k], all from one forward pass.
+- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``
+  and ``indices``.
+- ``model.json``: the network's file and format, sizes, labels and parameters. It is written last,
+  so a folder that has it is whole.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from transforms.backbones.golden import golden_images
 from transforms.backbones.spec import NETWORK_FIELDS, Resolved
+from transforms.engines.base import GRAPHDEF
 from transforms.recipe import Recipe, recipe_id
 
 if TYPE_CHECKING:
@@ -55,11 +58,12 @@ def export(resolved: Resolved, directory: Path) -> None:
     network = open_named(resolved) if resolved.backbone else open_custom(resolved)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.json").unlink(missing_ok=True)
-    write_graph(network, resolved, directory / "graph.pb")
+    write_graph(network, resolved, directory / GRAPHDEF.file)
     images, vectors, indices = _golden(network, resolved)
     np.savez(directory / "golden.npz", images=images, vectors=vectors, indices=indices)
     facts = {
         "format": FORMAT,
+        "network": asdict(GRAPHDEF),
         "input_size": list(resolved.input_size),
         "dimension": network.dimension,
         "top_k": resolved.top_k,

@@ -15,7 +15,6 @@ from transforms.backbones.network import (
     Network,
     Rows,
     choose_size,
-    first_line,
     import_keras,
     pooled,
     run,
@@ -24,7 +23,7 @@ from transforms.backbones.network import (
 from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import Resolved
 from transforms.choices import BackboneConfig
-from transforms.errors import UserError
+from transforms.errors import UserError, first_line
 
 _WITH_COLOURS = (
     "; give it an input: x = keras.Input((height, width, 3)); "

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.backbones.spec import Backbone
-from transforms.errors import UserError
+from transforms.errors import UserError, first_line
 
 FACTS = Path(__file__).with_name("keras_weights.json")
 # Seconds without a byte, after which a download has failed
@@ -124,7 +124,7 @@ def fetch(file: KnownFile) -> Path:
     cached = keras_home() / "models" / file.name
     if cached.exists() and matches(file, cached):
         return cached
-    from transforms.backbones.network import first_line, import_keras
+    from transforms.backbones.network import import_keras
 
     keras, before = import_keras(), socket.getdefaulttimeout()
     cached.parent.mkdir(parents=True, exist_ok=True)

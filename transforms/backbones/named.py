@@ -14,7 +14,6 @@ from transforms.backbones.network import (
     Images,
     Network,
     Rows,
-    first_line,
     import_keras,
     layer_output,
     pooled,
@@ -24,7 +23,7 @@ from transforms.backbones.network import (
 )
 from transforms.backbones.spec import BLOCK5_POOL, POOL_NORM, Backbone, Resolved
 from transforms.backbones.weights import is_legacy
-from transforms.errors import UserError
+from transforms.errors import UserError, first_line
 
 # The deviations of keras/src/applications/efficientnet.py, IMAGENET_STDDEV_RGB.
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)

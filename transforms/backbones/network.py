@@ -156,8 +156,3 @@ def refresh(model: Any) -> None:
     for layer in model.layers:
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
-
-
-def first_line(error: Exception) -> str:
-    """The part of a library's message that fits in one of ours."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -22,7 +22,6 @@ from transforms.backbones.network import (
     Network,
     Rows,
     choose_size,
-    first_line,
     import_keras,
     unknown_layer,
 )
@@ -30,7 +29,7 @@ from transforms.backbones.safety import check_file, check_random, check_signatur
 from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.spec import Resolved
 from transforms.choices import BackboneConfig
-from transforms.errors import UserError
+from transforms.errors import UserError, first_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def _open(config: EngineConfig) -> Engine:
         from transforms.engines.openvino_engine import OpenVinoEngine
 
         try:
+            _check_format(OpenVinoEngine.name, OpenVinoEngine.formats, model)
             return OpenVinoEngine(model, config.precision, cores)
         except RuntimeError as error:
             seen = f"openvino cannot load this network ({_reason(error)})"
@@ -103,7 +105,17 @@ def _open(config: EngineConfig) -> Engine:
             _LOG.warning("%s: tensorflow computes it", seen)
     from transforms.engines.tensorflow_engine import TensorFlowEngine
 
+    _check_format(TensorFlowEngine.name, TensorFlowEngine.formats, model)
     return TensorFlowEngine(model, config.precision, cores)
+
+
+def _check_format(engine: str, formats: Sequence[str], model: ExportedModel) -> None:
+    """Raise ``RuntimeError`` unless an engine reads the network's format."""
+    found = model.network
+    if found.format not in formats:
+        known = " and ".join(formats)
+        what = f"{found.file} is in the format {found.format}, and {engine} reads {known}"
+        raise RuntimeError(what)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,19 @@ import numpy.typing as npt
 # Of one image [H, W, 3], or of several [N, H, W, 3]; RGB, 0-255
 Pixels = npt.NDArray[np.uint8]
 Images = Pixels | Sequence[Pixels]
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The file that holds an exported network, and its format."""
+
+    format: str
+    file: str
+
+
+# A frozen TensorFlow graph. Exports before the format was noted are all of this one.
+GRAPHDEF = Network("graphdef", "graph.pb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +40,12 @@ class ExportedModel:
     dimension: int
     top_k: int  # 0 for a backbone without labels
     labels: tuple[str, ...]
+    network: Network = GRAPHDEF
 
     @property
-    def graph(self) -> Path:
-        """The frozen GraphDef: ``images`` uint8 [N, H, W, 3] → ``features``, ``scores``, ``indices``."""
-        return self.directory / "graph.pb"
+    def path(self) -> Path:
+        """The network: ``images`` uint8 [N, H, W, 3] → ``features``, ``scores``, ``indices``."""
+        return self.directory / self.network.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,7 @@ class Engine(Protocol):
     """
 
     name: str  # for messages
+    formats: tuple[str, ...]  # of networks that it reads
     model: ExportedModel
     # Images a step; may shrink when the device runs out of memory
     batch_size: int
@@ -65,7 +81,8 @@ class Engine(Protocol):
 
 def read_exported(directory: Path) -> ExportedModel:
     """Read ``model.json`` of an exported backbone."""
-    facts = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    encoded = (directory / "model.json").read_bytes()
+    facts = json.loads(encoded)
     height, width = facts["input_size"]
     return ExportedModel(
         directory=directory,
@@ -73,7 +90,24 @@ def read_exported(directory: Path) -> ExportedModel:
         dimension=facts["dimension"],
         top_k=facts["top_k"],
         labels=tuple(facts["labels"] or ()),
+        network=read_network(encoded),
     )
+
+
+def read_network(encoded: bytes) -> Network:
+    """Return which network a ``model.json`` names.
+
+    Raises:
+        ValueError: It is damaged, or the network's file would lie outside the export's folder.
+    """
+    try:
+        network = Network(**json.loads(encoded).get("network", asdict(GRAPHDEF)))
+        named = bool(_FILE_NAME.fullmatch(network.file))
+    except (AttributeError, TypeError) as error:
+        raise ValueError("this is no model.json") from error
+    if not named:
+        raise ValueError(f"{network.file!r} is no name of a network's file")
+    return network
 
 
 def available_cores() -> int:

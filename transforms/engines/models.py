@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from transforms.engines.base import read_network
 from transforms.storage import NotFound, Storage, StorageError, local_path
 
 _LOG = logging.getLogger(__name__)
-_FILES = ("graph.pb", "golden.npz", "model.json")
-# Of those files, as coreutils writes it; last: a folder whose sums are right is whole
+_FACTS = "model.json"
+_OTHERS = ("golden.npz", _FACTS)
+# Of the network's file and the others, as coreutils writes it. It is written last: a folder whose
+# sums are right is whole.
 _SUMS = "SHA256SUMS"
 
 
@@ -66,7 +69,7 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
 def seal(folder: Path) -> None:
     """Write the sums of an exported folder, and have all of it outlive a crash of the machine."""
     (folder / _SUMS).write_bytes(_sums(folder))
-    for path in (*(folder / name for name in (*_FILES, _SUMS)), folder):
+    for path in (*(folder / name for name in (*_files(folder), _SUMS)), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -81,7 +84,7 @@ def is_whole(folder: Path) -> bool:
     """
     try:
         return (folder / _SUMS).read_bytes() == _sums(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return False
 
 
@@ -90,7 +93,8 @@ def save_model(output: Storage, model_id: str, folder: Path) -> list[str]:
 
     Returns the keys of its files there.
     """
-    keys = {f"models/{model_id}/{name}": folder / name for name in (*_FILES, _SUMS)}
+    names = (*_files(folder), _SUMS)
+    keys = {f"models/{model_id}/{name}": folder / name for name in names}
     if not _is_saved(output, model_id):
         if not (folder / _SUMS).exists():
             seal(folder)
@@ -113,7 +117,12 @@ def load_model(output: Storage, model_id: str) -> Path:
         return folder
 
     def fetch(folder: Path) -> None:
-        for name in (*_FILES, _SUMS):
+        facts = output.read(f"models/{model_id}/{_FACTS}")
+        try:
+            network = read_network(facts).file
+        except ValueError as error:
+            raise StorageError(_damaged(output, model_id)) from error
+        for name in (network, *_OTHERS, _SUMS):
             (folder / name).write_bytes(output.read(f"models/{model_id}/{name}"))
         if not is_whole(folder):
             raise StorageError(_damaged(output, model_id))
@@ -128,8 +137,8 @@ def _damaged(output: Storage, model_id: str) -> str:
 def _is_saved(output: Storage, model_id: str) -> bool:
     """Whether the output has the network, and whole.
 
-    A bucket stores no half objects; there all but the graph is compared with its sum. Workers
-    compare the graph too.
+    A bucket stores no half objects; there all but the network is compared with its sum. Workers
+    compare the network too.
     """
     directory = local_path(output.url)
     if directory is not None:
@@ -137,18 +146,24 @@ def _is_saved(output: Storage, model_id: str) -> bool:
     try:
         words = output.read(f"models/{model_id}/{_SUMS}").decode().split()
         sums = dict(zip(words[1::2], words[::2], strict=True))
-        small = {name: output.read(f"models/{model_id}/{name}") for name in _FILES[1:]}
+        small = {name: output.read(f"models/{model_id}/{name}") for name in _OTHERS}
+        network = read_network(small[_FACTS]).file
     except (NotFound, ValueError):
         return False
-    there = output.exists(f"models/{model_id}/{_FILES[0]}")
+    there = output.exists(f"models/{model_id}/{network}")
     return there and all(
         hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items()
     )
 
 
+def _files(folder: Path) -> tuple[str, ...]:
+    """Names of an export's files, the network first. Raises ``ValueError`` as ``read_network``."""
+    return (read_network((folder / _FACTS).read_bytes()).file, *_OTHERS)
+
+
 def _sums(folder: Path) -> bytes:
     lines = []
-    for name in _FILES:
+    for name in _files(folder):
         with (folder / name).open("rb") as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     return "".join(lines).encode()

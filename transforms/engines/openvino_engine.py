@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from transforms.choices import Precision
-from transforms.engines.base import ExportedModel, Images, Outputs, Pixels, as_batch
+from transforms.engines.base import GRAPHDEF, ExportedModel, Images, Outputs, Pixels, as_batch
 
 # Activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the
 # same
@@ -20,6 +20,7 @@ class OpenVinoEngine:
     """One compiled network with a fixed batch shape; its streams share the batches of a call."""
 
     name = "openvino"
+    formats: tuple[str, ...] = (GRAPHDEF.format,)
     overlaps = False
 
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
@@ -40,7 +41,7 @@ class OpenVinoEngine:
     def _compile(self) -> Any:
         import openvino as ov
 
-        network = self._core.read_model(str(self.model.graph))
+        network = self._core.read_model(str(self.model.path))
         network.reshape([self.batch_size, *self.model.input_size, 3])
         compiled = self._core.compile_model(network, "CPU", self._settings)
         queue = ov.AsyncInferQueue(compiled)

@@ -14,6 +14,7 @@ import numpy as np
 
 from transforms.choices import Precision
 from transforms.engines.base import (
+    GRAPHDEF,
     ExportedModel,
     Images,
     Outputs,
@@ -42,6 +43,7 @@ class TensorFlowEngine:
     """Runs the frozen graph as one function of a fixed batch shape."""
 
     name = "tensorflow"
+    formats: tuple[str, ...] = (GRAPHDEF.format,)
 
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
         tf = import_tensorflow(cores)
@@ -62,7 +64,7 @@ class TensorFlowEngine:
     def _load(self) -> Any:
         tf = self._tf
         graph_def = tf.compat.v1.GraphDef()
-        graph_def.ParseFromString(self.model.graph.read_bytes())
+        graph_def.ParseFromString(self.model.path.read_bytes())
         wrapped = tf.compat.v1.wrap_function(
             lambda: tf.compat.v1.import_graph_def(graph_def, name=""), []
         )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.parts.write import RECIPE_KEY, digest
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ERRORS_SCHEMA, features_schema
@@ -88,7 +88,7 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
             f"its bytes have the digest {digest(encoded)}, and its name says another",
         )
     try:
-        table = pq.read_table(pa.BufferReader(encoded))
+        table = parquet.read(encoded)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         report.add(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.parts.write import Part, read_part, read_recipe, write_part
 from transforms.storage import Storage
 
@@ -59,7 +59,7 @@ def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
     tables = []
     for path in paths:
         encoded = read_part(storage, path)
-        tables.append(pq.read_table(pa.BufferReader(encoded)))
+        tables.append(parquet.read(encoded))
     return write_part(
         storage, pa.concat_tables(tables), "", f"part-{run_id}-merged", read_recipe(encoded)
     )

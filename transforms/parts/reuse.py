@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.errors import Damaged
 from transforms.parts.rows import Origin
 from transforms.parts.write import read_part
@@ -40,10 +40,7 @@ def encode_index(known: pa.Table) -> bytes:
     known = known.filter(pc.is_valid(known["content_sha256"])).combine_chunks()
     prefixes, first = np.unique(_prefixes(known["content_sha256"]), return_index=True)
     parts = known["part"].take(pa.array(first)).combine_chunks().dictionary_encode()
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"prefix": prefixes, "part": parts}), sink, compression="zstd")
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded
+    return parquet.encode(pa.table({"prefix": prefixes, "part": parts}))
 
 
 def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
@@ -55,7 +52,7 @@ def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _load_index(output: Storage, key: str) -> pa.Table:
     """One a process: all shards of a run share it."""
-    return pq.read_table(pa.BufferReader(output.read(key))).combine_chunks()
+    return parquet.read(output.read(key)).combine_chunks()
 
 
 class Reuse:
@@ -110,7 +107,7 @@ class Reuse:
         self._reads_left -= 1
         try:
             encoded = read_part(self._output, f"features/{part}")
-            rows = pq.read_table(pa.BufferReader(encoded)).replace_schema_metadata(None)
+            rows = parquet.read(encoded).replace_schema_metadata(None)
         except Damaged as error:  # vacuumed since the plan, perhaps
             _LOG.warning("%s; its vectors are computed anew", error.what)
             rows = None

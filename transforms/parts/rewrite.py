@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.parts.write import Part, read_part, write_part
 from transforms.recipe import Recipe
 from transforms.storage import Storage
@@ -19,7 +19,7 @@ def rewrite_part(
     Rows, types and vectors of the others stay as they are, bit by bit: the vectors are not computed
     again. Raises ``Damaged`` for a part that is not what was written: its rows get no fresh digest.
     """
-    table = pq.read_table(pa.BufferReader(read_part(storage, path)))
+    table = parquet.read(read_part(storage, path))
     kept = table.filter(pc.invert(pc.is_in(table["uri"], value_set=without)))
     if not kept.num_rows:
         return None

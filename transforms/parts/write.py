@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.errors import Damaged
 from transforms.recipe import Recipe, canonical_json
 from transforms.storage import NotFound, Storage
@@ -76,7 +75,7 @@ def write_part(storage: Storage, table: pa.Table, folder: str, name: str, recipe
     way: equal results are one file, different ones two, and each receipt names its own.
     """
     table = table.sort_by("uri")
-    encoded = encode_parquet(table, recipe)
+    encoded = encode_part(table, recipe)
     path = f"{name}-{digest(encoded)}.parquet"
     storage.write(f"{folder}/{path}".lstrip("/"), encoded)
     bounds = {column: table[column] for column in BOUNDED}
@@ -112,7 +111,7 @@ def read_part(storage: Storage, path: str) -> bytes:
     return encoded
 
 
-def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
+def encode_part(table: pa.Table, recipe: Recipe) -> bytes:
     """Parquet with zstd, without dictionary and statistics for the vector, where they only cost."""
     metadata = {**(table.schema.metadata or {}), RECIPE_KEY: canonical_json(recipe).encode()}
     scalars = [
@@ -120,22 +119,16 @@ def encode_parquet(table: pa.Table, recipe: Recipe) -> bytes:
         for name in table.column_names
         if name not in ("embedding", "uri", "content_sha256", "etag")
     ]
-    # Whose bytes come out without a copy
-    sink = io.BytesIO()
-    pq.write_table(
+    return parquet.encode(
         table.replace_schema_metadata(metadata),
-        sink,
-        compression="zstd",
         use_dictionary=[name for name in scalars if name != "labels"],
         write_statistics=[*scalars, "uri"],
     )
-    return sink.getvalue()
 
 
 def read_recipe(encoded: bytes) -> Recipe:
     """The recipe that a part was made with, from its own metadata."""
-    metadata = pq.read_metadata(pa.BufferReader(encoded)).metadata or {}
-    recipe: Recipe = json.loads(metadata[RECIPE_KEY])
+    recipe: Recipe = json.loads(parquet.read_metadata(encoded)[RECIPE_KEY])
     return recipe
 
 

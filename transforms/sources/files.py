@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from transforms import parquet
 from transforms.records import REFERENCE_SCHEMA
 from transforms.sources.base import Ignored, Source
 from transforms.storage import Storage
@@ -58,9 +58,8 @@ def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 def write_listing_file(storage: Storage, name: str, images: pa.Table, ignored: int) -> None:
     """Write images (REFERENCE_SCHEMA) sorted by uri, and last the note; no run takes them up after a crash."""
     images = images.sort_by("uri")
-    sink = pa.BufferOutputStream()
-    pq.write_table(images, sink, row_group_size=GROUP_ROWS, compression="zstd")
-    storage.write(f"{name}.parquet", sink.getvalue().to_pybytes(), durable=False)
+    encoded = parquet.encode(images, row_group_size=GROUP_ROWS)
+    storage.write(f"{name}.parquet", encoded, durable=False)
     firsts = images["uri"].take(pa.array(range(0, images.num_rows, GROUP_ROWS), pa.int64()))
     last = images["uri"][-1].as_py() if images.num_rows else ""
     note = ListingNote(images.num_rows, ignored, tuple(firsts.to_pylist()), last)
@@ -75,4 +74,4 @@ def read_listing_note(encoded: bytes) -> ListingNote:
 
 def read_listing_file(encoded: bytes, groups: list[int]) -> pa.Table:
     """Some row groups of a listing file."""
-    return pq.ParquetFile(pa.BufferReader(encoded)).read_row_groups(groups)
+    return parquet.read(encoded, groups)

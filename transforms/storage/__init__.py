@@ -45,7 +45,8 @@ def open_storage(url: str, stores: Stores = ()) -> Storage:
 
         return LocalStorage(str(folder))
     # Arrow loads with the client, and the command line must answer --help without it.
-    from transforms.storage.bucket import Bucket, BucketStorage
+    from transforms.storage.bucket import Bucket
+    from transforms.storage.bucket_storage import BucketStorage
 
     scheme, bucket, prefix = parse_url(url)
     return BucketStorage(Bucket(scheme, bucket, stores), prefix.strip("/"))

@@ -41,6 +41,7 @@ def tiny(tmp_path: Path) -> dict[str, Any]:
 def test_model_json_says_what_the_graph_is(plain: dict[str, Any]) -> None:
     assert json.loads((plain["folder"] / "model.json").read_text(encoding="utf-8")) == {
         "format": 1,
+        "network": {"format": "graphdef", "file": "graph.pb"},
         "input_size": [64, 64],
         "dimension": 1280,
         "top_k": 5,

@@ -1,6 +1,7 @@
 """Engines: both give Keras' vectors, and one that does not stops the run."""
 
 import gc
+import json
 import shutil
 import weakref
 
@@ -172,3 +173,36 @@ def test_auto_takes_tensorflow_where_openvino_cannot_load_and_says_so(lgamma, mo
     unload_engines()
     with pytest.raises(RuntimeError, match="self-check failed: tensorflow in float32"):
         load_engine(EngineConfig(str(lgamma)))
+
+
+def with_network(model, folder, network):
+    """A copy of an export whose model.json says something else of its network; None: nothing."""
+    shutil.copytree(model, folder)
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts.pop("network") == {"format": "graphdef", "file": "graph.pb"}
+    (folder / "model.json").write_text(
+        json.dumps(facts | ({"network": network} if network else {}))
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_export_that_does_not_say_its_format_still_works(model, engine, images, tmp_path):
+    older = load_engine(EngineConfig(with_network(model, tmp_path / "older", None), engine))
+    assert older.model.path == tmp_path / "older/graph.pb"
+    newer = load_engine(EngineConfig(str(model), engine))
+    np.testing.assert_array_equal(older.run(images[:4]).features, newer.run(images[:4]).features)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_format_that_an_engine_does_not_read_is_named(model, engine, tmp_path):
+    folder = with_network(model, tmp_path / "onnx", {"format": "onnx", "file": "network.onnx"})
+    said = rf"network\.onnx is in the format onnx, and {engine} reads graphdef"
+    with pytest.raises(RuntimeError, match=said):
+        load_engine(EngineConfig(folder, engine))
+
+
+def test_auto_names_the_format_that_no_engine_reads(model, tmp_path):
+    folder = with_network(model, tmp_path / "onnx", {"format": "onnx", "file": "network.onnx"})
+    with pytest.raises(RuntimeError, match=r"is in the format onnx, and \w+ reads graphdef$"):
+        load_engine(EngineConfig(folder))

@@ -1,5 +1,6 @@
 """The exported network in the user's cache and in the output: damage to it is seen, and made good by the next start."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -82,3 +83,36 @@ def test_a_full_disk_under_the_cache_is_named():
         StorageError, match=rf"{cache_folder()}: No space left on device; make room there, or name"
     ):
         cached_model("1" * 64, full)
+
+
+def onnx(folder):
+    """An export of another format; its files only have to be kept and fetched."""
+    fill(folder)
+    (folder / "graph.pb").rename(folder / "network.onnx")
+    network = {"format": "onnx", "file": "network.onnx"}
+    (folder / "model.json").write_text(json.dumps({"network": network}))
+
+
+def test_a_network_of_another_format_is_kept_under_its_own_name(tmp_path, s3):
+    source = cached_model("1" * 64, onnx)
+    names = ["SHA256SUMS", "golden.npz", "model.json", "network.onnx"]
+    assert sorted(path.name for path in source.iterdir()) == names
+    for url in (str(tmp_path / "out"), f"{s3.url}/out"):
+        output = open_storage(url)
+        keys = save_model(output, "1" * 64, source)
+        assert sorted(keys) == [f"models/{'1' * 64}/{name}" for name in names]
+        assert save_model(output, "1" * 64, source) == keys
+    shutil.rmtree(source)
+    assert (load_model(output, "1" * 64) / "network.onnx").read_bytes() == FILES["graph.pb"]
+
+
+@pytest.mark.parametrize("file", ["../graph.pb", "/etc/passwd", ".", "", 7, None])
+def test_a_network_outside_its_folder_is_refused(file, tmp_path, s3):
+    """Whoever can write to the output must not choose which of a worker's files is overwritten."""
+    output = open_storage(f"{s3.url}/out")
+    save_model(output, "1" * 64, cached_model("1" * 64, fill))
+    shutil.rmtree(cache_folder())
+    facts = json.dumps({"network": {"format": "graphdef", "file": file}})
+    output.write(f"models/{'1' * 64}/model.json", facts.encode())
+    with pytest.raises(StorageError, match="is not what was exported"):
+        load_model(output, "1" * 64)

@@ -11,8 +11,9 @@ import pytest
 import transforms.extract
 import transforms.parts.reuse
 from tests.helpers.runs import make_folder, read_errors, read_features, vectors
+from transforms import parquet
 from transforms.parts.reuse import Reuse, encode_index
-from transforms.parts.write import digest, encode_parquet
+from transforms.parts.write import digest, encode_part
 from transforms.records import features_schema
 from transforms.storage import open_storage
 
@@ -186,7 +187,7 @@ def table(tmp_path):
         list(columns.values()), schema=pa.schema([replace_null(field) for field in schema])
     )
     (tmp_path / "features").mkdir()
-    encoded = encode_parquet(part, {})
+    encoded = encode_part(part, {})
     name = f"part-one-{digest(encoded)}.parquet"
     (tmp_path / "features" / name).write_bytes(encoded)
     index = encode_index(pa.table({"content_sha256": contents, "part": [name] * 2}))
@@ -221,5 +222,5 @@ def test_without_an_index_a_shard_knows_only_its_own(table):
 def test_the_index_names_each_content_once_and_in_order():
     contents = ["ff" * 32, "00" * 32, "ff" * 32, None]
     encoded = encode_index(pa.table({"content_sha256": contents, "part": ["p", "q", "r", "s"]}))
-    index = pq.read_table(pa.BufferReader(encoded))
+    index = parquet.read(encoded)
     assert index.to_pydict() == {"prefix": [0, 2**64 - 1], "part": ["q", "p"]}
