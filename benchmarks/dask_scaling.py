@@ -176,7 +176,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--part", choices=("speed", "memory"), action="append")
-    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)  # the measured process
+    # For the measured process.
+    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("no_proxy", "localhost,127.0.0.1")
     if arguments.drive:

@@ -40,7 +40,7 @@ class Fleet:
     speed: float = 1.0  # of a worker, relative to the measured one
     # Time for each shard: six requests of 40 ms, and the network's wait for the first images.
     fixed: float = 0.5
-    # Sigma of the workers' log-normal speeds, which neighbours on the same machine change.
+    # Sigma of the workers' speeds, log-normal: neighbours on the same machine slow them.
     speeds_differ: float = 0.1
     # Mean time from the request for a worker, or for a replacement, to its first shard.
     start: float = 180.0

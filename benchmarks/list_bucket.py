@@ -151,7 +151,8 @@ def main() -> None:
     """Measure both, without and with the delay, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.list_bucket", description=__doc__)
     parser.add_argument("objects", nargs="?", type=int, default=100_000)
-    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)  # the server's process
+    # For the server's process.
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve is not None:
         asyncio.run(serve(arguments.objects, arguments.serve))

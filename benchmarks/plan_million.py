@@ -164,7 +164,8 @@ def main() -> None:
     """Make the table, measure both nights, print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_million", description=__doc__)
     parser.add_argument("images", nargs="?", type=int, default=1_000_000)
-    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)  # the measured process
+    # For the measured process.
+    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.plan:
         plan(*arguments.plan)

@@ -171,7 +171,8 @@ def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:
         cores=size.vcpus / 2 * speed,
         decoding=size.vcpus * prices.THREAD_OF_CORE * speed,
         gbps=size.gbps,
-        shards=options.get("number_of_worker_harness_threads") or 12,  # Dataflow's own default
+        # Dataflow's own default is 12.
+        shards=options.get("number_of_worker_harness_threads") or 12,
         gpu=gpu,
         dollars_hour=hour if known else None,
         known=known,

@@ -40,7 +40,7 @@ class Job:
     def cancel(self) -> str:
         """The command or the place to cancel it."""
         if not self.place.startswith(DATAFLOW):
-            return "as its runner has it, for Flink 'flink cancel' or the web page"
+            return "with the tools of its runner, for Flink 'flink cancel' or the web page"
         project, _, region = self.place.removeprefix(DATAFLOW).partition("/")
         return f"gcloud dataflow jobs cancel {self.id} --project {project} --region {region}"
 
@@ -110,14 +110,14 @@ def find_running(job: Job, runner: RunnerOptions) -> PipelineResult | None:
     """
     if job.place != runner.job_place:
         _LOG.warning(
-            "job %s may still be at work; with these options it cannot be found, and is not "
-            "waited for",
+            "job %s may still be running; with these options it cannot be found, so this run does "
+            "not wait for it",
             job,
         )
         return None
     find = _find_on_dataflow if job.place.startswith(DATAFLOW) else _find_at_job_service
     result = find(job, runner.for_beam())
-    state = result.state if result else "not known there any more"
+    state = result.state if result else "unknown there"
     _LOG.info("job %s: %s", job, state.lower())
     return None if result is None or _has_ended(state) else result
 
@@ -161,8 +161,8 @@ def _find_at_job_service(job: Job, options: PipelineOptions) -> PipelineResult |
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise ConnectionError(
-                f"the job service at {job.place} does not answer, and job {job.id} may be at work "
-                "there"
+                f"the job service at {job.place} does not answer, and job {job.id} may still be "
+                "running there"
             ) from error
         # Each service has its own code for an unknown job.
         return None

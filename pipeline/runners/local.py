@@ -51,7 +51,8 @@ def local_runner(options: PipelineOptions) -> PipelineRunner:
 
         def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
             end: Future[Any] = Future()
-            self._watched = f"{python_urns.SUBPROCESS_SDK}:{id(end)}"  # of this run and no other
+            # The kind of environment is unique to this run.
+            self._watched = f"{python_urns.SUBPROCESS_SDK}:{id(end)}"
             watch_workers(self._watched, end)
             return LocalRun(partial(super().run_pipeline, pipeline, options), end)
 

@@ -65,9 +65,9 @@ def _how(said: str) -> str:
     # A shell reports a signal as 128 + number.
     number = -code if code < 0 else code - 128
     if number not in set(signal.Signals):
-        return f"a worker process ended with exit code {code}; what it said stands above"
+        return f"a worker process ended with exit code {code}; its output is above"
     more = (
-        ", as when memory runs out: fewer --direct_num_workers need less"
+        ", as when memory runs out: fewer --direct_num_workers need less memory"
         if number == signal.SIGKILL
         else ""
     )

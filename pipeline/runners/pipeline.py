@@ -60,7 +60,7 @@ def run_failed(what: str) -> Iterator[None]:
         raise RunFailed(
             f"{what} stalled: {stall}. Check that this package is installed for the python on the "
             "workers' PATH, that the cluster has free slots and room for the workers, and what "
-            "their logs say; a shard that takes longer wants a smaller --shard-size. Nothing was "
+            "their logs say; if a shard takes longer, give a smaller --shard-size. Nothing was "
             "published. Then run the same command again: it resumes the run."
         ) from stall
     except Exception as error:
@@ -78,7 +78,7 @@ def _cause(error: Exception) -> str:
     if text.startswith("Service failed to start up"):
         # The runner started a program that ended at once.
         text += (
-            " (IMAGE_FEATURES_DEBUG=1 shows what it said; 'make engines' builds those of "
+            " (IMAGE_FEATURES_DEBUG=1 shows its output; 'make engines' builds those of "
             "launch/prism.args)"
         )
     return " ".join(text.split())[:500].rstrip(".") or type(error).__name__

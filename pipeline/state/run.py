@@ -203,7 +203,7 @@ def load_run(output: Storage, run_id: str) -> Run | None:
         return _decode(output.read(key))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _LOG.warning(
-            "the note %s of a run cannot be read (%s); it counts as if it were not there",
+            "the note %s of a run cannot be read (%s); it is ignored",
             key,
             error,
         )

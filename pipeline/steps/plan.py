@@ -174,7 +174,7 @@ def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     )
     raise Refused(
         f"{counts.gone:,} of the {counts.known:,} images in {config.output} are not listed any "
-        f"more{more}{inputs}. Nothing was published. Give all inputs and see that they are "
+        f"more{more}{inputs}. Nothing was published. Give all inputs and check that they are "
         "complete; or --keep-removed to keep the rows of such images, or --max-removed-rate 1 to "
         "remove them."
     )

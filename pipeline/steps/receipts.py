@@ -23,7 +23,7 @@ def forget_lost_parts(run: Run, output: Storage) -> list[Receipt]:
     sizes = sizes_of_parts(output) if receipts else {}
     for receipt in receipts:
         if is_lost(receipt.part, sizes):
-            _LOG.warning("the part of %s is not there any more; it is done again", receipt.shard)
+            _LOG.warning("the part of %s is missing; the shard is done again", receipt.shard)
             run.forget(receipt, output)
     return [receipt for receipt in receipts if not is_lost(receipt.part, sizes)]
 

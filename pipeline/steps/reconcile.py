@@ -48,7 +48,7 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
     if missing:
         raise Refused(
             f"{len(missing)} of {len(run.shards)} shards have no receipt ({missing[0]} is the "
-            "first); nothing was published. Run the same command again: it does what is missing."
+            "first); nothing was published. Run the same command again: it does the missing shards."
         )
     kinds = Counter(failure.kind for receipt in receipts for failure in receipt.failures)
     seconds: Counter[str] = Counter()

@@ -53,7 +53,7 @@ def resume(session: Session) -> Run | None:
     # A run that replaces the tables needs none of their parts.
     for table in () if latest.rebuild else session.tables:
         if lost := table.lost_parts():
-            raise Damaged(f"part {lost[0]} of {table.url} is not there any more, or cut off")
+            raise Damaged(f"part {lost[0]} of {table.url} is missing or incomplete")
     _LOG.info("resuming run %s of %s", latest.run_id, latest.started_at)
     return latest
 
@@ -125,7 +125,7 @@ def _plan_is_lost(run: Run, output: Storage) -> bool:
     lost = [shard for shard in run.shards if shard not in there]
     if lost:
         _LOG.warning(
-            "the plan of %s in %s is not there any more; the run is planned anew",
+            "the plan of %s in %s is missing; the run is planned anew",
             lost[0],
             run.folder,
         )

@@ -171,7 +171,7 @@ def test_a_job_that_the_service_does_not_know_has_a_successor(start, tmp_path, m
     with job_service(elsewhere) as (successor, _):
         (tmp_path / "out/runs" / note(tmp_path)["run_id"] / "receipts/shard-00000.json").unlink()
         assert start(elsewhere).state == "published"
-        assert "not known there any more" in caplog.text
+        assert "): unknown there" in caplog.text
         assert len(extracts(successor)) == 1
 
 
@@ -265,7 +265,7 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
     cloud.jobs["2026-11-25_2 of another project"] = dataflow.Job()
     assert extract(config).state == "submitted"
     assert note(tmp_path)["job"]["id"] == "2026-11-25_3"
-    assert "2026-11-25_2 (Dataflow p/europe-west4): not known there any more" in caplog.text
+    assert "2026-11-25_2 (Dataflow p/europe-west4): unknown there" in caplog.text
 
     def end_when_found(*arguments):
         found = find_running(*arguments)
