@@ -1,6 +1,6 @@
 """Measure the bounds of the machine and our own job, each case on a folder of images.
 
-A case runs in a process of its own (``benchmarks.measure``) and returns images per second without
+A case runs in a process of its own (``benchmarks.child``) and returns images per second without
 start-up. A case that compares several things within a process returns several rates, by name.
 """
 
@@ -170,10 +170,13 @@ def nothing(case: Case) -> float:
 
 def decode(case: Case) -> float:
     """Measure decoding and resizing from memory on all cores, to the network's input size."""
+    from transforms.allocator import share_one_heap
     from transforms.backbones import BackboneConfig, resolve
     from transforms.decode.image import DecodePolicy
     from transforms.decode.pool import DecodeAndResize, decode_all
 
+    # As every worker does.
+    share_one_heap()
     size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
     encoded = [path.read_bytes() for path in case.files(case.count)]
     function = DecodeAndResize(DecodePolicy(), size, "squash")
@@ -187,11 +190,12 @@ def decode(case: Case) -> float:
 
 def decode_one_core(case: Case) -> float:
     """Measure decoding and resizing on one core, in the same way as Pillow's."""
-    from transforms.allocator import keep_freed_memory
+    from transforms.allocator import keep_freed_memory, share_one_heap
     from transforms.decode.image import DecodePolicy
     from transforms.decode.pool import DecodeAndResize
 
-    # Every worker does this.
+    # Every worker does both.
+    share_one_heap()
     keep_freed_memory()
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
     return _one_by_one(case, function)

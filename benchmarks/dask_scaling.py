@@ -126,7 +126,7 @@ def independent(processes: int, folder: str) -> float:
     case = json.dumps(asdict(Case("ours", folder, IMAGES // 2)))
     running = [
         subprocess.Popen(
-            ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.measure", case],
+            ["taskset", "-c", str(core), sys.executable, "-m", "benchmarks.child", case],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         for core in range(processes)

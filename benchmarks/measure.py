@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.cases import KINDS, Case
+from benchmarks.cases import Case
 
 TIMEOUT = 1800  # seconds for one measurement
 
@@ -27,10 +27,8 @@ class Figure:
 
     images_per_second: float
     peak_mib: float
-    by_name: Mapping[str, float] = field(
-        default_factory=dict
-        # What a case that compares has measured
-    )
+    # What a case that compares has measured.
+    by_name: Mapping[str, float] = field(default_factory=dict)
 
 
 def alternate(cases: Mapping[str, Case], rounds: int) -> dict[str, list[Figure]]:
@@ -46,7 +44,7 @@ def alternate(cases: Mapping[str, Case], rounds: int) -> dict[str, list[Figure]]
 
 def measure(case: Case) -> Figure:
     """One measurement in a new process."""
-    words = [sys.executable, "-m", "benchmarks.measure", json.dumps(asdict(case))]
+    words = [sys.executable, "-m", "benchmarks.child", json.dumps(asdict(case))]
     environment = {**os.environ, "no_proxy": "localhost,127.0.0.1"}
     done = subprocess.run(
         words, capture_output=True, text=True, timeout=TIMEOUT, env=environment, check=False
@@ -72,19 +70,3 @@ def peak_mib() -> float:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     found = re.search(r"VmHWM:\s+(\d+)", status)
     return int(found[1]) / 1024 if found else float("nan")
-
-
-def _main() -> None:
-    case = Case(**json.loads(sys.argv[1]))
-    from benchmarks.peers import PEERS
-    from benchmarks.quality import agreement, scaling
-
-    kinds = {**KINDS, **PEERS, "agreement": agreement, "scaling": scaling}
-    seen = kinds[case.kind](case)
-    by_name = seen if isinstance(seen, dict) else {"ours": seen}
-    figure = Figure(by_name.get("ours", float("nan")), peak_mib(), by_name)
-    print(json.dumps(asdict(figure)))
-
-
-if __name__ == "__main__":
-    _main()

@@ -59,13 +59,15 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import on first use, so that ``image-features --help`` does not wait for Arrow or Beam.
 
-    Beam and gRPC read their settings when they are imported, so ``hush`` comes before that.
+    Beam, gRPC and Arrow read their settings when they are imported, so these come before that.
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     from importlib import import_module
 
     from pipeline.runners.quiet import hush
+    from transforms.allocator import share_one_heap
 
     hush()
+    share_one_heap()
     return getattr(import_module(_HOMES[name]), name)

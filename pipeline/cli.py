@@ -13,6 +13,7 @@ from pipeline.commands.base import EXIT_FAILED, EXIT_PUBLISHED, EXIT_USAGE
 from pipeline.commands.parser import parse
 from pipeline.runners.quiet import hush
 from pipeline.signals import stop_on_signals
+from transforms.allocator import share_one_heap
 from transforms.errors import Refused, RunFailed, UserError
 from transforms.names import printable, printable_lines
 
@@ -53,6 +54,7 @@ def _open_closed_streams() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit code: 0 published or nothing new, 1 failed or refused, 2 usage."""
     hush()
+    share_one_heap()
     _log_to_stderr()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)

@@ -17,6 +17,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from transforms import parquet
+from transforms.allocator import share_one_heap
 from transforms.choices import EngineName, Precision, ResizeMode
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize, decode_all
@@ -108,6 +109,7 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
 
     Doing it twice, even at once, is harmless.
     """
+    share_one_heap()
     output = open_storage(job.output, job.stores)
     receipt_key = f"{job.run_folder}/receipts/{shard}.json"
     if output.exists(receipt_key):

@@ -17,13 +17,13 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def time(self, stage: str, without: str = "") -> Iterator[None]:
-        """Add the time of the block to ``stage``, also when it fails; less what the stage ``without`` took in it."""
-        start, inner = time.perf_counter(), self.seconds.get(without, 0.0)
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to ``stage``, also when it fails."""
+        start = time.perf_counter()
         try:
             yield
         finally:
-            taken = time.perf_counter() - start - (self.seconds.get(without, 0.0) - inner)
+            taken = time.perf_counter() - start
             self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
 
     def waiting(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.diagnostics import prices
+from pipeline.reports.text import size_text
 from pipeline.runners.cluster import parse_accelerator
 from pipeline.runners.options import RunnerOptions
 from pipeline.steps.changes import Plan
@@ -87,7 +88,7 @@ class Estimate:
             money = f", for ${self.dollars:,.2f}, ${self.requests_dollars:,.2f} of it requests"
         return "\n".join(
             [
-                f"would do {work.images:,} images in {work.shards:,} shards, {_size(work.bytes)} "
+                f"would do {work.images:,} images in {work.shards:,} shards, {size_text(work.bytes)} "
                 f"to read{requests}",
                 f"with {self.workers:,} × {self.worker.name}, {self.rate:,.0f} images/s each "
                 f"({rates}): {self.bound}-bound{unknown}",
@@ -201,14 +202,6 @@ def _seconds(images: int, rate: float, bucket: float | None) -> float:
 
 def _pages(work: Work) -> int:
     return -(-work.listed // 1000)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
 
 
 def _time(hours: float) -> str:

@@ -64,7 +64,7 @@ def delta_url(url: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Delta's error without its colours, arrows, line breaks and stack."""
+    """Delta's error without its colors, arrows, line breaks and stack."""
     text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*|\n\s+0: .*", " ", str(error), flags=re.DOTALL)
     return " ".join(text.split())[:300].rstrip(".")
 

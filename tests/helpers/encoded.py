@@ -51,7 +51,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(
-    array: np.ndarray, depth: int, colour: int, chunks: bytes = b"", interlaced: bool = False
+    array: np.ndarray, depth: int, color: int, chunks: bytes = b"", interlaced: bool = False
 ) -> bytes:
     """Make a PNG of a [H, W] or [H, W, C] array; each value takes ``depth`` bits."""
     height, width = array.shape[:2]
@@ -61,7 +61,7 @@ def png(
             if row.size:
                 bits = row.reshape(-1, 1).astype(np.uint32) >> np.arange(depth - 1, -1, -1) & 1
                 raw += b"\0" + np.packbits(bits.astype(np.uint8)).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, int(interlaced))
     body = (
         png_chunk(b"IHDR", header)
         + chunks

@@ -88,15 +88,15 @@ def _pngs() -> Iterator[tuple[str, bytes]]:
             gray = GRAY.astype(np.uint16) * 257 >> 16 - depth
             yield f"png gray {depth}{way}", png(gray, depth, 0, interlaced=adam7)
             if depth <= 8:
-                colours = png_chunk(b"PLTE", np.random.default_rng(depth).bytes(3 << depth))
-                yield f"png palette {depth}{way}", png(gray, depth, 3, colours, adam7)
+                colors = png_chunk(b"PLTE", np.random.default_rng(depth).bytes(3 << depth))
+                yield f"png palette {depth}{way}", png(gray, depth, 3, colors, adam7)
         for depth in (8, 16):
             scale = 257 if depth == 16 else 1
-            for colour, array in ((2, PIXELS), (4, np.asarray(LA)), (6, np.asarray(RGBA))):
+            for color, array in ((2, PIXELS), (4, np.asarray(LA)), (6, np.asarray(RGBA))):
                 deep = array.astype(np.uint16) * scale
                 yield (
-                    f"png {('', '', 'rgb', '', 'gray alpha', '', 'rgba')[colour]} {depth}{way}",
-                    png(deep, depth, colour, interlaced=adam7),
+                    f"png {('', '', 'rgb', '', 'gray alpha', '', 'rgba')[color]} {depth}{way}",
+                    png(deep, depth, color, interlaced=adam7),
                 )
 
 
@@ -199,10 +199,8 @@ def _arrays() -> Iterator[tuple[str, np.ndarray, dict[str, object]]]:
         planes = (PIXELS.astype(dtype) * scale).transpose(2, 0, 1).copy()
         yield f"planes {dtype}", planes, {"photometric": "rgb", "planarconfig": "separate"}
         for extra in ("assocalpha", "unassalpha"):
-            colours = (
-                np.rint(PIXELS * (ALPHA[..., None] / 255)) if extra == "assocalpha" else PIXELS
-            )
-            array = np.dstack([colours, ALPHA]).astype(dtype) * scale
+            colors = np.rint(PIXELS * (ALPHA[..., None] / 255)) if extra == "assocalpha" else PIXELS
+            array = np.dstack([colors, ALPHA]).astype(dtype) * scale
             yield (
                 f"rgb {extra} {dtype}",
                 array.astype(dtype),

@@ -19,7 +19,7 @@ from transforms.errors import RunFailed
 from transforms.read import ReadPolicy, read_images
 from transforms.records import ImageReference
 from transforms.sources import parse_input
-from transforms.storage import open_storage, storage_options
+from transforms.storage import open_storage
 from transforms.storage.base import StorageError
 from transforms.storage.bucket import Bucket
 
@@ -50,7 +50,7 @@ def spoiled(s3, s3_endpoint, monkeypatch):
 
 def table(url):
     return (
-        DeltaTable(f"{url}/features", storage_options=storage_options(url))
+        DeltaTable(f"{url}/features", storage_options=open_storage(url).delta_options)
         .to_pyarrow_table()
         .sort_by("uri")
     )

@@ -19,7 +19,7 @@ from pipeline.tables import Tables
 from tests.helpers.runs import vectors
 from tests.helpers.s3_server import SPECIAL
 from transforms.errors import Refused, UserError
-from transforms.storage import PermissionDenied, open_storage, storage_options
+from transforms.storage import PermissionDenied, open_storage
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def bucket(s3, folder):
 def table(s3, columns=None):
     url = f"{s3.url}/out/features"
     return (
-        DeltaTable(url, storage_options=storage_options(url))
+        DeltaTable(url, storage_options=open_storage(url).delta_options)
         .to_pyarrow_table(columns=columns)
         .sort_by("uri")
     )

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from tests.helpers.runs import make_folder, read_features
-from transforms.storage import storage_options
+from transforms.storage import open_storage
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("IMAGE_FEATURES_KILLS", "6"))
@@ -211,7 +211,11 @@ def test_killed_again_and_again_in_a_bucket(s3, folder, tmp_path, run):
     # Later starts resumed the run.
     assert len([key for key in s3.under("out/runs/") if key.endswith("/run.json")]) == 1
     url = f"{s3.url}/out/features"
-    rows = DeltaTable(url, storage_options=storage_options(url)).to_pyarrow_table().sort_by("uri")
+    rows = (
+        DeltaTable(url, storage_options=open_storage(url).delta_options)
+        .to_pyarrow_table()
+        .sort_by("uri")
+    )
     local = read_features(tmp_path / "out")
     assert [Path(uri).name for uri in rows["uri"].to_pylist()] == [
         Path(uri).name for uri in local["uri"].to_pylist()

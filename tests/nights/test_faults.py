@@ -202,7 +202,7 @@ def test_credentials_that_expire_while_reading_refuse_the_night_and_new_ones_fin
 def test_credentials_that_expire_while_writing_break_the_run_off_and_new_ones_finish_it(
     s3, folder, run, credentials, monkeypatch
 ):
-    from transforms.storage import storage_options
+    from transforms.storage import open_storage
 
     after_the_plan(monkeypatch, lambda: credentials(4))
     with pytest.raises(
@@ -215,6 +215,10 @@ def test_credentials_that_expire_while_writing_break_the_run_off_and_new_ones_fi
     assert run(folder, f"{s3.url}/out", shard_size=2).embedded == 6
     url = f"{s3.url}/out/features"
     assert (
-        len(DeltaTable(url, storage_options=storage_options(url)).to_pyarrow_table(columns=["uri"]))
+        len(
+            DeltaTable(url, storage_options=open_storage(url).delta_options).to_pyarrow_table(
+                columns=["uri"]
+            )
+        )
         == 6
     )

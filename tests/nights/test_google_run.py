@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from pipeline.maintenance.rollback import rollback
 from pipeline.maintenance.verify import verify
-from transforms.storage import open_storage, storage_options
+from transforms.storage import open_storage
 
 SERVER = str(Path(__file__).parents[1] / "helpers/google_server.py")
 KEYS = ["a b.jpg", "ünï/日本.jpg", "100%.jpg", "a%2Fb.jpg", "c#d.jpg", "q?x=1&y.jpg"]
@@ -45,7 +45,7 @@ def test_from_bucket_to_bucket_and_again(google, folder, run, monkeypatch):
     bucket.write("in/new.jpg", bucket.read(f"in/{KEYS[1]}"))
     second = run("gs://photos/in", "gs://photos/out", stores=stores)
     assert (second.unchanged, second.reused, second.removed) == (5, 1, 1)
-    options = storage_options("gs://photos/out", stores)
+    options = open_storage("gs://photos/out", stores).delta_options
     uris = DeltaTable("gs://photos/out/features", storage_options=options).to_pyarrow_table(
         columns=["uri"]
     )["uri"]

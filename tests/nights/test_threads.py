@@ -84,7 +84,8 @@ def test_local_processes_share_the_cores():
 
 _COUNT_HEAPS = """
 import ctypes, threading
-import transforms
+from transforms.allocator import share_one_heap
+share_one_heap()
 libc = ctypes.CDLL(None)
 together = threading.Barrier(40)
 

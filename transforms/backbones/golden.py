@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def golden_images(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Four images uint8 [4, H, W, 3]: gradients, coloured noise, hard edges, rings.
+    """Four images uint8 [4, H, W, 3]: gradients, colored noise, hard edges, rings.
 
     The same in every process.
     """

@@ -25,9 +25,9 @@ from transforms.backbones.spec import Resolved
 from transforms.choices import BackboneConfig
 from transforms.errors import UserError, first_line
 
-_WITH_COLOURS = (
+_WITH_COLORS = (
     "; give it an input: x = keras.Input((height, width, 3)); "
-    "keras.Model(x, model(x)).save('with_colours.keras')"
+    "keras.Model(x, model(x)).save('with_colors.keras')"
 )
 _PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid")
 
@@ -94,7 +94,7 @@ def _load(path: Path, allow_code: bool) -> Any:
         raise _cannot_load(path, str(error), first_line(error)) from error
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or ()]
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
-        hint = "" if len(shapes) != 1 or shapes[0][-1] else _WITH_COLOURS
+        hint = "" if len(shapes) != 1 or shapes[0][-1] else _WITH_COLORS
         raise UserError(
             f"--backbone {path}: takes {shapes or 'no known input'}; it must take one image [N, H, "
             f"W, 3]{hint}"

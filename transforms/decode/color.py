@@ -55,13 +55,13 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)  # convert would copy
 
 
-def keeps_colours(icc: bytes | None, mode: str) -> bool:
+def keeps_colors(icc: bytes | None, mode: str) -> bool:
     """Whether pixels of ``mode`` need no conversion: no profile, one that is sRGB, or one that cannot be used."""
     return not icc or _transform(icc, mode) is None
 
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Give the colours in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
+    """Give the colors in mode L, RGB, CMYK or LAB, and the opacity in mode L or None."""
     if image.mode.startswith("I;16"):
         return _gray_from_16_bit(image)
     if image.mode in ("I", "F"):
@@ -88,7 +88,7 @@ def _gray_from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | No
 
 
 def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB; None if the profile is broken or huge, does not fit the mode, or changes no colour visibly."""
+    """To sRGB; None if the profile is broken or huge, does not fit the mode, or changes no color visibly."""
     return None if len(icc) > _MOST_PROFILE_BYTES else _built_transform(icc, mode)
 
 
@@ -109,7 +109,7 @@ def _built_transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None
 def _without_float_tags(icc: bytes) -> bytes:
     """Hide the tags of floating-point pipelines (ICC.1:2022, 9.2.48), which any profile has besides plain ones.
 
-    They hold any number of steps that are all taken for each of 36,000 colours: 1 MB of them took
+    They hold any number of steps that are all taken for each of 36,000 colors: 1 MB of them took
     90 s.
     """
     hidden = bytearray(icc)
@@ -120,7 +120,7 @@ def _without_float_tags(icc: bytes) -> bytes:
 
 
 def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether no colour of a lattice of 18³ moves by more than 1 level: the many flavours of sRGB."""
+    """Whether no color of a lattice of 18³ moves by more than 1 level: the many flavours of sRGB."""
     if mode == "CMYK":
         return False
     lattice = Image.fromarray(_LATTICE).convert(mode)

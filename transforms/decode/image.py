@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
-import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +18,9 @@ from PIL import (
 
 from transforms.choices import MAX_IMAGE_BYTES, MAX_PIXELS
 from transforms.decode import jpeg, png, tiff_kinds
-from transforms.decode.color import keeps_colours, to_srgb
+from transforms.decode.color import keeps_colors, to_srgb
 from transforms.decode.exif import exif_orientation, upright
+from transforms.decode.quiet import quiet_pillow
 from transforms.decode.sniff import image_format, stops_early
 from transforms.decode.structure import PatientFile, check_structure
 from transforms.errors import FailureKind, ImageError
@@ -47,17 +44,6 @@ _UNREAD_WORDS = (
     "not installed",
     "not available",
 )
-
-# Pillow's and libtiff's own words about odd files would fill the log, without saying which file
-# they are about, and Python would keep each warning for good. What counts is in the failure row.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
-with suppress(AttributeError, OSError):
-    # A Pillow that hides its libtiff, as on Windows: it goes on talking
-    # The library that Pillow has loaded is found through its module
-    _libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
-    _libtiff.TIFFSetErrorHandler(None)
-    _libtiff.TIFFSetWarningHandler(None)
 
 
 @dataclass(frozen=True)
@@ -102,6 +88,7 @@ def decode(
     Raises:
         ImageError: Stage ``decode``; its kind says why, its message what was seen, in one line.
     """
+    quiet_pillow()
     if not data:
         raise ImageError("decode", FailureKind.EMPTY, "0 bytes")
     if len(data) > policy.max_bytes:
@@ -127,7 +114,7 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
     _check_size(header.width, header.height, policy)
     pixels = jpeg.decode_pixels(data, header, jpeg.scale_for(header, target))
     mode = _JPEG_MODES[header.components]
-    if mode == "CMYK" or not keeps_colours(header.icc, mode):
+    if mode == "CMYK" or not keeps_colors(header.icc, mode):
         size = pixels.shape[1], pixels.shape[0]
         samples = (
             pixels[..., 0].copy() if mode == "L" else pixels

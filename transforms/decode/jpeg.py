@@ -62,7 +62,7 @@ class JpegHeader:
 
     height: int  # as stored
     width: int
-    # 1 grayscale, 3 colour, 4 CMYK or YCCK
+    # 1 grayscale, 3 color, 4 CMYK or YCCK
     components: int
     orientation: int  # EXIF, 1 to 8
     icc: bytes | None  # the embedded profile, whole

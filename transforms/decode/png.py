@@ -29,7 +29,7 @@ class PngParts:
     picture: bytes
     icc: bytes | None
     exif: bytes
-    # The one transparent colour of a 16-bit RGB picture; it is not in the picture
+    # The one transparent color of a 16-bit RGB picture; it is not in the picture
     clear: bytes
 
 
@@ -62,7 +62,7 @@ def split(data: bytes) -> PngParts:
 
 
 def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
-    """Where a loaded 16-bit RGB picture has its one transparent colour: 0 there, else 255.
+    """Where a loaded 16-bit RGB picture has its one transparent color: 0 there, else 255.
 
     Pillow keeps the high bytes only. Read as if it were little-endian, the picture gives the low
     ones.
@@ -75,7 +75,7 @@ def opacity(image: Image.Image, parts: PngParts) -> Image.Image:
         rows = max(1, _STRIP_PIXELS // image.width)
         for top in range(0, image.height, rows):
             box = 0, top, image.width, min(top + rows, image.height)
-            differs = [np.asarray(half.crop(box)) != colour for half, colour in halves]
+            differs = [np.asarray(half.crop(box)) != color for half, color in halves]
             alpha.paste(
                 Image.fromarray((differs[0] | differs[1]).any(-1).astype(np.uint8) * 255), box[:2]
             )
@@ -109,10 +109,10 @@ def _transparency(header: bytes, body: bytes) -> bytes:
     """The tRNS chunk, nothing if it is too short; a gray of less than 8 bits is scaled as Pillow scales its pixels."""
     if len(header) < 13:
         return b""
-    depth, colour = header[8:10]
-    if len(body) < {0: 2, 2: 6}.get(colour, 1):
+    depth, color = header[8:10]
+    if len(body) < {0: 2, 2: 6}.get(color, 1):
         return b""
-    if colour == 0 and depth <= 8:
+    if color == 0 and depth <= 8:
         most = (1 << depth) - 1
         body = struct.pack(
             ">H", (int.from_bytes(body[:2]) & most) * 255 // most

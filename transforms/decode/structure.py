@@ -33,7 +33,7 @@ _MOST_VALUES = 1 << 20
 _MOST_PASSES = 20
 # Of an AVIF: tiles, alpha, metadata; each is decoded by itself
 _MOST_ITEMS = 256
-# Of an AVIF's pixels: its colours, its alpha, and smaller pictures beside them
+# Of an AVIF's pixels: its colors, its alpha, and smaller pictures beside them
 _MOST_COPIES = 3
 _BYTES, _TILE_WIDTH, _TILE_HEIGHT, _ROWS, _COMPRESSION = (1, 2, 6, 7), 322, 323, 278, 259
 _JPEG_COMPRESSIONS = ((6,), (7,))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from transforms.allocator import share_one_heap
 from transforms.sources.base import Source
 from transforms.sources.files import write_listing
 from transforms.storage import open_storage
@@ -43,6 +44,7 @@ def group_pieces(pieces: Sequence[Source], workers: int) -> list[list[tuple[int,
 def _list(
     group: Sequence[tuple[int, Source]], output: str, folder: str, stores: Stores
 ) -> Iterator[int]:
+    share_one_heap()
     storage = open_storage(output, stores)
 
     def list_piece(numbered: tuple[int, Source]) -> int:

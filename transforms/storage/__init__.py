@@ -25,7 +25,6 @@ __all__ = [
     "Unaddressable",
     "local_path",
     "open_storage",
-    "storage_options",
 ]
 
 
@@ -50,8 +49,3 @@ def open_storage(url: str, stores: Stores = ()) -> Storage:
 
     scheme, bucket, prefix = parse_url(url)
     return BucketStorage(Bucket(scheme, bucket, stores), prefix.strip("/"))
-
-
-def storage_options(url: str, stores: Stores = ()) -> dict[str, str]:
-    """Return what deltalake does not read from the environment itself: endpoint, plain http, region."""
-    return open_storage(url, stores).delta_options

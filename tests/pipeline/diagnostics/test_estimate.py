@@ -142,7 +142,7 @@ def test_the_dry_run_prints_it_and_starts_nothing(runner, photos, tmp_path, capl
     )
     said = caplog.text
     size = sum(path.stat().st_size for path in folder.iterdir())
-    assert f"would do 6 images in 1 shards, {size / 1000:.3g} kB to read" in said
+    assert f"would do 6 images in 1 shards, {size / 1000:.1f} KB to read" in said
     assert (
         "with 1 × g2-standard-8 with 1 nvidia-l4, " if config else "with 1 × a worker of "
     ) in said

@@ -203,7 +203,7 @@ def test_repair_takes_out_what_verify_finds_and_the_next_night_is_whole(night, t
     assert verify(str(output)).clean
 
 
-def test_reading_damage_is_one_line_without_colours(output, capsys):
+def test_reading_damage_is_one_line_without_colors(output, capsys):
     cut(output / "features" / live(output)[0])
     assert main(["show", str(output), "--rows", "1"]) == 1
     [line] = capsys.readouterr().err.splitlines()

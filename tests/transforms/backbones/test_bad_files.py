@@ -164,10 +164,10 @@ def test_the_ways_out_lead_out(good: Path, tmp_path: Path) -> None:
     keras = import_keras()
     _any_channels(tmp_path / "any.keras", good)
     model, x = keras.models.load_model(tmp_path / "any.keras"), keras.Input((8, 8, 3))
-    keras.Model(x, model(x)).save(tmp_path / "with_colours.keras")
+    keras.Model(x, model(x)).save(tmp_path / "with_colors.keras")
     choice = {"preprocess": "none", "feature_layer": model.name}
     assert (
-        resolve(BackboneConfig(backbone=str(tmp_path / "with_colours.keras"), **choice)).dimension
+        resolve(BackboneConfig(backbone=str(tmp_path / "with_colors.keras"), **choice)).dimension
         == 3
     )
     for name in ("whole.keras", "whole.h5", "saved"):

@@ -16,7 +16,7 @@ from tests.helpers.vips_cases import cases
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import ImageError
 
-# Levels at any pixel: two roundings of a colour, its profile and its alpha
+# Levels at any pixel: two roundings of a color, its profile and its alpha
 MOST = 2
 
 # What libvips' wheel cannot read, and the same picture in a file that it can
@@ -33,7 +33,7 @@ KNOWN: tuple[
         r"(jpeg (baseline|progressive)|tiff \w+) cmyk",
         64,
         "without a profile libvips takes CMYK for a press of its own choice, we for plain inverse "
-        "colours",
+        "colors",
     ),
     (
         r"avif 4:2:0",
@@ -48,7 +48,7 @@ KNOWN: tuple[
     (
         r"png rgb 16, profile wide",
         8,
-        "Pillow cuts 16-bit colours to 8 before the profile, which makes it 6 levels",
+        "Pillow cuts 16-bit colors to 8 before the profile, which makes it 6 levels",
     ),
     (r"tiff (minisblack|miniswhite) [iuf]4 .*", REFUSED, "32 bits have no agreed black and white"),
     (

@@ -1,4 +1,4 @@
-"""Colours end in sRGB: embedded profiles, CMYK, and pixels without an agreed white."""
+"""Colors end in sRGB: embedded profiles, CMYK, and pixels without an agreed white."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import skimage
 from PIL import Image, ImageCms
 
 from tests.helpers.encoded import P3, SRGB, encode, profile, tiff
-from transforms.decode import color as colour
+from transforms.decode import color
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import FailureKind, ImageError
 
@@ -96,7 +96,7 @@ def test_a_gray_profile_is_converted_under_alpha_too() -> None:
 @pytest.mark.parametrize("name", ["PNG", "JPEG"])
 def test_an_srgb_profile_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    colour._built_transform.cache_clear()
+    color._built_transform.cache_clear()
     decode(encode(PHOTO, name, icc_profile=srgb), POLICY)  # looks the profile up once
 
     def too_slow(*_: object) -> None:

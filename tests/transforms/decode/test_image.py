@@ -18,9 +18,9 @@ PIXELS = np.asarray(PHOTO)
 GRAY = np.asarray(PHOTO.convert("L"))
 
 
-def on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def on_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     opacity = alpha[..., None] / 255
-    return colour * opacity + 255 * (1 - opacity)
+    return color * opacity + 255 * (1 - opacity)
 
 
 LOSSLESS = {
@@ -110,7 +110,7 @@ def test_gray_is_repeated_in_three_channels(case: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["PNG", "BMP", "GIF", "TIFF"])
-def test_a_palette_gives_its_colours(name: str) -> None:
+def test_a_palette_gives_its_colors(name: str) -> None:
     assert (
         difference(decode(encode(PALETTE, name), POLICY).pixels, np.asarray(PALETTE.convert("RGB")))
         == 0
@@ -131,7 +131,7 @@ SCALED = np.rint(EVERY_16_BIT * (255 / 65535))
         (
             png(np.dstack([EVERY_16_BIT] * 3), 16, 2),
             1,
-            # Pillow keeps the high byte of 16-bit colours
+            # Pillow keeps the high byte of 16-bit colors
         ),
         (tiff(np.dstack([EVERY_16_BIT] * 3), photometric="rgb"), 1),
     ],
@@ -140,8 +140,8 @@ SCALED = np.rint(EVERY_16_BIT * (255 / 65535))
         "tiff gray",
         "tiff gray big endian",
         "tiff white is zero",
-        "png colour",
-        "tiff colour",
+        "png color",
+        "tiff color",
     ],
 )
 def test_16_bit_values_are_scaled_not_cut(case: bytes, tolerance: int) -> None:
@@ -178,7 +178,7 @@ TRANSPARENT = {
         png(GRAY.astype(np.uint16) * 257, 16, 0, png_chunk(b"tRNS", struct.pack(">H", 90 * 257))),
         on_white(GRAY_RGB, np.where(GRAY == 90, 0, 255)),
     ),
-    "png one colour": (
+    "png one color": (
         png(PIXELS, 8, 2, png_chunk(b"tRNS", struct.pack(">HHH", *PIXELS[5, 5]))),
         on_white(PIXELS, np.where((PIXELS[5, 5] == PIXELS).all(-1), 0, 255)),
     ),

@@ -160,7 +160,7 @@ def test_cmyk_and_ycck_equal_pillow(transform: int | None, subsampling: int) -> 
     assert distance(decode(data, POLICY).pixels, with_pillow(data)) <= 1.0
 
 
-def test_cmyk_has_the_colours_of_its_rgb() -> None:
+def test_cmyk_has_the_colors_of_its_rgb() -> None:
     data = encode(COFFEE.convert("CMYK"), quality=95, subsampling=0)
     assert (
         distance(decode(data, POLICY).pixels, np.asarray(COFFEE)) < 4

@@ -100,8 +100,8 @@ def test_the_one_transparent_gray_of_every_depth(depth: int, upper_bits: int) ->
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
-def test_the_one_transparent_colour_of_16_bits(interlaced: bool) -> None:
-    """Colours that differ in their low bytes only are others; 1.2 megapixels take two strips."""
+def test_the_one_transparent_color_of_16_bits(interlaced: bool) -> None:
+    """Colors that differ in their low bytes only are others; 1.2 megapixels take two strips."""
     deep = np.random.default_rng(0).integers(0, 1 << 16, (1100, 1100, 3), np.uint16)
     deep[3:1090:50, 5:900] = clear = (0x1234, 0x5678, 0x9ABC)
     deep[7, 7], deep[8, 8] = (0x1235, 0x5678, 0x9ABC), (0x1234, 0x5678, 0x8ABC)
@@ -111,7 +111,7 @@ def test_the_one_transparent_colour_of_16_bits(interlaced: bool) -> None:
     assert difference(decode(data, POLICY).pixels, expected) == 0
 
 
-def test_a_short_transparency_of_16_bit_colours_is_ignored() -> None:
+def test_a_short_transparency_of_16_bit_colors_is_ignored() -> None:
     deep = np.full((4, 5, 3), 0x1234, np.uint16)
     assert (
         decode(png(deep, 16, 2, png_chunk(b"tRNS", b"\x12\x34" * 2)), POLICY).pixels == 0x12

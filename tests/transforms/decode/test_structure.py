@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from tests.helpers.encoded import encode, tiff
 from tests.helpers.mutants import originals
-from transforms.decode import color as colour
+from transforms.decode import color
 from transforms.decode.avif import coded_pixels
 from transforms.decode.image import DecodePolicy, decode
 from transforms.errors import FailureKind, ImageError
@@ -336,7 +336,7 @@ def profile(steps, more=b""):
 
 
 def test_a_profile_of_endless_steps_takes_no_step(monkeypatch):
-    """Each of them would swap red and green, for each of 36,000 colours: this many take a quarter of an hour."""
+    """Each of them would swap red and green, for each of 36,000 colors: this many take a quarter of an hour."""
     assert decode(
         encode(Image.new("RGB", (9, 9), "red"), "JPEG", quality=100, icc_profile=profile(65_001)),
         POLICY,
@@ -344,16 +344,16 @@ def test_a_profile_of_endless_steps_takes_no_step(monkeypatch):
     photo = Image.new("RGB", (9, 9), (250, 20, 20))
     data = encode(photo, "PNG", icc_profile=profile(1))
     assert np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() <= 1
-    monkeypatch.setattr(colour, "_FLOAT_TAGS", ())
-    colour._built_transform.cache_clear()
+    monkeypatch.setattr(color, "_FLOAT_TAGS", ())
+    color._built_transform.cache_clear()
     assert (
         np.abs(decode(data, POLICY).pixels[0, 0].astype(int) - (250, 20, 20)).max() > 100
     )  # it would be followed
-    colour._built_transform.cache_clear()
+    color._built_transform.cache_clear()
 
 
 def test_a_huge_profile_is_ignored_and_not_kept():
-    colour._built_transform.cache_clear()
+    color._built_transform.cache_clear()
     data = encode(Image.new("RGB", (9, 9)), "JPEG", icc_profile=profile(1, bytes(5 << 20)))
     assert decode(data, POLICY).pixels.shape == (9, 9, 3)
-    assert colour._built_transform.cache_info().currsize == 0
+    assert color._built_transform.cache_info().currsize == 0

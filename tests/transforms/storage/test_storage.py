@@ -16,7 +16,6 @@ from transforms.storage import (
     local_path,
     open_storage,
 )
-from transforms.storage import storage_options as options_for
 from transforms.storage.bucket import Bucket
 
 SPECIAL = [
@@ -181,11 +180,11 @@ def test_deltalake_finds_the_bucket_by_the_same_environment(s3):
     from deltalake import DeltaTable, write_deltalake
 
     url = f"{s3.url}/table"
-    write_deltalake(url, pa.table({"x": [1, 2]}), storage_options=options_for(url))
-    assert DeltaTable(url, storage_options=options_for(url)).to_pyarrow_table()[
+    write_deltalake(url, pa.table({"x": [1, 2]}), storage_options=open_storage(url).delta_options)
+    assert DeltaTable(url, storage_options=open_storage(url).delta_options).to_pyarrow_table()[
         "x"
     ].to_pylist() == [1, 2]
-    assert options_for("/local") == options_for("file:///local") == {}
+    assert open_storage("/local").delta_options == open_storage("file:///local").delta_options == {}
 
 
 def test_another_endpoint_opens_another_client(s3, misbehaving, monkeypatch, s3_endpoint):

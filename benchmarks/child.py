@@ -1,0 +1,26 @@
+"""What a measuring process runs: one case, and its figure as JSON on the last line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from benchmarks.cases import KINDS, Case
+from benchmarks.measure import Figure, peak_mib
+from benchmarks.peers import PEERS
+from benchmarks.quality import agreement, scaling
+
+
+def main() -> None:
+    """Measure the case that the command line gives as JSON."""
+    case = Case(**json.loads(sys.argv[1]))
+    kinds = {**KINDS, **PEERS, "agreement": agreement, "scaling": scaling}
+    seen = kinds[case.kind](case)
+    by_name = seen if isinstance(seen, dict) else {"ours": seen}
+    figure = Figure(by_name.get("ours", float("nan")), peak_mib(), by_name)
+    print(json.dumps(asdict(figure)))
+
+
+if __name__ == "__main__":
+    main()
