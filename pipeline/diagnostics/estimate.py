@@ -88,8 +88,8 @@ class Estimate:
             money = f", for ${self.dollars:,.2f}, ${self.requests_dollars:,.2f} of it requests"
         return "\n".join(
             [
-                f"would do {work.images:,} images in {work.shards:,} shards, {size_text(work.bytes)} "
-                f"to read{requests}",
+                f"would do {work.images:,} images in {work.shards:,} shards, "
+                f"{size_text(work.bytes)} to read{requests}",
                 f"with {self.workers:,} × {self.worker.name}, {self.rate:,.0f} images/s each "
                 f"({rates}): {self.bound}-bound{unknown}",
                 f"in about {_time(self.hours)}{money}"
