@@ -62,7 +62,7 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
 def _check_folder(output: str) -> None:
     path = local_path(output)
     if path and path.exists() and not path.is_dir():
-        raise UserError(f"--output {output} is a file; name a folder; a missing one is made")
+        raise UserError(f"--output {output} is a file; name a folder: a missing one is created")
 
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
