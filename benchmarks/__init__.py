@@ -1,1 +1,1 @@
-"""Speed, measured as ratios side by side in one run; ``python -m benchmarks --help``."""
+"""Measure speed as ratios, side by side in one run: ``python -m benchmarks --help``."""

@@ -1,4 +1,4 @@
-"""``make bench``, or parts of it: ``python -m benchmarks --part speed --rounds 5``."""
+"""Run ``make bench``, or parts of it: ``python -m benchmarks --part speed --rounds 5``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.rows import HEAD, Settings, draw, merge
 
 
 def main() -> None:
-    """Measure, print the table as Markdown, and draw the ratios if asked to."""
+    """Measure, print the table as Markdown, and draw the ratios with ``--chart``."""
     defaults = Settings(Path(tempfile.gettempdir()) / "image-features-bench")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
@@ -52,7 +52,7 @@ def main() -> None:
         for row in PARTS[name](settings):
             rows.append(row)
             print(row, flush=True)
-            # At once: an hour's work is not lost to its last minute
+            # Write each row at once, so that a late failure does not lose an hour's work.
             if arguments.results:
                 merge(arguments.results, [row])
     if arguments.chart:
@@ -64,10 +64,11 @@ def main() -> None:
 
 
 def machine() -> str:
-    """Processor and cores."""
+    """Return the processor, its cores and the version of Python as text."""
     names = [text.split(":")[1].strip() for text in _cpuinfo() if text.startswith("model name")]
+    processor = names[0] if names else platform.processor()
     cores = len(os.sched_getaffinity(0))
-    return f"{names[0] if names else platform.processor()}, {cores} cores, Python {platform.python_version()}"
+    return f"{processor}, {cores} cores, Python {platform.python_version()}"
 
 
 def _cpuinfo() -> list[str]:

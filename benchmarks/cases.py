@@ -1,7 +1,7 @@
-"""What is measured, each as a function of a folder of images: the machine's bounds, and our own job.
+"""Measure the bounds of the machine and our own job, each case on a folder of images.
 
-A case runs in a process of its own (``benchmarks.child``) and returns images per second, start-up
-left out; one that compares things within a process returns several, by name.
+A case runs in a process of its own (``benchmarks.child``) and returns images per second without
+start-up. A case that compares several things within a process returns several rates, by name.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Case:
     precision: str = "float32"
 
     def files(self, count: int) -> list[Path]:
-        """The first ``count`` images of the folder."""
+        """Return the first ``count`` images of the folder."""
         return sorted(Path(self.folder).glob("*.jpg"))[:count]
 
     def config(self, source: str, output: Path) -> Config:
-        """The run that does this."""
+        """Return the options of a run of this case."""
         return Config.of(
             inputs=(source,),
             output=str(output),
@@ -53,7 +53,7 @@ class Case:
         )
 
     def engine_of(self) -> Engine:
-        """Its network, loaded, from the user's cache of exported ones."""
+        """Load the network from the user's cache of exported networks."""
         from transforms.backbones import BackboneConfig, export, model_id, resolve
         from transforms.engines import EngineConfig, load_engine
         from transforms.engines.models import cached_model
@@ -64,18 +64,22 @@ class Case:
 
 
 _FEW = 64  # images of the smallest run
-# Images of 224×224 that the job computes at a time
+# The number of images of 224×224 that the job computes at a time.
 _CHUNK = 384
 
 
 def steady(run: Callable[[int], None], large: int) -> float:
-    """Images per second of ``run(count)`` without what it costs to start and to end: a large run less a small one."""
-    run(_FEW)  # what is loaded and compiled once
-    small = max(
-        _FEW,
-        large // 8,
-        # Long enough to end as the large one does: Beam's sampler sleeps up to 0.2 s
-    )
+    """Return images per second without start and end: of a large run less a small one.
+
+    Args:
+        run: Processes a number of images.
+        large: The number of images of the large run.
+    """
+    # The first run loads and compiles.
+    run(_FEW)
+    # The small run must be long enough to end like the large one: Beam's sampler sleeps for up to
+    # 0.2 s.
+    small = max(_FEW, large // 8)
     seconds = {}
     for count in (small, large):
         start = time.perf_counter()
@@ -85,7 +89,7 @@ def steady(run: Callable[[int], None], large: int) -> float:
 
 
 def ours(case: Case) -> float:
-    """``pipeline.extract``: from files to the committed table, start-up left out."""
+    """Measure ``pipeline.extract`` from files to the committed table, without start-up."""
     from pipeline import extract
 
     with tempfile.TemporaryDirectory() as folder:
@@ -94,9 +98,8 @@ def ours(case: Case) -> float:
             names = Path(folder, "names")
             names.write_text("\n".join(map(str, case.files(count))), encoding="utf-8")
             config = case.config(f"list:{names}", Path(folder, "out"))
-            summary = extract(
-                replace(config, rebuild=True, max_removed_rate=1)
-            )  # one output: one loaded network
+            # All runs have the same output, so that the network is loaded only once.
+            summary = extract(replace(config, rebuild=True, max_removed_rate=1))
             if summary.embedded != count:
                 raise RuntimeError(f"embedded {summary.embedded} of {count}")
 
@@ -104,7 +107,10 @@ def ours(case: Case) -> float:
 
 
 def against_bound(case: Case) -> dict[str, float]:
-    """Decoding alone and the network alone, before and after the whole job: a machine's speed drifts."""
+    """Measure decoding alone and the network alone, before and after the whole job.
+
+    A machine's speed drifts, so the harmonic mean of both counts.
+    """
 
     def alone() -> tuple[float, float]:
         return decode(replace(case, count=2048)), model(replace(case, count=case.count // 4))
@@ -115,12 +121,12 @@ def against_bound(case: Case) -> dict[str, float]:
 
 
 def from_disk(case: Case) -> float:
-    """A whole folder, listed and read from disk, the network loaded before."""
+    """Measure a whole folder, listed and read from disk, with the network loaded before."""
     return _whole(case, case.folder)
 
 
 def from_store(case: Case) -> float:
-    """The same from the store that the environment points to."""
+    """Measure the same from the store that the environment points to."""
     return _whole(case, "s3://bucket/photos")
 
 
@@ -135,7 +141,7 @@ def _whole(case: Case, folder: str) -> float:
 
 
 def nothing(case: Case) -> float:
-    """The same without reading, decoding and computing: what Beam, tables and receipts cost."""
+    """Measure a job without reading, decoding and computing: Beam, tables and receipts alone."""
     import transforms.extract as stages
     from transforms.decode.image import DecodedImage
     from transforms.engines import Outputs
@@ -145,9 +151,8 @@ def nothing(case: Case) -> float:
     vectors = np.random.default_rng(0).standard_normal((8192, 1280), np.float32)
 
     def read(references: Iterable[ImageReference], _: object) -> Iterator[EncodedImage]:
-        return (
-            EncodedImage(reference, b"", reference.uri) for reference in references
-        )  # all different
+        # Each image has another digest, so that none shares a vector.
+        return (EncodedImage(reference, b"", reference.uri) for reference in references)
 
     def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[DecodedImage]:
         return (picture for _ in encoded)
@@ -164,7 +169,7 @@ def nothing(case: Case) -> float:
 
 
 def decode(case: Case) -> float:
-    """Decoding and resizing from memory on all cores, for the network's input size."""
+    """Measure decoding and resizing from memory on all cores, to the network's input size."""
     from transforms.allocator import share_one_heap
     from transforms.backbones import BackboneConfig, resolve
     from transforms.decode.image import DecodePolicy
@@ -184,12 +189,12 @@ def decode(case: Case) -> float:
 
 
 def decode_one_core(case: Case) -> float:
-    """The same on one core, as Pillow's own decode and resize is measured."""
+    """Measure decoding and resizing on one core, in the same way as Pillow's."""
     from transforms.allocator import keep_freed_memory, share_one_heap
     from transforms.decode.image import DecodePolicy
     from transforms.decode.pool import DecodeAndResize
 
-    # As every worker does.
+    # Every worker does both.
     share_one_heap()
     keep_freed_memory()
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
@@ -197,7 +202,7 @@ def decode_one_core(case: Case) -> float:
 
 
 def pillow_one_core(case: Case) -> float:
-    """Pillow's full decode and antialiased bilinear resize on one core."""
+    """Measure Pillow's full decode and antialiased bilinear resize on one core."""
     import io
 
     from PIL import Image
@@ -212,7 +217,7 @@ def pillow_one_core(case: Case) -> float:
 def _one_by_one(case: Case, function: Callable[[bytes], object]) -> float:
     encoded = [path.read_bytes() for path in case.files(case.count)]
     function(encoded[0])
-    # Of the core: what others do on it meanwhile does not count
+    # This thread's time leaves out what others do on the core meanwhile.
     start = time.thread_time()
     for data in encoded:
         function(data)
@@ -220,7 +225,7 @@ def _one_by_one(case: Case, function: Callable[[bytes], object]) -> float:
 
 
 def model(case: Case) -> float:
-    """The network alone, on pixels in memory, in chunks as large as the job's."""
+    """Measure the network alone, on pixels in memory, in chunks as large as the job's."""
     engine = case.engine_of()
     pixels = np.random.default_rng(0).integers(
         0, 256, (_CHUNK, *engine.model.input_size, 3), np.uint8

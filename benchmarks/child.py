@@ -1,4 +1,4 @@
-"""What a measuring process runs: one case, and its figure as JSON on the last line."""
+"""Measure one case in this process, and print its figure as JSON on the last line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command as its users run it, in a process of its own with an empty or a filled user cache."""
+"""Run the command as its users do, in a process of its own with an empty or a filled cache."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Command:
     metrics: dict[str, Any]  # its line of ``--metrics-json``
 
     def before_images(self) -> float:
-        """Seconds until the first image is read: all but the workers' stages and the commit."""
+        """Return the seconds before the first image: all but the workers' stages and the commit."""
         work = sum(self.metrics["worker_seconds"].values()) + self.metrics["seconds"]["publish"]
         return self.seconds - float(work)
 
     def shares(self) -> str:
-        """What took the workers' time, from the receipts."""
+        """Return the shares of the workers' time by stage, from the receipts."""
         stages = self.metrics["worker_seconds"]
         total = sum(stages.values())
         return ", ".join(f"{stage} {100 * taken / total:.0f} %" for stage, taken in stages.items())
@@ -51,7 +51,8 @@ def extract(images: Sequence[Path], cache: Path, options: Sequence[str] = ()) ->
             process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
             _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
-        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
+        # wait4 has waited for the process, so Popen cannot get its exit code.
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(Path(folder, "log").read_text(encoding="utf-8")[-2000:])
         return Command(

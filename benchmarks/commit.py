@@ -1,8 +1,9 @@
-"""What very many parts cost: ``python -m benchmarks.commit [PARTS ...]``, by default 1,000, 10,000 and 100,000.
+"""Measure the cost of very many parts: ``python -m benchmarks.commit [PARTS ...]``.
 
-Writes receipts as workers do, reads them back, and commits their parts in one transaction, through
-the functions that a run calls. The parts themselves are not there: a commit does not look into
-them. Then what such a table costs whoever opens it: a reader, and the next night's plan.
+By default 1,000, 10,000 and 100,000 parts. Writes receipts as workers do, reads them back, and
+commits their parts in one transaction, through the functions that a run calls. The part files do
+not exist, since a commit does not read them. Then measures how long a reader and the next night's
+plan take to open such a table.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ URI = "s3://photos/2024/{:03d}/{:08x}-{:09d}.jpg"
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print the seconds of a block, and the most memory so far."""
+    """Print the seconds of a block, and the peak memory so far."""
     start = time.perf_counter()
     yield
     print(f"| {what} | {time.perf_counter() - start:.1f} s | {peak_mib():.0f} MiB |", flush=True)
 
 
 def write_receipts(output: str, parts: int) -> None:
-    """Receipts of shards that all went well, as files of the output."""
+    """Write receipts of shards without failures into the output."""
     from transforms.parts.write import Part, Receipt, encode_receipt
     from transforms.storage import open_storage
 
@@ -45,26 +46,26 @@ def write_receipts(output: str, parts: int) -> None:
         first, last = (
             URI.format(number % 366, number, n) for n in (number * ROWS, number * ROWS + ROWS - 1)
         )
-        least = {"uri": first, "recipe": "0" * 64, "run_id": run_id}
+        minima = {"uri": first, "recipe": "0" * 64, "run_id": run_id}
         part = Part(
             f"part-{run_id}-shard-{number:05d}-0123456789ab.parquet",
             10 << 20,
             ROWS,
-            least,
-            {**least, "uri": last},
+            minima,
+            {**minima, "uri": last},
         )
         seconds = {"read": 1.5, "decode": 4.2, "embed": 11.0, "reuse": 0.1, "write": 0.5}
         receipt = Receipt(f"shard-{number:05d}", ROWS, part, (), ROWS * 130_000, seconds)
         storage.write(f"runs/{run_id}/receipts/{receipt.shard}.json", encode_receipt(receipt))
 
-    # Many small files of one machine, where a cluster has a store
+    # A cluster writes these many small files to a store, not to the disk of one machine.
     os.fsync = lambda _: None  # type: ignore[assignment]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(write, range(parts)))
 
 
 def commit(output: str, parts: int) -> None:
-    """In a process of its own: the driver's side of a night's end."""
+    """Measure the driver's end of a night, in a process of its own."""
     from pipeline.state.run import Run
     from pipeline.tables import Tables
     from pipeline.tables.table import Commit
@@ -80,7 +81,7 @@ def commit(output: str, parts: int) -> None:
 
 
 def look(output: str, parts: int) -> None:
-    """In a process of its own: a reader, and the next plan."""
+    """Measure a reader and the next plan, in a process of its own."""
     from deltalake import DeltaTable
 
     from pipeline.tables import Tables
@@ -92,8 +93,8 @@ def look(output: str, parts: int) -> None:
         assert len(opened.file_uris()) == parts
     with timed(f"{parts:,} parts: the plan opens the table"):
         table = Tables.open(open_storage(output)).features
-        spread = table.spread()
-    cut = ranges(spread, 2_000_000)
+        row_counts = table.spread()
+    cut = ranges(row_counts, 2_000_000)
     some = cut[:: max(1, len(cut) // 10)]
     with timed(f"{parts:,} parts: {len(some)} of {len(cut)} ranges find theirs"):
         for within in some:
@@ -103,12 +104,11 @@ def look(output: str, parts: int) -> None:
 
 
 def main() -> None:
-    """Measure each size, in processes of their own."""
+    """Measure each number of parts, in processes of their own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.commit", description=__doc__)
     parser.add_argument("parts", nargs="*", type=int, default=[1_000, 10_000, 100_000])
-    parser.add_argument(
-        "--in", dest="place", nargs=2, help=argparse.SUPPRESS
-    )  # the measured process
+    # For the measured process.
+    parser.add_argument("--in", dest="place", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.place:
         step, output = arguments.place

@@ -1,14 +1,14 @@
-"""A second Dask worker: ``python -m benchmarks.dask_scaling [--rounds N]``; needs ``apache-beam[dask]``.
+"""Measure a second Dask worker: ``python -m benchmarks.dask_scaling [--rounds N]``.
 
-Runs ``extract`` on a Dask cluster of one and of two single-threaded workers, each held to a core of
-its own, and beside it one and two independent processes that do the same, held alike: on most
-machines a second core brings less than a second machine would, and no cluster can bring more. Where
-two processes do twice the work of one, two workers are to do 1.8 times that of one; where they do
-less, as much less.
+Needs ``apache-beam[dask]``. Runs ``extract`` on a Dask cluster of one and of two single-threaded
+workers, each pinned to a core of its own. For comparison it runs one and two independent processes
+that do the same, pinned alike. On most machines a second core brings less than a second machine
+would, and no cluster can bring more than two independent processes. If two processes do twice the
+work of one, two workers must do 1.8 times the work of one; if less, proportionally less.
 
-Then the driver's memory at 2,000 and at 20,000 images, in shards of the usual size. (Many more and
-smaller parts are merged at the end of a run, which takes what one merged part takes, some 0.7 GB,
-whatever the number of images.)
+Then measures the driver's memory at 2,000 and at 20,000 images, in shards of the usual size. (The
+end of a run merges many more and smaller parts. That takes the memory of one merged part, some
+0.7 GB, for any number of images.)
 """
 
 from __future__ import annotations
@@ -35,13 +35,17 @@ RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 IMAGES = 4_096
 SHARD = 128
 USUAL = Config(inputs=("-",), output="-").shard_size
-# Of what a second independent process brings
+# The minimum share of what a second independent process brings.
 WANTED = 1.8 / 2
 
 
 @contextmanager
 def cluster(workers: int) -> Iterator[str]:
-    """A scheduler and single-threaded workers, each on a core of its own; gives the scheduler's address."""
+    """Start a scheduler and single-threaded workers, each on a core of its own.
+
+    Yields:
+        The address of the scheduler.
+    """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         note = Path(folder, "scheduler.json")
         files = ["--scheduler-file", str(note)]
@@ -65,7 +69,17 @@ def cluster(workers: int) -> Iterator[str]:
 
 
 def drive(address: str, folder: str, count: int, shard: int = SHARD) -> tuple[float, float]:
-    """In a process of its own, as the command is: images per second of the extract stage, and the peak in MiB."""
+    """Run ``extract`` on a cluster, in a process of its own like the command.
+
+    Args:
+        address: Of the scheduler.
+        folder: Of the images.
+        count: How many images.
+        shard: Images of a shard.
+
+    Returns:
+        The images per second of the extract stage, and the driver's peak memory in MiB.
+    """
     words = [
         sys.executable,
         "-m",
@@ -108,7 +122,7 @@ def _drive(address: str, folder: str, count: int, shard: int) -> None:
 
 
 def independent(processes: int, folder: str) -> float:
-    """Images per second of some processes side by side, each on a core and with the images of its own."""
+    """Return the total images per second of concurrent processes, each with its core and images."""
     case = json.dumps(asdict(Case("ours", folder, IMAGES // 2)))
     running = [
         subprocess.Popen(
@@ -122,13 +136,14 @@ def independent(processes: int, folder: str) -> float:
 
 
 def speed_up(folder: str, rounds: int) -> None:
-    """Print what the second worker and the second process bring."""
+    """Print the speed-up by the second worker and by the second process."""
     seen: dict[str, list[float]] = {"cluster": [], "independent": []}
     for number in range(rounds):
         rates = {}
         for workers in (1, 2):
             with cluster(workers) as address:
-                drive(address, folder, SHARD * 4)  # workers load what they keep
+                # The first run makes the workers load what they keep.
+                drive(address, folder, SHARD * 4)
                 rates["cluster", workers] = drive(address, folder, IMAGES)[0]
             rates["independent", workers] = independent(workers, folder)
         for kind, ratios in seen.items():
@@ -154,14 +169,15 @@ def memory(folder: str) -> None:
 
 
 def main() -> None:
-    """Measure both, or the part that is named."""
+    """Measure speed and memory, or only the part that is named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dask_scaling", description=__doc__)
     parser.add_argument(
         "--images", type=Path, default=Path(tempfile.gettempdir()) / "image-features-bench"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--part", choices=("speed", "memory"), action="append")
-    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)  # the measured process
+    # For the measured process.
+    parser.add_argument("--drive", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("no_proxy", "localhost,127.0.0.1")
     if arguments.drive:

@@ -1,10 +1,10 @@
-"""10⁹ images on 10,000 workers, by shard size: ``python -m benchmarks.fleet [--receipts FOLDER]``.
+"""Simulate 10⁹ images on 10,000 workers: ``python -m benchmarks.fleet [--receipts FOLDER]``.
 
-A simulation: shards go to whichever worker is free; a shard's seconds are drawn from those of
-measured shards (the receipts of a real run in FOLDER, by default those noted below); workers are
-preempted and lose what they were at, shards fail and are done again, and some take several times as
-long. Prints for each shard size how much longer the job takes than the images alone, where the
-workers' time went, and what comes to the store and to the commit.
+Each shard goes to a free worker. Its seconds are drawn from those of measured shards (the receipts
+of a real run in FOLDER, by default those below). Workers are preempted and lose their current
+shard, shards fail and are done again, and some take several times as long. Prints for each shard
+size how much longer the job takes than the images alone, the shares of the workers' time, and the
+load on the store and the commit.
 """
 
 from __future__ import annotations
@@ -19,47 +19,44 @@ from pathlib import Path
 import numpy as np
 
 PIECE = 64  # images of a measured shard
-# Milliseconds an image in 32 shards of 64: 500×375 JPEGs, efficientnet_lite0, OpenVINO, float32,
+# Milliseconds per image of 32 shards of 64: 500×375 JPEGs, efficientnet_lite0, OpenVINO, float32,
 # two cores.
-_SHARDS = """4.45 3.41 3.37 3.45 3.40 3.46 3.34 3.35 3.42 3.38 3.33 3.44 3.38 3.40 3.36 3.34 3.38 3.42 3.40 3.34 3.32
-3.29 3.27 3.39 3.31 3.25 3.25 3.29 3.31 3.25 3.28 3.30"""
+_SHARDS = """
+4.45 3.41 3.37 3.45 3.40 3.46 3.34 3.35 3.42 3.38 3.33 3.44 3.38 3.40 3.36 3.34 3.38 3.42 3.40 3.34
+3.32 3.29 3.27 3.39 3.31 3.25 3.25 3.29 3.31 3.25 3.28 3.30
+"""
 MEASURED = tuple(float(text) / 1000 for text in _SHARDS.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The workers and what befalls them; times in seconds.
+    """The workers and their faults; times in seconds.
 
-    Only the measured shards are no assumption.
+    Everything except the measured shards is an assumption.
     """
 
     images: int = 1_000_000_000
     workers: int = 10_000
-    # Of a worker, against the measured one
-    speed: float = 1.0
-    fixed: float = (
-        # A shard: six requests of 40 ms, and the first images, for which the network waits
-        0.5
-    )
-    speeds_differ: float = (
-        # Sigma of the workers' speeds, log-normal: neighbours on the same machine
-        0.1
-    )
-    # From asking for a worker to its first shard, mean; also of a replacement
+    speed: float = 1.0  # of a worker, relative to the measured one
+    # Time for each shard: six requests of 40 ms, and the network's wait for the first images.
+    fixed: float = 0.5
+    # Sigma of the workers' speeds, log-normal: neighbours on the same machine slow them.
+    speeds_differ: float = 0.1
+    # Mean time from the request for a worker, or for a replacement, to its first shard.
     start: float = 180.0
-    # Mean time between preemptions of a worker
+    # Mean time between preemptions of a worker.
     preempted_each: float = 6 * 3600.0
-    # Share of shards that fail half-way and are done again
+    # Share of shards that fail half-way and are done again.
     failures: float = 0.001
-    # Share of shards that take ``straggle`` times as long
+    # Share of shards that take ``straggle`` times as long.
     stragglers: float = 0.001
     straggle: float = 8.0
 
 
 class Simulation:
-    """One job, in the order of its events.
+    """One simulated job, in the order of its events.
 
-    All attributes are in seconds, of the job or of all workers.
+    ``makespan`` is in seconds of the job; ``useful`` and ``lost`` are in seconds of all workers.
     """
 
     def __init__(
@@ -77,14 +74,14 @@ class Simulation:
         self._speed = self._random.lognormal(0.0, fleet.speeds_differ, fleet.workers)
         starts = fleet.start / 2 + self._random.exponential(fleet.start / 2, fleet.workers)
         self._dies = starts + self._random.exponential(fleet.preempted_each, fleet.workers)
-        # When, which worker, and the shard that it ends or, as ~shard, loses then; None for a
-        # worker that comes.
+        # Each event is a time, a worker, and the shard that the worker finishes or, as ~shard,
+        # loses; None for a worker that starts.
         self._events: list[tuple[float, int, int | None]] = [
             (t, w, None) for w, t in enumerate(starts.tolist())
         ]
 
     def run(self) -> Simulation:
-        """Until no shard is left."""
+        """Simulate until no shard is left, and return the simulation."""
         heapq.heapify(self._events)
         while self._events:
             now, worker, shard = heapq.heappop(self._events)
@@ -99,7 +96,7 @@ class Simulation:
         return self
 
     def _next(self, now: float, worker: int) -> None:
-        """What a worker does that has nothing to do: be replaced, take a shard, or wait."""
+        """Have a free worker replaced, give it a shard, or let it wait."""
         if now >= self._dies[worker]:
             back = now + self._fleet.start
             self._dies[worker] = back + self._random.exponential(self._fleet.preempted_each)
@@ -122,14 +119,14 @@ class Simulation:
         heapq.heappush(self._events, (end, worker, shard if whole else ~shard))
 
     def _draw(self, size: int, measured: np.ndarray) -> np.ndarray:
-        """Seconds of each shard on a worker of usual speed: as many measured pieces as it has, and a few stragglers."""
+        """Draw the seconds of each shard at normal speed: the sum of its pieces; some straggle."""
         pieces = size / PIECE
         if pieces <= 16:
             work = (
                 self._random.choice(measured, (self.shards, max(1, round(pieces)))).mean(1) * pieces
             )
         else:
-            # The sum of many is as good as normal
+            # The sum of many pieces is close to a normal distribution.
             work = self._random.normal(
                 measured.mean() * pieces, measured.std() * pieces**0.5, self.shards
             )
@@ -138,20 +135,30 @@ class Simulation:
         return seconds
 
 
-HEADER = """\
-| shard size | shards | job, min | against the work alone | fixed | lost | idle | repeated | writes/s | list calls |
-|---|---|---|---|---|---|---|---|---|---|"""
+HEADER = (
+    "| shard size | shards | job, min | against the work alone | fixed | lost | idle | repeated "
+    "| writes/s | list calls |\n|---|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def line(shard_size: int, fleet: Fleet, seconds: Sequence[float]) -> str:
-    """One row of the table. Shares are of the workers' time from the first start to the end."""
+    """Simulate a job and return its row of the table.
+
+    Shares are of the workers' time from the first start to the end.
+
+    Args:
+        shard_size: Images of a shard.
+        fleet: The workers.
+        seconds: Seconds per image of each measured shard.
+    """
     seen = Simulation(shard_size, fleet, seconds).run()
     alone = fleet.images * float(np.mean(seconds)) / fleet.speed / fleet.workers
     total = seen.makespan * fleet.workers
     fixed = seen.shards * fleet.fixed
     idle = total - seen.useful - seen.lost - fleet.start * fleet.workers
     shares = " | ".join(f"{100 * part / total:.1f} %" for part in (fixed, seen.lost, idle))
-    writes = 2 * seen.shards / (seen.makespan - fleet.start)  # a part and a receipt
+    # Each shard writes a part and a receipt.
+    writes = 2 * seen.shards / (seen.makespan - fleet.start)
     return (
         f"| {shard_size:,} | {seen.shards:,} | {seen.makespan / 60:.1f} | "
         f"{seen.makespan / alone:.2f}× | {shares} | {seen.repeated:,} | {writes:,.0f} | "
@@ -160,7 +167,7 @@ def line(shard_size: int, fleet: Fleet, seconds: Sequence[float]) -> str:
 
 
 def measured(folder: str) -> list[float]:
-    """Seconds an image of each shard, from the receipts of a run with shards of ``PIECE`` images."""
+    """Read each shard's seconds per image from the receipts of a run with ``PIECE`` images each."""
     receipts = [
         json.loads(path.read_bytes()) for path in sorted(Path(folder).rglob("receipts/*.json"))
     ]

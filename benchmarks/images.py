@@ -1,4 +1,4 @@
-"""Benchmark images: distinct JPEGs, cropped and encoded anew from scikit-image's photos."""
+"""Make benchmark images: distinct JPEGs, cropped and encoded again from scikit-image's photos."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ PHOTOS = (
     "motorcycle_left.png",
     "retina.jpg",
 )
-SIZES = {
-    "small": (500, 375),
-    "large": (2560, 1680),
-    # Width, height: ImageNet's usual, and 4.3 megapixels
-}
+# Width and height: the usual ones of ImageNet, and 4.3 megapixels.
+SIZES = {"small": (500, 375), "large": (2560, 1680)}
 QUALITY = 85
 
 
 def make_images(folder: Path, count: int, size: str) -> list[Path]:
-    """Fill ``folder`` up to ``count`` different JPEGs of ``size``; those that are there already stay."""
+    """Fill a folder up to ``count`` different JPEGs of a size; keep those that exist already."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:06d}.jpg" for number in range(count)]
     missing = [path for path in paths if not path.exists()]
@@ -37,7 +34,7 @@ def make_images(folder: Path, count: int, size: str) -> list[Path]:
 
 
 def load_photo(name: str) -> Image.Image:
-    """One of scikit-image's sample photos."""
+    """Load one of scikit-image's sample photos, as RGB."""
     spec = find_spec("skimage.data")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(
@@ -47,7 +44,15 @@ def load_photo(name: str) -> Image.Image:
 
 
 def crop(photos: list[Image.Image], number: int, size: tuple[int, int]) -> bytes:
-    """The ``number``-th picture: a window of half to all of a photo, scaled to ``size``; the same in every run."""
+    """Make the JPEG of a number: a window of half to all of a photo, scaled.
+
+    The picture of a number is the same in every run.
+
+    Args:
+        photos: The photos to crop.
+        number: Chooses the photo and the window.
+        size: Width and height in pixels.
+    """
     random = np.random.default_rng(number)
     photo = photos[number % len(photos)]
     share = float(random.uniform(0.5, 1.0))

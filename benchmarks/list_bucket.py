@@ -1,9 +1,9 @@
-"""Listing a large bucket: whose time is it? ``python -m benchmarks.list_bucket [OBJECTS]``.
+"""Measure the listing of a large bucket: ``python -m benchmarks.list_bucket [OBJECTS]``.
 
-A small server in another process answers S3's ListObjectsV2 from memory, at once or 50 ms late, as
-a real one does. Measured are the same pages just fetched and thrown away, the server's time, and
-our whole listing: cut into pieces, listed by Beam, written, read again and combined. Fails when
-ours takes more than twice the server's, 50 ms late.
+A small server in another process answers S3's ListObjectsV2 from memory, at once or 50 ms late like
+a real one. Fetching all pages and throwing them away gives the server's time. Our whole listing
+cuts the bucket into pieces, lists them with Beam, and writes, reads and combines the files. Fails
+when ours takes more than twice the server's time, with answers 50 ms late.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from http.client import HTTPConnection
 from urllib.parse import parse_qs, quote, unquote
 
 FOLDERS, PAGE = 50, 1000
-AT_ONCE = 16  # as one worker does
+CONCURRENCY = 16  # requests at once, as of one worker
 DELAY = 0.05  # seconds
-MOST = 2.0
+MAX_RATIO = 2.0
 
 
 class Listing:
-    """Sorted made-up keys, with the XML of each ready."""
+    """Sorted synthetic keys, with the XML of each ready."""
 
     def __init__(self, objects: int) -> None:
         self.keys = [f"photos/{n * FOLDERS // objects:03d}/{n:09d}.jpg" for n in range(objects)]
-        end = "<LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>&quot;%032x&quot;</ETag><Size>%d</Size>"
+        modified = "<LastModified>2024-01-01T00:00:00.000Z</LastModified>"
+        end = modified + "<ETag>&quot;%032x&quot;</ETag><Size>%d</Size>"
         self.entries = [
             f"<Contents><Key>{key}</Key>{end % (number, 30_000 + number)}</Contents>"
             for number, key in enumerate(self.keys)
         ]
 
     def page(self, query: dict[str, list[str]]) -> str:
-        """One answer: up to 1,000 keys, or all folders at once."""
+        """Return one answer: up to 1,000 keys, or all folders at once."""
         prefix = query.get("prefix", [""])[0]
         after = query.get("continuation-token", query.get("start-after", [""]))[0]
         low, high = bisect_left(self.keys, prefix), bisect_left(self.keys, prefix + "\U0010ffff")
@@ -94,7 +95,7 @@ async def serve(objects: int, delay: float) -> None:
 
 @contextmanager
 def server(objects: int, delay: float) -> Iterator[int]:
-    """The port of a server in a process of its own."""
+    """Start a server in a process of its own, and yield its port."""
     words = [sys.executable, "-m", "benchmarks.list_bucket", str(objects), "--serve", str(delay)]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -106,7 +107,7 @@ def server(objects: int, delay: float) -> Iterator[int]:
 
 
 def fetch_all(port: int) -> int:
-    """Fetch all pages, folder by folder, and look for nothing in them but where the next one starts."""
+    """Fetch all pages, folder by folder, and read only their continuation tokens."""
 
     def fetch(connection: HTTPConnection, query: str) -> str:
         connection.request("GET", f"/bucket?list-type=2&{query}")
@@ -123,12 +124,12 @@ def fetch_all(port: int) -> int:
 
     first = fetch(HTTPConnection("127.0.0.1", port), "prefix=photos/&delimiter=/")
     folders = [unquote(prefix) for prefix in re.findall("<Prefix>(.*?)</Prefix>", first)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
         return sum(pool.map(folder, folders))
 
 
 def list_all(port: int) -> int:
-    """What a night does: ``list_sources``."""
+    """List the bucket as a run does, with ``list_sources``."""
     from pipeline.runners.jobs import Submission
     from pipeline.runners.options import RunnerOptions
     from pipeline.runners.stall import StallWatch
@@ -150,15 +151,16 @@ def main() -> None:
     """Measure both, without and with the delay, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.list_bucket", description=__doc__)
     parser.add_argument("objects", nargs="?", type=int, default=100_000)
-    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)  # the server's process
+    # For the server's process.
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve is not None:
         asyncio.run(serve(arguments.objects, arguments.serve))
         return
-    # Beam's workers and the server are local
+    # Beam's workers and the server are local.
     os.environ["no_proxy"] = "localhost,127.0.0.1"
     with server(FOLDERS, 0) as port:
-        # Imports Beam, and starts its threads
+        # The first listing imports Beam and starts its threads.
         list_all(port)
     ratio = 0.0
     for delay in (0.0, DELAY):
@@ -179,9 +181,9 @@ def main() -> None:
             f"{theirs:.2f} s, listed in {ours:.2f} s ({ratio:.2f} ×), {used:.2f} s of it on our "
             "cores"
         )
-    if ratio > MOST:
+    if ratio > MAX_RATIO:
         raise SystemExit(
-            f"too slow: {ratio:.2f} times the server's time; at most {MOST:g} are wanted"
+            f"too slow: {ratio:.2f} times the server's time; the limit is {MAX_RATIO:g}"
         )
 
 

@@ -1,6 +1,6 @@
-"""Measure cases in processes of their own, in turn, several rounds; quote medians.
+"""Measure cases in turn, each in a process of its own, over several rounds; return medians.
 
-One round runs every case once, so that a machine whose speed drifts slows all of them alike, and
+One round runs every case once. So a machine whose speed drifts slows all cases alike, and the
 ratios hold.
 """
 
@@ -23,16 +23,24 @@ TIMEOUT = 1800  # seconds for one measurement
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one measurement of a case gave."""
+    """The result of one measurement of a case."""
 
     images_per_second: float
     peak_mib: float
-    # What a case that compares has measured.
+    # The values of a case that compares several things.
     by_name: Mapping[str, float] = field(default_factory=dict)
 
 
 def alternate(cases: Mapping[str, Case], rounds: int) -> dict[str, list[Figure]]:
-    """Measure all cases in turn, ``rounds`` times."""
+    """Measure all cases in turn.
+
+    Args:
+        cases: The cases, by name.
+        rounds: How many times each case is measured.
+
+    Returns:
+        The figures of each case, in the order of the rounds.
+    """
     figures: dict[str, list[Figure]] = {name: [] for name in cases}
     for number in range(rounds):
         for name, case in cases.items():
@@ -43,7 +51,11 @@ def alternate(cases: Mapping[str, Case], rounds: int) -> dict[str, list[Figure]]
 
 
 def measure(case: Case) -> Figure:
-    """One measurement in a new process."""
+    """Measure a case once, in a new process.
+
+    Raises:
+        SystemExit: The case failed.
+    """
     words = [sys.executable, "-m", "benchmarks.child", json.dumps(asdict(case))]
     environment = {**os.environ, "no_proxy": "localhost,127.0.0.1"}
     done = subprocess.run(
@@ -55,18 +67,18 @@ def measure(case: Case) -> Figure:
 
 
 def median_speed(figures: list[Figure]) -> float:
-    """The median images per second of some measurements."""
+    """Return the median images per second of some measurements."""
     return statistics.median(figure.images_per_second for figure in figures)
 
 
 def median_ratio(above: list[Figure], below: list[Figure]) -> float:
-    """The median over rounds of the ratio within each round."""
+    """Return the median over rounds of the ratio within each round."""
     pairs = zip(above, below, strict=True)
     return statistics.median(a.images_per_second / b.images_per_second for a, b in pairs)
 
 
 def peak_mib() -> float:
-    """The most memory that this process held so far, MiB."""
+    """Return the peak memory of this process so far, in MiB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     found = re.search(r"VmHWM:\s+(\d+)", status)
     return int(found[1]) / 1024 if found else float("nan")

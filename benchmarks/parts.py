@@ -1,4 +1,4 @@
-"""The parts of the benchmark; each measures its cases in one run and returns rows of its table."""
+"""Measure the parts of the benchmark; each part yields rows of the table."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from benchmarks.measure import alternate, median_ratio, median_speed
 from benchmarks.quality import quality
 from benchmarks.rows import Row, Settings
 
-# Seconds of work, not of start-up; for the fast networks also shards as full as a night's.
+# Enough images for seconds of work beside the start-up, and for full shards with fast networks.
 _COUNTS = {"efficientnet_lite0": 4096, "MobileNetV2": 8192, "ResNet50": 640}
 
 
 def speed(settings: Settings) -> Iterator[Row]:
-    """Our job against the machine's bound, 1 / (1/decode + 1/model), by backbone, engine and precision."""
+    """Measure our job against the bound of the machine, by backbone, engine and precision.
+
+    The bound is 1 / (1/decode + 1/model).
+    """
     for backbone in settings.backbones:
         case = replace(_case(settings, backbone), kind="against_bound")
         make_images(settings.folder / "small", max(2048, case.count), "small")
@@ -45,11 +48,12 @@ def speed(settings: Settings) -> Iterator[Row]:
 
 
 def _of_bound(decode: float, model: float, ours: float) -> float:
-    """A round's share of the bound that it saw itself; all three in images per second."""
+    """Return a round's share of the bound of the same round; all three in images per second."""
     return ours * (1 / decode + 1 / model)
 
 
-_WANTED = {  # ours / peer, by peer and precision
+# The ratio ours / peer, by peer and precision.
+_WANTED = {
     ("textbook_beam", "float32"): 5.0,
     ("keras_predict", "float32"): 1.6,
     ("timm", "float32"): 2.8,
@@ -59,7 +63,7 @@ _WANTED = {  # ours / peer, by peer and precision
 
 
 def against_peers(settings: Settings) -> Iterator[Row]:
-    """Our job against what people use today, efficientnet_lite0, the same images."""
+    """Measure our job against the tools that people use today, with efficientnet_lite0."""
     make_images(settings.folder / "small", 2000, "small")
     case = replace(_case(settings, "efficientnet_lite0"), count=2000)
     for precision in settings.precisions:
@@ -71,7 +75,8 @@ def against_peers(settings: Settings) -> Iterator[Row]:
                 print(f"  {kind} is left out: {reason}", file=sys.stderr)
         figures = alternate(cases, settings.rounds)
         for kind in list(cases)[1:]:
-            detail = f"ours {median_speed(figures['ours']):.0f}/s, {kind} {median_speed(figures[kind]):.0f}/s"
+            speeds = [median_speed(figures[name]) for name in ("ours", kind)]
+            detail = f"ours {speeds[0]:.0f}/s, {kind} {speeds[1]:.0f}/s"
             ratio = median_ratio(figures["ours"], figures[kind])
             yield Row(
                 f"ours / {kind}, {precision}", ratio, "×", _WANTED[kind, precision], detail=detail
@@ -79,7 +84,7 @@ def against_peers(settings: Settings) -> Iterator[Row]:
 
 
 def decoding(settings: Settings) -> Iterator[Row]:
-    """Decode and resize on one core against Pillow's."""
+    """Measure decode and resize on one core against Pillow's."""
     for size, count, wanted in (("small", 300, 1.8), ("large", 40, 5.0)):
         make_images(settings.folder / size, count, size)
         cases = {
@@ -99,7 +104,7 @@ def decoding(settings: Settings) -> Iterator[Row]:
 
 
 def start(settings: Settings) -> Iterator[Row]:
-    """The whole command on 20 images: with the exported network in the user's cache, and without."""
+    """Measure the whole command on 20 images, with and without an exported network in the cache."""
     images = make_images(settings.folder / "small", 20, "small")
     with tempfile.TemporaryDirectory() as cache:
         first = [extract(images, Path(cache, str(number))) for number in range(settings.rounds)]
@@ -124,7 +129,7 @@ def start(settings: Settings) -> Iterator[Row]:
 
 
 def whole(settings: Settings) -> Iterator[Row]:
-    """The whole command on 2,000 images, start-up and commit included; what it wrote and what took its time."""
+    """Measure the whole command on 2,000 images, start-up and commit included."""
     count = 2_000
     images = make_images(settings.folder / "small", count, "small")
     with tempfile.TemporaryDirectory() as cache:
@@ -142,19 +147,19 @@ def _median(runs: Sequence[Command], figure: Callable[[Command], float]) -> floa
 
 
 def memory(settings: Settings) -> Iterator[Row]:
-    """Ten times the images: memory and time per image must not grow."""
+    """Measure ten times the images: memory and time per image must not grow."""
     folder = settings.folder / "small"
     make_images(folder, 20_000, "small")
     cases = {f"{count:,} images": Case("ours", str(folder), count) for count in (2_000, 20_000)}
     few, many = alternate(cases, settings.rounds).values()
-    least, most = (
+    small, large = (
         statistics.median(figure.peak_mib for figure in figures) for figures in (few, many)
     )
-    detail = f"{least:.0f} MiB at 2,000, {most:.0f} MiB at 20,000"
+    detail = f"{small:.0f} MiB at 2,000, {large:.0f} MiB at 20,000"
     yield Row(
-        "memory at 20,000 images / at 2,000", most / least, "×", 1.15, at_most=True, detail=detail
+        "memory at 20,000 images / at 2,000", large / small, "×", 1.15, at_most=True, detail=detail
     )
-    yield Row("memory at 20,000 images", most / 1024, "GiB", 1.5, at_most=True)
+    yield Row("memory at 20,000 images", large / 1024, "GiB", 1.5, at_most=True)
     detail = f"{median_speed(few):.0f}/s at 2,000, {median_speed(many):.0f}/s at 20,000"
     yield Row(
         "time per image at 20,000 / at 2,000",
@@ -167,7 +172,7 @@ def memory(settings: Settings) -> Iterator[Row]:
 
 
 def overhead(settings: Settings) -> Iterator[Row]:
-    """Beam, tables and receipts alone: nothing is read, decoded or computed."""
+    """Measure Beam, tables and receipts alone: nothing is read, decoded or computed."""
     make_images(settings.folder / "small", 20_000, "small")
     figures = alternate(
         {"ours": Case("nothing", str(settings.folder / "small"), 20_000)}, settings.rounds
@@ -176,9 +181,9 @@ def overhead(settings: Settings) -> Iterator[Row]:
 
 
 def latency(settings: Settings) -> Iterator[Row]:
-    """A store whose every answer takes 50 ms longer, against the local disk."""
+    """Measure a store that answers each request 50 ms late against the local disk."""
     folder = settings.folder / "store"
-    # Shards of 1,024: each waits for its first images
+    # Four shards of 1,024 images: each waits for its first images.
     make_images(folder, 4096, "small")
     with _slow_store(folder, 0.05) as environment:
         os.environ.update(environment)
@@ -207,9 +212,8 @@ def _slow_store(folder: Path, delay: float) -> Iterator[dict[str, str]]:
 
 
 def _case(settings: Settings, backbone: str) -> Case:
-    weights = (
-        "imagenet" if backbone == "efficientnet_lite0" else "random"
-    )  # they do not change the speed
+    # Weights do not change the speed.
+    weights = "imagenet" if backbone == "efficientnet_lite0" else "random"
     return Case(
         "ours", str(settings.folder / "small"), _COUNTS.get(backbone, 256), backbone, weights
     )

@@ -1,4 +1,4 @@
-"""What people use today, as its own users run it, on the same images and the same network."""
+"""Measure the tools that people use today, on the same images and the same network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.cases import Case, steady
 
 
 def missing(kind: str) -> str | None:
-    """Why a peer cannot be measured here, or None."""
+    """Return the reason why a peer cannot be measured here, or None."""
     if kind == "textbook_beam" and find_spec("tensorflow_hub") is None:
         return "tensorflow-hub is not installed (Beam's TensorFlow handler imports it)"
     if kind == "onnxruntime" and (find_spec("onnxruntime") is None or find_spec("tf2onnx") is None):
@@ -28,7 +28,11 @@ def missing(kind: str) -> str | None:
 
 
 def keras_network(case: Case) -> Any:
-    """The network as a Keras model of preprocessed pixels: float32 [N, H, W, 3] → vectors and probabilities."""
+    """Return the network as a Keras model.
+
+    Returns:
+        A model of preprocessed pixels, float32 [N, H, W, 3], to vectors and probabilities.
+    """
     from transforms.backbones import BackboneConfig, resolve
     from transforms.backbones.network import import_keras
 
@@ -43,7 +47,7 @@ def keras_network(case: Case) -> Any:
 
 
 def keras_predict(case: Case) -> float:
-    """Keras ``predict`` over tf.data: read, decode_jpeg, resize, batch, prefetch."""
+    """Measure Keras ``predict`` over tf.data: read, decode_jpeg, resize, batch, prefetch."""
     import tensorflow as tf
 
     from transforms.backbones import find_backbone
@@ -70,7 +74,7 @@ def keras_predict(case: Case) -> float:
 
 
 def textbook_beam(case: Case) -> float:
-    """The textbook Beam job: FileSystems.open → Pillow → RunInference → WriteToParquet."""
+    """Measure a textbook Beam job: FileSystems.open → Pillow → RunInference → WriteToParquet."""
     import apache_beam as beam
     import pyarrow as pa
     from apache_beam.io.filesystems import FileSystems
@@ -123,7 +127,7 @@ def textbook_beam(case: Case) -> float:
 
 
 def onnxruntime(case: Case) -> float:
-    """ONNX Runtime fed by a pool of Pillow threads, the network converted by tf2onnx."""
+    """Measure ONNX Runtime fed by a pool of Pillow threads, on a network converted by tf2onnx."""
     from concurrent.futures import ThreadPoolExecutor
 
     import onnxruntime as ort
@@ -163,7 +167,10 @@ def onnxruntime(case: Case) -> float:
 
 
 def timm(case: Case) -> float:
-    """The loop of timm's inference script: ImageFolder-like dataset, DataLoader with workers, torch in eval mode."""
+    """Measure the loop of timm's inference script.
+
+    It has a dataset like ImageFolder, a DataLoader with workers, and torch in eval mode.
+    """
     words = [os.environ["TIMM_PYTHON"], str(Path(__file__).with_name("timm_loop.py"))]
     words += [case.folder, str(case.count), case.backbone, case.precision]
     done = subprocess.run(words, capture_output=True, text=True, timeout=1500, check=False)

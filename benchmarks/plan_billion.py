@@ -1,9 +1,9 @@
-"""What a plan over 10⁹ images takes: ``python -m benchmarks.plan_billion [IMAGES ...]``, by default 1 and 10 million.
+"""Estimate a plan over 10⁹ images: ``python -m benchmarks.plan_billion [IMAGES ...]``.
 
-Runs the command's own plan over synthetic listings of each size, with no images: a first night, in
-which every image is new and its shard is written, and a night without change against a table of
-that size. Prints seconds and memory by million, shows that both grow as they should (time with the
-images, memory not), and says what that makes of 10⁹.
+By default measures 1 and 10 million images. Runs the command's own plan over synthetic listings of
+each size, without images: a first night, in which every image is new and its shard is written, and
+a night without change against a table of that size. Prints the seconds by million and the memory,
+which show that time grows with the images and memory does not, and the estimate for 10⁹.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from pathlib import Path
 
 from benchmarks.plan_million import make_table, measure
 
-# Images of a plan whose time and memory are start-up alone
+# The number of images of a plan that measures the start-up alone.
 SMALL = 10_000
 BILLION = 1_000_000_000
 
 
 def first_night(folder: Path, images: int) -> tuple[float, int, int]:
-    """Seconds, bytes of memory and shards of a night in which every image is new."""
+    """Return seconds, bytes of memory and shards of a night in which every image is new."""
     output = folder / "first"
     seconds, peak = measure(f"first night, {images:,}", str(output), 0, images)
     return seconds, peak, sum(1 for _ in output.glob("runs/*/plan/*.parquet"))
 
 
 def quiet_night(folder: Path, images: int) -> tuple[float, int, int]:
-    """The same of a night in which no image is new."""
+    """Return seconds, bytes of memory and shards (none) of a night in which no image is new."""
     output = folder / "quiet"
     make_table(str(output), images)
     return (*measure(f"quiet night, {images:,}", str(output), 0, images), 0)
 
 
 def main() -> None:
-    """Measure both nights at each size, print the figures and what they make of 10⁹."""
+    """Measure both nights at each size, and print the figures and the estimate for 10⁹ images."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_billion", description=__doc__)
     parser.add_argument("images", nargs="*", type=int, default=[1_000_000, 10_000_000])
     parser.add_argument(

@@ -1,9 +1,9 @@
-"""A night without change over a large table: ``python -m benchmarks.plan_million [IMAGES]``.
+"""Measure a night without change: ``python -m benchmarks.plan_million [IMAGES]``.
 
-Makes up a listing and a real Delta table of parts with the real schema, save that vectors have 8
-numbers (the plan does not read them), and runs the command's own function over it: once without
-change, once with 3,000 new images and 1,000 removed, planned and stopped before the workers. Fails
-when the quiet night takes 60 s or 2 GiB or more.
+Makes a synthetic listing, and a Delta table of parts with the real schema. Only the vectors are
+short, 8 numbers, since the plan does not read them. Runs the command's own function twice: without
+change, and with 3,000 new images and 1,000 removed, where it stops before the workers start. Fails
+when the night without change takes 60 s or 2 GiB or more.
 """
 
 from __future__ import annotations
@@ -23,14 +23,23 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
-MOST_SECONDS, MOST_BYTES = 60.0, 2 << 30  # for a million
+# The limits for a million images.
+MAX_SECONDS, MAX_BYTES = 60.0, 2 << 30
 PART_ROWS = 8192
 DIMENSION = 8
 INPUT = "s3://photos/2024"
 
 
 def references(first: int, count: int) -> pa.Table:
-    """Made-up images of a bucket (REFERENCE_SCHEMA), with keys, etags and sizes as real ones have them."""
+    """Return synthetic images of a bucket, with realistic keys, etags and sizes.
+
+    Args:
+        first: Number of the first image.
+        count: How many images.
+
+    Returns:
+        A table of ``REFERENCE_SCHEMA``.
+    """
     from transforms.records import REFERENCE_SCHEMA
 
     numbers = np.arange(first, first + count)
@@ -46,7 +55,7 @@ def references(first: int, count: int) -> pa.Table:
 
 
 def make_table(output: str, images: int) -> None:
-    """The features and errors tables of a first night with ``images`` images."""
+    """Write the features and errors tables of a first night with ``images`` images."""
     from pipeline import Config
     from pipeline.state.run import Run
     from pipeline.steps.session import make_recipe
@@ -89,7 +98,7 @@ def _rows(first: int, count: int, schema: pa.Schema) -> pa.Table:
 
 
 def make_listing(output: str, folder: str, first: int, count: int) -> None:
-    """Listing files as the listing's workers leave them, in 32 pieces."""
+    """Write listing files like those of the listing's workers, in 32 pieces."""
     from transforms.sources.files import write_listing_file
     from transforms.storage import open_storage
 
@@ -100,7 +109,7 @@ def make_listing(output: str, folder: str, first: int, count: int) -> None:
 
 
 def plan(output: str, folder: str) -> None:
-    """In a process of its own: the command's function, with listing files that are there and without workers."""
+    """Run the command's function in this process, on existing listing files and without workers."""
     from pipeline import Config, extract
     from pipeline.steps.listing import Listing
     from transforms.storage import open_storage
@@ -115,7 +124,7 @@ def plan(output: str, folder: str) -> None:
         return nullcontext(Listing(open_storage(output), folder))
 
     start = time.perf_counter()
-    # What is asked for first after the plan is the shards that are missing.
+    # The first call after the plan asks for the missing shards.
     with (
         patch("pipeline.steps.plan.list_sources", listed),
         patch("pipeline.steps.extract.missing_shards", stop),
@@ -130,7 +139,17 @@ def plan(output: str, folder: str) -> None:
 
 
 def measure(what: str, output: str, first: int, count: int) -> tuple[float, int]:
-    """Seconds of the run, and the most memory that its process took."""
+    """Run the plan in a process of its own.
+
+    Args:
+        what: Name of the measurement.
+        output: Folder of the tables.
+        first: Number of the first listed image.
+        count: How many images are listed.
+
+    Returns:
+        The seconds of the run, and the peak memory of its process in bytes.
+    """
     folder = f"listings/{first}"
     make_listing(output, folder, first, count)
     words = [sys.executable, "-m", "benchmarks.plan_million", "--plan", output, folder]
@@ -145,7 +164,8 @@ def main() -> None:
     """Make the table, measure both nights, print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_million", description=__doc__)
     parser.add_argument("images", nargs="?", type=int, default=1_000_000)
-    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)  # the measured process
+    # For the measured process.
+    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.plan:
         plan(*arguments.plan)
@@ -158,9 +178,9 @@ def main() -> None:
         seconds, peak = measure("a night without change", folder, 0, images)
         measure("3,000 new, 1,000 removed", folder, 1000, images + 2000)
     share = max(images / 1_000_000, 1)
-    if seconds >= MOST_SECONDS * share or peak >= MOST_BYTES * share:
+    if seconds >= MAX_SECONDS * share or peak >= MAX_BYTES * share:
         raise SystemExit(
-            f"too much: a million may take {MOST_SECONDS:.0f} s and {MOST_BYTES >> 30} GiB"
+            f"too much: the limit for a million is {MAX_SECONDS:.0f} s and {MAX_BYTES >> 30} GiB"
         )
 
 

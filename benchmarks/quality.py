@@ -1,4 +1,4 @@
-"""Whether it is still the same vector: engines, precisions and scaled decoding against each other, on real photos."""
+"""Check that engines, precisions and scaled decoding give the same vectors of real photos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _ENGINES = ("openvino", "tensorflow")
 
 
 def agreement(case: Case) -> dict[str, float]:
-    """Cosines and shares of equal first labels, of engines in both precisions over a folder's images."""
+    """Compare the vectors of engines in both precisions, over a folder's images.
+
+    Returns:
+        Distances relative to the vector's length, cosines, and shares of equal first labels.
+    """
     from transforms.engines import cosine
 
     pixels = _pixels(case, scaled=True)
@@ -45,7 +49,11 @@ def agreement(case: Case) -> dict[str, float]:
 
 
 def scaling(case: Case) -> dict[str, float]:
-    """The same for scaled decoding against decoding in full; and full decoding against Pillow's, in levels."""
+    """Compare scaled decoding with full decoding, and full decoding with Pillow's.
+
+    Returns:
+        Cosines, the share of equal first labels, and the distance from Pillow in levels.
+    """
     from transforms.decode.image import DecodePolicy, decode
     from transforms.engines import cosine
 
@@ -68,7 +76,7 @@ def scaling(case: Case) -> dict[str, float]:
 
 
 def _pixels(case: Case, scaled: bool) -> Pixels:
-    """The images at the network's input size, uint8 [N, 224, 224, 3]."""
+    """Return the images at the network's input size, uint8 [N, 224, 224, 3]."""
     from transforms.decode.image import DecodePolicy, decode
     from transforms.preprocess import image_chain
 
@@ -90,7 +98,7 @@ def _equal_labels(a: Outputs, b: Outputs) -> float:
 
 
 def quality(settings: Settings) -> Iterator[Row]:
-    """Each deterministic, so measured once: the tolerances that the documents state."""
+    """Check the tolerances that the documents state; deterministic, so measured only once."""
     small, large = (
         str(_images(settings, size, count)) for size, count in (("small", 1000), ("large", 120))
     )

@@ -1,4 +1,4 @@
-"""The benchmark's table: its rows, as Markdown, as a file of results, and as a chart."""
+"""Write the benchmark's rows as a Markdown table, a file of results and a chart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much to measure."""
+    """What to measure, and how often."""
 
     folder: Path  # of the images, made when missing
     rounds: int = 5
@@ -21,19 +21,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: what was seen, and what is wanted of it."""
+    """One row of the table: a measured value and its goal."""
 
     what: str
     seen: float
     unit: str
     wanted: float | None = None
-    # Whether ``wanted`` is a limit from above
-    at_most: bool = False
+    at_most: bool = False  # whether ``wanted`` is a maximum, not a minimum
     detail: str = ""
 
     @property
     def met(self) -> str:
-        """``yes``, ``NO``, or nothing where nothing is wanted."""
+        """``yes``, ``NO``, or nothing for a row without a goal."""
         if self.wanted is None:
             return ""
         return (
@@ -46,14 +45,15 @@ class Row:
         """The row as Markdown."""
         limit = "" if self.wanted is None else f"{'≤' if self.at_most else '≥'} {self.wanted:g}"
         digits = ".4f" if "cosine" in self.what or self.unit == "of length" else ".2f"
-        return f"| {self.what} | {self.seen:{digits}} {self.unit} | {limit} | {self.met} | {self.detail} |"
+        seen = f"{self.seen:{digits}} {self.unit}"
+        return f"| {self.what} | {seen} | {limit} | {self.met} | {self.detail} |"
 
 
 HEAD = "| what | seen | wanted | met | |\n|---|---|---|---|---|"
 
 
 def merge(path: Path, rows: Sequence[Row]) -> list[Row]:
-    """Add ``rows`` to the results in ``path``, over those of the same name; returns all."""
+    """Add rows to a file of results, replace those of the same name, and return all rows."""
     earlier = (
         [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
         if path.exists()
@@ -68,7 +68,7 @@ def merge(path: Path, rows: Sequence[Row]) -> list[Row]:
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Bars of the ratios, with the wanted value as a mark."""
+    """Draw the ratios as bars, with the wanted value as a mark, into a picture file."""
     import matplotlib.pyplot as plt
 
     shown = [row for row in rows if row.unit in ("of the bound", "×") and not row.at_most]

@@ -1,7 +1,8 @@
-"""A store on loopback: S3's ListObjectsV2 and GetObject over a folder's files, each answer ``delay`` seconds late.
+"""Serve a folder as an S3 store on loopback, each answer ``DELAY`` seconds late.
 
-Small and asynchronous, so that it takes little of the cores that it shares with the job under test:
-``python -m benchmarks.slow_store FOLDER DELAY`` prints its port and serves until it is ended.
+Answers ListObjectsV2 and GetObject. It is small and asynchronous, so that it takes little of the
+cores that it shares with the measured job: ``python -m benchmarks.slow_store FOLDER DELAY`` prints
+its port and serves until it is ended.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ async def _serve(folder: Path, delay: float) -> None:
 
 
 def _listing(folder: Path) -> bytes:
-    """All files as one page of ListObjectsV2."""
+    """Return all files as one page of ListObjectsV2."""
     entries = []
     for path in sorted(folder.glob("*.jpg")):
         status = path.stat()
@@ -49,7 +50,8 @@ def _listing(folder: Path) -> bytes:
             f"<Contents><Key>photos/{path.name}</Key><LastModified>{modified}</LastModified>"
             f"<ETag>{status.st_mtime_ns:x}</ETag><Size>{status.st_size}</Size></Contents>"
         )
-    body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(entries)}</ListBucketResult>".encode()
+    page = f"<IsTruncated>false</IsTruncated>{''.join(entries)}"
+    body = f"<ListBucketResult>{page}</ListBucketResult>".encode()
     return (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n"
         % len(body)

@@ -1,7 +1,7 @@
-"""Run timm's inference loop on a folder of JPEGs; needs torch and timm, run by the Python that has them.
+"""Run timm's inference loop on a folder of JPEGs, with a Python that has torch and timm.
 
-``timm_loop.py FOLDER COUNT BACKBONE PRECISION`` prints images per second without start-up. Random
-weights: they do not change the speed.
+``timm_loop.py FOLDER COUNT BACKBONE PRECISION`` prints images per second without start-up. The
+weights are random, which does not change the speed.
 """
 
 import sys
@@ -35,7 +35,7 @@ class Photos(torch.utils.data.Dataset):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Measure a quarter of the images and all of them; print the rate of the difference."""
+    """Measure 64 images and all images; print the rate of the difference."""
     folder, count, backbone, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
     network = (
         timm.create_model(NAMES[backbone], pretrained=False)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Starts one worker on this machine: the command of Beam's PROCESS environment, as in launch/prism.args.
+"""Start one worker on this machine: the command of Beam's PROCESS environment in launch/prism.args.
 
 It runs Beam's own ``boot``, the entry point of Beam's worker images, which ``make engines`` builds
-into .venv/bin, and gives it what those images give and a bare machine does not:
+into .venv/bin. It adds what those images have and a bare machine lacks:
 
-- An environment of the worker's own on top of this machine's Python, so that packages which a run
-  stages (``--setup_file``, ``--extra_package``) are installed there and nowhere else.
-- A folder of its own; ``boot`` would take /tmp for all workers of the machine.
-- An end. When the runner is gone, or ``boot`` itself, its Python processes would live on.
+- A virtual environment for each worker, on top of this machine's Python. Packages that a run stages
+  (``--setup_file``, ``--extra_package``) are installed only there.
+- A folder for each worker; ``boot`` would use /tmp for all workers of the machine.
+- An end. When the runner or ``boot`` itself dies, its Python processes would live on.
 """
 
 import os
@@ -19,25 +19,29 @@ from leash import find, on_leash
 
 
 def main() -> None:
-    """Become ``boot``."""
+    """Replace this process by ``boot``."""
     boot, python = find("boot"), find("python")
     folder = on_leash()
     os.environ["PATH"] = f"{own_environment(python, folder / 'venv')}:{os.environ['PATH']}"
-    os.environ["RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT"] = (
-        # boot's own would not see the packages of a venv
-        "1"
-    )
-    os.chdir(folder)  # boot writes a file there
-    words = [
-        word.replace("'", "")
-        for word in sys.argv[1:]
-        # Prism 2.77 puts the worker's id into quotes
-    ]
+    # The environment that boot makes itself would not see the packages of a venv.
+    os.environ["RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT"] = "1"
+    # boot writes a file into its working directory.
+    os.chdir(folder)
+    # Prism 2.77 puts the worker's id into quotes.
+    words = [word.replace("'", "") for word in sys.argv[1:]]
     os.execv(boot, [boot, *words, f"--semi_persist_dir={folder}"])
 
 
 def own_environment(python: str, folder: Path) -> Path:
-    """Make a virtual environment that sees all packages of ``python``; returns its folder of programs."""
+    """Make a virtual environment that sees all packages of ``python``.
+
+    Args:
+        python: Path of a Python.
+        folder: Where to make the environment.
+
+    Returns:
+        The environment's folder of programs.
+    """
     subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
     question = "import site; print(*site.getsitepackages(), sep='\\n')"
     below = subprocess.run(

@@ -1,8 +1,8 @@
-"""The driver of a Dataflow run as an Airflow 3 DAG: one task, which a retry resumes.
+"""Run the driver of a Dataflow run as an Airflow 3 DAG: one task, which a retry resumes.
 
-Its worker needs the program in an environment of its own, of the versions of the workers' image:
-``python3.11 -m venv /opt/image-features && /opt/image-features/bin/pip install '.[gcp]'``.
-Elsewhere run the CPU image, by whichever operator starts containers there. Change the names of the
+The Airflow worker needs the program in an environment of its own, with the versions of the workers'
+image: ``python3.11 -m venv /opt/image-features && /opt/image-features/bin/pip install '.[gcp]'``.
+Without one, run the CPU image with an operator that starts containers. Change the names of the
 bucket and of the arguments file. See docs/dataflow.md.
 """
 
@@ -20,15 +20,16 @@ with DAG(
     description="Image features of what is new in the bucket",
     schedule="30 2 * * *",
     start_date=datetime(2026, 1, 1),
-    # One night does all that earlier nights left
+    # One night also does the work of missed nights.
     catchup=False,
-    # Two at once would do no harm (one publishes, the other says so), but twice the work
+    # Two concurrent runs do no harm (one publishes, the other says so), but twice the work.
     max_active_runs=1,
 ):
     BashOperator(
         task_id="extract",
         bash_command=EXTRACT,
-        # Exit code 1, or killed: goes on from what is done; exit code 2 fails again within seconds
+        # After exit code 1 or a kill, a retry resumes the run. After exit code 2 it fails again
+        # within seconds.
         retries=3,
         retry_delay=timedelta(minutes=10),
         execution_timeout=timedelta(hours=20),

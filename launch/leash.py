@@ -1,7 +1,7 @@
-"""A leash: a program and all that it starts end with the process that started it, however that ended (Linux).
+"""Put a program on a leash: it ends, with all that it starts, when its parent ends (Linux).
 
-Runners start workers, and drivers start runners, as child processes; killed, they leave them behind
-at work.
+Drivers start runners, and runners start workers, as child processes. A killed parent would leave
+them running.
 """
 
 import os
@@ -13,18 +13,22 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-# In the environment of all processes of a leash: its scratch folder. A leash on a leash (a worker's
-# on its runner's) has its folder in the outer one, and so the outer one holds all that the inner
-# one does, and the inner one itself.
+# The scratch folder of a leash, in the environment of all its processes. A leash inside another one
+# (a worker's inside its runner's) has its folder in the outer one's folder. So the outer leash also
+# holds the inner one and all its processes.
 _MARK = "IMAGE_FEATURES_LEASH"
 
 
 def on_leash() -> Path:
-    """Put this process on a leash, before it becomes the program; returns a scratch folder that goes with it.
+    """Put this process on a leash before it becomes the program.
 
-    A second process stays behind, and is nobody's child: whoever kills all descendants does not
-    kill it. Once this one or its parent is gone, it kills what has this one's mark, and deletes the
-    folder. Where the system cannot tell (macOS), there is no leash.
+    A second process stays behind as a child of nobody, so that killing all descendants does not
+    kill it. Once this process or its parent is gone, it kills all processes with this process's
+    mark and deletes the folder. Where the system has no handles for processes (macOS), there is no
+    leash.
+
+    Returns:
+        A scratch folder that is deleted at the end.
     """
     scratch = tempfile.mkdtemp(prefix="image-features-", dir=os.environ.get(_MARK))
     parent = os.getppid()
@@ -48,15 +52,15 @@ def on_leash() -> Path:
 def _hold(parent: int, program: int, scratch: str) -> None:
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
-    # A reader of the program's output would wait for this process too
+    # A reader of the program's output would otherwise wait for this process too.
     for stream in range(3):
         os.dup2(nothing, stream)
     ended = select.poll()
     for process in (parent, program):
         ended.register(process, select.POLLIN)
     ended.poll()
+    # Kill the program by its handle: it has its mark only once it has become the program.
     with suppress(ProcessLookupError):
-        # By its handle: it has its own mark only once it has become the program
         signal.pidfd_send_signal(program, signal.SIGKILL)
     while pids := _marked(scratch):
         for pid in pids:
@@ -69,7 +73,8 @@ def _marked(scratch: str) -> list[int]:
     mark = f"{_MARK}={scratch}/".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # ended meanwhile, or another user's
+        # The process may have ended meanwhile, or be another user's.
+        with suppress(OSError):
             variables = (folder / "environ").read_bytes().split(b"\0")
             if any((variable + b"/").startswith(mark) for variable in variables):
                 found.append(int(folder.name))
@@ -77,7 +82,17 @@ def _marked(scratch: str) -> list[int]:
 
 
 def find(program: str) -> str:
-    """Where ``program`` is: in the project's .venv, or on the PATH; puts the former first on the PATH."""
+    """Find a program in the project's .venv or on the PATH; put the .venv first on the PATH.
+
+    Args:
+        program: Its name.
+
+    Returns:
+        Its path.
+
+    Raises:
+        SystemExit: There is no such program.
+    """
     local = Path(__file__).resolve().parent.parent / ".venv/bin"
     if str(local) not in os.environ["PATH"].split(":"):
         os.environ["PATH"] = f"{local}:{os.environ['PATH']}"

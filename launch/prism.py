@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts Prism, Beam's portable runner, so that it ends with the run that started it: see launch/prism.args."""
+"""Start Prism, Beam's portable runner, so that it ends with the run: see launch/prism.args."""
 
 import os
 import sys

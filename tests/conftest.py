@@ -1,4 +1,4 @@
-"""Fixtures of many test files: real photos, small collections made of them, and runs in this process."""
+"""Fixtures of many test files: real photos, small folders of them, and runs in this process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ from tests.helpers.runs import make_folder
 pytest_plugins = [
     f"tests.helpers.{name}" for name in ("s3_server", "outputs", "clusters", "launched")
 ]
-os.environ.setdefault(
-    "no_proxy",
-    "localhost,127.0.0.1",
-    # Beam's workers and the test servers are local
-)
+# Beam's workers and the test servers are local.
+os.environ.setdefault("no_proxy", "localhost,127.0.0.1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Test files import Beam without the command line, and gRPC reads its settings then.
 hush()
@@ -28,7 +25,7 @@ hush()
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """The folder of sample photos that scikit-image ships."""
+    """Return the folder of sample photos that scikit-image ships."""
     spec = find_spec("skimage.data")
     assert spec
     assert spec.submodule_search_locations
@@ -37,13 +34,13 @@ def photos() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Exported networks go to a cache of the test run, not to the user's."""
+    """Put exported networks into a cache of the test run, not into the user's."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)
 def _unload() -> Iterator[None]:
-    """Let the networks of a test go: each holds some 300 MB."""
+    """Unload the networks of a test: each takes some 300 MB."""
     yield
     from transforms.engines import unload_engines
 
@@ -52,13 +49,13 @@ def _unload() -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path, photos: Path) -> Path:
-    """Six small JPEGs of different photos, the first ones of the alphabet."""
+    """Make six small JPEGs of different photos, the first ones of the alphabet."""
     return make_folder(tmp_path / "images", photos)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Any]:
-    """Run ``pipeline.extract`` on a folder into ``tmp_path/out``, with options by name."""
+    """Return a function that runs ``pipeline.extract`` on a folder into ``tmp_path/out``."""
 
     def start(inputs: Any, output: Path | str = tmp_path / "out", **options: Any) -> Any:
         from pipeline import Config, extract

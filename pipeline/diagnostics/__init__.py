@@ -1,1 +1,1 @@
-"""Answers before and after a run: estimate, selfcheck, trace."""
+"""Answer questions before and after a run: estimate, selfcheck, trace."""

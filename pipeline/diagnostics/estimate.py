@@ -1,4 +1,4 @@
-"""``--dry-run``: what the run would read, on what, for how long and for how much, before anything starts."""
+"""Estimate the requests, machines, time and cost of a run: ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -19,41 +19,37 @@ from transforms.read import ReadPolicy
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What there is to do."""
+    """The images to do."""
 
     images: int
     shards: int
     bytes: int  # of the images whose size is known
     listed: int
-    # In a bucket, where each image is a request
-    remote: bool
+    remote: bool  # in a bucket, where each image is a request
 
     @property
     def mean_bytes(self) -> float:
-        """Of an image."""
+        """The mean size of an image in bytes."""
         return self.bytes / self.images
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One machine of the extraction; ``dollars_hour`` None for one that nobody bills."""
+    """One machine of the extraction."""
 
     name: str
-    # To compute with; a vCPU is half of one
-    cores: float
-    # cores' worth of decoding: a vCPU is more than half of one
-    decoding: float
+    cores: float  # to compute with; a vCPU counts as half a core
+    decoding: float  # cores to decode with; a vCPU counts as more than half a core
     gbps: float | None
-    shards: int  # that it does at once
+    shards: int  # done at once
     gpu: prices.Gpu | None
-    dollars_hour: float | None
-    # Whether there is anything to compute with that the table knows
-    known: bool = True
+    dollars_hour: float | None  # None if the machine costs nothing, or its price is unknown
+    known: bool = True  # whether the table has the speed of the machine
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The answer. Rates are images a second of one worker; one that is not known is left out."""
+    """The estimate. ``rates`` are images per second of one worker; an unknown rate is left out."""
 
     work: Work
     worker: Worker
@@ -65,14 +61,14 @@ class Estimate:
 
     @property
     def bound(self) -> str:
-        """What binds: the slowest of the rates, or the bucket when all workers together ask it for more."""
+        """The slowest of the rates, or the bucket if all workers together exceed its limit."""
         if self.work.remote and self.workers * self.rate > prices.BUCKET_GETS:
             return "bucket"
         return min(self.rates, key=lambda name: self.rates[name])
 
     @property
     def dollars(self) -> float | None:
-        """Of machines and requests; None where the machines' price is not known."""
+        """The cost of machines and requests; None if the machines' price is not known."""
         hour = self.worker.dollars_hour
         return None if hour is None else self.workers * self.hours * hour + self.requests_dollars
 
@@ -92,8 +88,8 @@ class Estimate:
             money = f", for ${self.dollars:,.2f}, ${self.requests_dollars:,.2f} of it requests"
         return "\n".join(
             [
-                f"would do {work.images:,} images in {work.shards:,} shards, {size_text(work.bytes)} "
-                f"to read{requests}",
+                f"would do {work.images:,} images in {work.shards:,} shards, "
+                f"{size_text(work.bytes)} to read{requests}",
                 f"with {self.workers:,} × {self.worker.name}, {self.rate:,.0f} images/s each "
                 f"({rates}): {self.bound}-bound{unknown}",
                 f"in about {_time(self.hours)}{money}"
@@ -103,7 +99,7 @@ class Estimate:
 
 
 def estimate_plan(plan: Plan, config: Config, runner: RunnerOptions) -> Estimate | None:
-    """What a planned run would come to; None when there is nothing to do."""
+    """Estimate a planned run; return None when there is nothing to do."""
     if not plan.todo:
         return None
     return estimate(
@@ -114,7 +110,13 @@ def estimate_plan(plan: Plan, config: Config, runner: RunnerOptions) -> Estimate
 
 
 def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
-    """Hours, dollars, and what binds."""
+    """Estimate the hours, the dollars and the slowest stage of a run.
+
+    Args:
+        work: The images to do.
+        config: The options of the run.
+        runner: The options of Beam.
+    """
     on_dataflow = runner.on_dataflow
     worker = (
         _dataflow_worker(config, runner.values)
@@ -136,7 +138,7 @@ def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
 
 
 def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
-    """Images a second of one worker, if only that stage took time."""
+    """Return the images per second of one worker for each stage, as if it were the only one."""
     of_a_core = prices.DECODE_SECONDS + work.mean_bytes * prices.DECODE_SECONDS_PER_BYTE
     rates = {"decode": worker.decoding / of_a_core}
     known = (worker.gpu.rates if worker.gpu else prices.CORE_RATES).get(config.network.backbone)
@@ -170,7 +172,8 @@ def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:
         cores=size.vcpus / 2 * speed,
         decoding=size.vcpus * prices.THREAD_OF_CORE * speed,
         gbps=size.gbps,
-        shards=options.get("number_of_worker_harness_threads") or 12,  # Dataflow's own default
+        # Dataflow's own default is 12.
+        shards=options.get("number_of_worker_harness_threads") or 12,
         gpu=gpu,
         dollars_hour=hour if known else None,
         known=known,
@@ -178,7 +181,7 @@ def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:
 
 
 def _worker_like_this(config: Config, runner: RunnerOptions) -> Worker:
-    """A process here; elsewhere (Dask, Flink) one like it, since nothing tells about the machines."""
+    """Return a worker like this machine; other clusters' machines (Dask, Flink) are unknown."""
     processes = runner.workers if runner.values.get("direct_num_workers") else 1
     cores = config.cores_per_worker or available_cores() // processes
     name = f"a worker of {cores} cores like this machine's" + (" and a GPU" if has_gpu() else "")
@@ -186,7 +189,7 @@ def _worker_like_this(config: Config, runner: RunnerOptions) -> Worker:
 
 
 def _seconds(images: int, rate: float, bucket: float | None) -> float:
-    """Time for ``images`` at ``rate`` a second, when a bucket gives ``bucket`` at first and doubles from there."""
+    """Return the seconds for ``images`` at ``rate``, when a bucket's limit starts at ``bucket``."""
     if not bucket or rate <= bucket:
         return images / rate
     growth = math.log(2) / prices.BUCKET_DOUBLES_SECONDS

@@ -1,6 +1,6 @@
-"""What machines cost and how fast they are: the one table behind ``--dry-run``.
+"""List the prices and speeds of machines, for the estimates of ``--dry-run``.
 
-Mend it when a bill says otherwise.
+Fix a price when a bill says otherwise.
 
 Prices: Dataflow batch in us-central1, as in
 ``apache_beam/testing/load_tests/dataflow_cost_consts.py`` of Beam 2.77.0 (a test compares them);
@@ -18,26 +18,23 @@ MEMORY_GB_HOUR = 0.003557
 DISK_GB_HOUR = 0.000054
 GET = 0.40 / 1e6  # of one object
 LIST = 5.00 / 1e6  # of up to 1,000 names
-# Machine, driver, image and network, before a worker's first image
+# Time of machine, driver, image and network before a worker's first image.
 START_UP_HOURS = 0.1
 
-THREAD_OF_CORE = (
-    # What a vCPU, a hardware thread, decodes of what a whole core does when both are busy
-    0.62
-)
-N1_SPEED = 0.75  # older cores
-DECODE_SECONDS = 0.0004  # of a core for each image, and
-DECODE_SECONDS_PER_BYTE = (
-    # … for each byte of it: docs/decoding.md, its files of 55 kB to 1.9 MB
-    16.6e-9
-)
-GET_SECONDS = 0.05  # until a small object is there
-# A second, that a bucket serves at once; then at most
+# The decoding speed of a vCPU, a hardware thread, when all threads are busy: 1 is a whole core.
+THREAD_OF_CORE = 0.62
+# The speed of n1's older cores: 1 is that of the other families.
+N1_SPEED = 0.75
+# Core seconds to decode an image, for each image and for each of its bytes. Measured with files of
+# 55 kB to 1.9 MB (docs/decoding.md).
+DECODE_SECONDS = 0.0004
+DECODE_SECONDS_PER_BYTE = 16.6e-9
+GET_SECONDS = 0.05  # to get a small object
+# GET requests per second that a bucket serves at first. This limit doubles every 20 minutes.
 BUCKET_GETS = 5_000
-# … twice as many after each 20 minutes
 BUCKET_DOUBLES_SECONDS = 1200
 
-# Images a second of 224x224: on one core in float32, on a GPU in float16.
+# Images of 224x224 per second, on one core in float32.
 CORE_RATES = {
     "efficientnet_lite0": 78,
     "EfficientNetB0": 50,
@@ -52,9 +49,8 @@ class Gpu:
     """A GPU of Dataflow."""
 
     dollars_hour: float
-    # Its rate in float32, as a share of that in float16
-    float32: float
-    rates: dict[str, float]
+    float32: float  # rate in float32, as a share of that in float16
+    rates: dict[str, float]  # images of 224x224 per second in float16
 
 
 def _gpu(
@@ -81,7 +77,7 @@ class Machine:
 
     vcpus: int
     memory_gb: float
-    # Of its network; a vCPU brings 2, and 10 are counted on at most
+    # Speed of the network: 2 for each vCPU, counted up to 10.
     gbps: float
 
 

@@ -1,4 +1,4 @@
-"""``image-features selfcheck``: whether this machine, or this image, computes Keras' own vectors."""
+"""Check that this machine or container image computes Keras' own vectors: ``selfcheck``."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ class RightEngine:
     backbone: str
     engine: EngineName
     precision: Precision
-    # To load it and compute the golden batch
-    seconds: float
+    seconds: float  # to load the engine and to compute the golden batch
 
     def __str__(self) -> str:
         what = f"{self.backbone} on {self.engine} in {self.precision}"
@@ -48,16 +47,16 @@ class RightEngine:
 
 
 def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
-    """Compute the golden batch with each engine that is installed, or with the one that is named.
+    """Compute the golden batch with each installed engine, or with the named one.
 
     Args:
-        config: Its network, engine and precision count.
+        config: The options; only network, engine and precision matter.
 
     Yields:
         The machine first, and then each engine when it is done.
 
     Raises:
-        RunFailed: An engine that cannot compute, or whose vectors are off: the first one.
+        RunFailed: An engine fails, or its vectors are wrong. No further engine is checked.
     """
     yield Machine(versions(), available_cores(), has_gpu())
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""One photo's way through the stages, with the very functions that ``extract`` runs."""
+"""Trace one photo through the stages, with the same functions that ``extract`` runs."""
 
 from __future__ import annotations
 
@@ -28,26 +28,32 @@ _VECTOR_START = 8
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a photo is after one stage."""
+    """A photo after one stage."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    # The smallest value; None where there are no values
-    low: float | None
+    low: float | None  # the smallest value; None if there are no values
     high: float | None
     seconds: float
     what: str  # format, method or network
 
     @classmethod
     def of(cls, name: str, values: np.ndarray, seconds: float, what: str) -> Stage:
-        """Describe the values that a stage made."""
+        """Describe the values that a stage made.
+
+        Args:
+            name: The stage.
+            values: Of any shape and dtype.
+            seconds: The stage's time.
+            what: Format, method or network.
+        """
         low, high = (float(np.min(values)), float(np.max(values))) if values.size else (None, None)
         return cls(name, values.shape, str(values.dtype), low, high, seconds, what)
 
     @property
     def row(self) -> tuple[str, ...]:
-        """The stage as a line of a table."""
+        """The stage as a row of a table."""
         low, high = ("-" if value is None else f"{value:.4g}" for value in (self.low, self.high))
         shape = "×".join(map(str, self.shape))
         return self.name, shape, self.dtype, low, high, f"{self.seconds:.4f}", self.what
@@ -55,7 +61,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One photo's way through the stages."""
+    """The result of tracing one photo through the stages."""
 
     stages: tuple[Stage, ...]
     vector_start: tuple[float, ...]  # the first values of the vector

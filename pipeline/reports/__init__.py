@@ -1,1 +1,1 @@
-"""What people and monitors read: progress, status, tables of text, metrics."""
+"""Report to people and monitors: progress, status, text tables, metrics."""

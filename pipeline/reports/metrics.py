@@ -1,4 +1,4 @@
-"""``--metrics-json`` and ``--metrics-prometheus``: what each run came to, however it ended, for alarms and charts."""
+"""Write the metrics of each run, however it ended: ``--metrics-json``, ``--metrics-prometheus``."""
 
 from __future__ import annotations
 
@@ -24,16 +24,12 @@ from transforms.names import printable
 from transforms.stopwatch import Stopwatch
 from transforms.storage.urls import without_password
 
-_NOT_COUNTS = (
-    "run_id",
-    "state",
-    "seconds",
-    # Fields of ``Summary`` that the line has under other names
-)
+# Fields of ``Summary`` that the metrics have under other names.
+_NOT_COUNTS = ("run_id", "state", "seconds")
 
 
 class Counted(Protocol):
-    """What a step of a run returns."""
+    """The result of a step of a run."""
 
     @property
     def counts(self) -> Summary:
@@ -44,19 +40,23 @@ C = TypeVar("C", bound=Counted)
 
 
 class Metrics:
-    """What is known of a run so far, and its line at the end of the block, for those of the two files that are given.
+    """Collects the metrics of a run, and writes them at the end of the block.
 
     Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed,
     invalid or stopped), ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan,
     extract, publish, total), ``worker_seconds`` (read, decode, embed, reuse, write) and
-    ``program``, its version. Counts are those of the last stage that was reached.
+    ``program``, its version. The counts are those of the last stage that was reached.
+
+    Args:
+        output: Folder or URL of the tables.
+        target: A file to append a line of JSON to, or "-" for standard output; None for neither.
+        textfile: A file of Prometheus metrics to replace; None for none.
     """
 
     def __init__(self, output: str, target: str | None, textfile: str | None = None) -> None:
         self._output = output
-        # A file to which the line is added, or "-" for standard output
         self._target = target
-        self._textfile = textfile  # of Prometheus, written anew
+        self._textfile = textfile
         self._start = time.monotonic()
         self._unwritten = True
         self._stop = at_stop(lambda reason: self._write("stopped", reason))
@@ -65,29 +65,37 @@ class Metrics:
 
     @classmethod
     def of(cls, config: Config) -> Metrics:
-        """The metrics of a run, for the files that its options name."""
+        """Make the metrics of a run, for the files that its options name."""
         return cls(config.output, config.metrics_json, config.metrics_prometheus)
 
     def reached(self, stage: C) -> C:
-        """Note the counts of a stage, for a line that has to be written before the end; return the stage."""
+        """Note the counts of a stage, in case the run ends early; return the stage."""
         self._summary = stage.counts
         return stage
 
     def step(self, name: str, work: Callable[[], C]) -> C:
-        """Do one step of the run: add its seconds to ``name``, and note its counts; return its result."""
+        """Do one step of the run, and note its time and counts.
+
+        Args:
+            name: The key of the step's seconds.
+            work: The step.
+
+        Returns:
+            The result of the step.
+        """
         with self._watch.time(name):
             return self.reached(work())
 
     def end(self, summary: Summary) -> Summary:
-        """Note the summary of a run that ended well; return it."""
+        """Note the summary of a run that ended without an error; return the summary."""
         self._summary = summary
         return summary
 
     def __enter__(self) -> Metrics:
         for option, target in (("json", self._target), ("prometheus", self._textfile)):
             if target not in (None, "-"):
+                # Check this now, not after the night's work.
                 try:
-                    # Find out now, not after the night's work
                     with Path(str(target)).open("a"):
                         pass
                 except OSError as error:
@@ -127,7 +135,7 @@ class Metrics:
     def _line(self, state: str, error: str) -> dict[str, Any]:
         seconds = {**self._watch.seconds, "total": time.monotonic() - self._start}
         program = None
-        # Run from a folder that is not installed
+        # The version is unknown when the program runs from a folder that is not installed.
         with suppress(PackageNotFoundError):
             program = version("beam-image-features")
         return {
@@ -151,7 +159,7 @@ class Metrics:
 
 @contextmanager
 def _named(target: str) -> Iterator[None]:
-    """Say what cannot be written, and no more: the run itself has ended as it has ended."""
+    """Only print that the metrics cannot be written: this does not change how the run ended."""
     try:
         yield
     except OSError as error:
@@ -163,24 +171,21 @@ def _named(target: str) -> Iterator[None]:
 
 
 def _add(target: str, line: str) -> None:
-    """Add a line, whole or not at all: the next night's comes behind it."""
+    """Append a line, whole or not at all, so that the next night's line is a line of its own."""
     if target == "-":
         sys.stdout.write(line)
         sys.stdout.flush()
         return
     with Path(target).open("ab", buffering=0) as file:
         start = file.tell() if file.seekable() else None
-        data = line.encode(
-            "utf-8",
-            "backslashreplace",
-            # What is left of a name that is no text is JSON's escape
-        )
+        # A file name that is not valid text ends up as JSON's escape.
+        data = line.encode("utf-8", "backslashreplace")
         done = 0
         try:
             while done < len(data):
                 done += file.write(data[done:])
         except OSError:
+            # Cut the file only if nobody else has appended to it meanwhile.
             if start is not None and file.seek(0, os.SEEK_END) == start + done:
-                # Nobody else has added to it meanwhile
                 file.truncate(start)
             raise

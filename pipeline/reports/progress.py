@@ -1,4 +1,4 @@
-"""Live progress, counted from the receipts, so that it is the same for every runner."""
+"""Show live progress, counted from the receipts, which every runner writes alike."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.state.run import Run, read_receipts
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
-# Receipts read between two looks at whether the block has ended
+# Receipts that are read between two checks for the end of the block.
 _PIECE = 1_000
 
 
 class Progress:
     """Shows images done, rate, failures and time left while its block runs.
 
-    On a terminal one line that renews itself each second; otherwise a log line each half minute.
+    On a terminal it updates one line each second; otherwise it logs a line every 30 seconds.
     """
 
     def __init__(self, run: Run, output: Storage, stream: TextIO | None = None) -> None:
@@ -50,7 +50,7 @@ class Progress:
             self._stream.write("\n")
 
     def line(self) -> str:
-        """``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
+        """Return the line, like ``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
         elapsed = time.monotonic() - self._start
         rate = (self._done - self._before) / elapsed if elapsed else 0.0
         return progress_text(self._done, self._run.references, self._failed, rate)
@@ -65,7 +65,7 @@ class Progress:
         try:
             self._count()
         except Exception as error:
-            # The run goes on without its progress line
+            # The run goes on without its progress line.
             _LOG.debug("progress cannot be read: %s", error)
             return
         if self._live:
@@ -75,7 +75,10 @@ class Progress:
             _LOG.info(self.line())
 
     def _count(self) -> None:
-        """Read the new receipts; of many, only a piece once the block has ended: it would wait for the rest."""
+        """Read the new receipts.
+
+        After the end of the block it reads at most one piece, since the end waits for it.
+        """
         new = [key for key in self._run.receipt_keys(self._output) if key not in self._seen]
         for start in range(0, len(new), _PIECE):
             keys = new[start : start + _PIECE]
@@ -88,7 +91,7 @@ class Progress:
 
 
 def progress_text(done: int, total: int, failed: int, rate: float) -> str:
-    """How far the images are; ``rate`` in images a second, 0 when it is not known."""
+    """Return the progress as text; ``rate`` is in images per second, 0 when unknown."""
     speed = f", {rate:,.0f} images/s" if rate else ""
     left = f", {time_text((total - done) / rate)} left" if rate and done < total else ""
     return f"{done:,} / {total:,} images{speed}, {failed:,} failed{left}"

@@ -1,4 +1,4 @@
-"""``--metrics-prometheus``: the last run's metrics, as a file for the textfile collector of Prometheus."""
+"""Write the last run's metrics for Prometheus' textfile collector: ``--metrics-prometheus``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,34 @@ from typing import Any
 
 _GOOD = ("published", "unchanged")
 _SUCCESS = "image_features_last_success_timestamp_seconds"
-_CLASSES = ("listed", "new", "changed", "unchanged", "retried", "still_failed", "removed", "kept", "embedded", "reused",
-            "failed", "ignored")  # fmt: skip
+_CLASSES = (
+    "listed",
+    "new",
+    "changed",
+    "unchanged",
+    "retried",
+    "still_failed",
+    "removed",
+    "kept",
+    "embedded",
+    "reused",
+    "failed",
+    "ignored",
+)
 
 
 def write_textfile(path: Path, line: Mapping[str, Any]) -> None:
-    """Write ``line``, that of ``--metrics-json``, over what is in ``path``, whole or not at all.
+    """Replace a file of Prometheus metrics, whole or not at all.
 
-    The time of the last good run is carried over from what was there, so that an alarm can wait for
-    it to be long ago, whatever went wrong since. All metrics have the label ``output``. Raises
-    ``OSError``.
+    The time of the last successful run is carried over from the old file. So an alarm can watch how
+    long ago it was, whatever failed since. All metrics have the label ``output``.
+
+    Args:
+        path: The file.
+        line: The metrics of the run, as in ``--metrics-json``.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 

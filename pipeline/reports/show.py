@@ -1,4 +1,4 @@
-"""What is in an output."""
+"""Show the contents of an output: its tables and its last runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ShownImage:
 
 @dataclass(frozen=True, slots=True)
 class ShownFailure:
-    """An image that has none."""
+    """An image that has no vector."""
 
     uri: str
     kind: str
@@ -39,7 +39,7 @@ class ShownFailure:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The first images of both tables, by URI."""
+    """The first images of both tables, in the order of their URIs."""
 
     images: tuple[ShownImage, ...]
     failures: tuple[ShownFailure, ...]
@@ -47,20 +47,19 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is in an output."""
+    """The contents of an output."""
 
     output: str  # as it was given
     features_url: str
     rows: int
     parts: int
     size: int  # bytes of the parts
-    # Of features; None before the first commit
-    version: int | None
-    # Rows of the errors table by kind, most frequent first
+    version: int | None  # of the features table; None before the first commit
+    # Rows of the errors table by kind, most frequent first.
     failures: Mapping[str, int]
     recipe: Recipe | None
     runs: tuple[Run, ...]  # the last few, newest first
-    samples: Samples | None = None  # where images were asked for
+    samples: Samples | None = None  # None if no images were asked for
 
     def __str__(self) -> str:
         version = "none" if self.version is None else str(self.version)
@@ -84,11 +83,11 @@ class Contents:
 
 
 def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
-    """Look at the tables and the last runs.
+    """Read the tables and the last runs.
 
     Args:
         output: Folder or URL of the tables.
-        max_rows: With more than 0, look at so many images of each table too.
+        max_rows: The maximum number of images to show of each table; 0 for none.
         stores: Where buckets are.
 
     Raises:
@@ -126,7 +125,7 @@ def _samples(features: Table, errors: Table, max_rows: int) -> Samples:
 
 
 def _sample_lines(samples: Samples) -> list[str]:
-    """The images with their best label, and those that failed with the reason."""
+    """Return lines for the images with their best label, and the failed ones with the reason."""
     rows = [("file", "label", "score", "vector length")]
     for image in samples.images:
         score = "" if image.score is None else f"{image.score:.2f}"
@@ -164,7 +163,7 @@ def _failures_text(kinds: Mapping[str, int]) -> str:
 
 
 def _run_line(run: Run) -> str:
-    counts = "not finished: the same command takes it up" if run.state == "planned" else ""
+    counts = "not finished: the same command resumes it" if run.state == "planned" else ""
     if run.summary:
         names = ("listed", "embedded", "reused", "unchanged", "failed", "removed")
         counts = ", ".join(f"{name} {run.summary[name]:,}" for name in names)

@@ -1,4 +1,4 @@
-"""How far the newest run is, from what lies in the output alone: the same for every runner, and from anywhere."""
+"""Tell how far the newest run is, from the output alone: for every runner, from anywhere."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from transforms.parts.write import Receipt
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
-WINDOW = timedelta(
-    minutes=15
-    # The rate is that of the last while: a run may have lain still for a day
-)
+# The rate is that of the last 15 minutes: a run may have rested for a day before.
+WINDOW = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +34,9 @@ class Status:
 
     output: str  # as it was given
     run: Run
-    # By time; empty for a run that is not at work
+    # In the order of time; empty for a finished run.
     done: tuple[Done, ...]
-    at: datetime  # UTC; when this was looked at
+    at: datetime  # UTC, when the output was read
 
     @property
     def at_work(self) -> bool:
@@ -47,18 +45,18 @@ class Status:
 
     @property
     def images(self) -> int:
-        """Images of the shards that are done."""
+        """The number of images in the shards that are done."""
         return sum(shard.receipt.references for shard in self.done)
 
     @property
     def failures(self) -> Mapping[str, int]:
-        """Images that failed, by kind, most frequent first."""
+        """The number of failed images by kind, most frequent first."""
         kinds = Counter(failure.kind for shard in self.done for failure in shard.receipt.failures)
         return dict(kinds.most_common())
 
     @property
     def rate(self) -> float:
-        """Images a second, of late."""
+        """Images per second over the last ``WINDOW``."""
         return rate(self.done, self._started, self.at)
 
     @property
@@ -95,7 +93,7 @@ class Status:
 
 
 def status(output: str, stores: Stores = ()) -> Status:
-    """Look at the newest run; at the receipts too if it is not finished.
+    """Read the newest run, and its receipts if it is not finished.
 
     Args:
         output: Folder or URL of the tables.
@@ -113,7 +111,7 @@ def status(output: str, stores: Stores = ()) -> Status:
 
 
 def done_shards(run: Run, output: Storage) -> list[Done]:
-    """What the run's receipts say, in the order in which they were written."""
+    """Return the finished shards of a run, in the order in which their receipts were written."""
     times = {
         entry.key.rsplit("/", 1)[-1]: entry.modified
         for entry in output.list(f"{run.folder}/receipts/")
@@ -126,7 +124,16 @@ def done_shards(run: Run, output: Storage) -> list[Done]:
 
 
 def rate(done: Sequence[Done], started: datetime, now: datetime) -> float:
-    """Images a second over the last ``WINDOW``, or since the start if that is nearer; 0 when nothing was done then."""
+    """Return the images per second over the last ``WINDOW``, or since the start if that is later.
+
+    Args:
+        done: The finished shards.
+        started: UTC, the start of the run.
+        now: UTC, the end of the window.
+
+    Returns:
+        Images per second; 0 when no shard was finished in that time.
+    """
     since = max(started, now - WINDOW)
     images = sum(shard.receipt.references for shard in done if shard.at > since)
     return images / max((now - since).total_seconds(), 1.0)

@@ -1,4 +1,4 @@
-"""Numbers, times and rows as people read them."""
+"""Format numbers, times and rows for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transforms.names import printable
 
 
 def size_text(size: float) -> str:
-    """Bytes for people: ``6.6 GB``."""
+    """Format a size in bytes: ``6.6 GB``."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -17,7 +17,7 @@ def size_text(size: float) -> str:
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; names in them are made printable."""
+    """Format rows in columns as wide as their widest cell; make all cells printable."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
@@ -27,7 +27,7 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Seconds for people: ``12 min``."""
+    """Format a time in seconds: ``12 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,1 @@
-"""Where Beam runs the graph: one process, worker processes, a cluster."""
+"""Run Beam's graph in one process, in worker processes or on a cluster."""

@@ -1,4 +1,4 @@
-"""What a run asks of a cluster: an accelerator, no more workers than there is work, an image like the driver."""
+"""Check a run's cluster options: accelerator, number of workers and container image."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ _SECRETS = (
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """What the extraction runs on, in the words of Dataflow's ``accelerator`` hint."""
+    """The fields of Dataflow's ``accelerator`` hint."""
 
     # As given: type:NAME;count:N;machine_type:NAME;install-nvidia-driver
     hint: str
     type: str
     count: int
-    machine_type: (
-        str | None
-        # That the extraction's workers have; plan's have that of --machine_type
-    )
+    # Of the extraction's workers. The workers of the plan have that of --machine_type.
+    machine_type: str | None
 
 
 def parse_accelerator(hint: str) -> Accelerator:
-    """Read ``--accelerator``. Raises ``UserError``."""
+    """Parse the value of ``--accelerator``.
+
+    Raises:
+        UserError: The value has no type, or an invalid count.
+    """
     fields = dict(part.partition(":")[::2] for part in hint.split(";"))
     count = fields.get("count", "1")
     if not fields.get("type") or not count.isdecimal() or count == "0":
@@ -41,14 +43,22 @@ def parse_accelerator(hint: str) -> Accelerator:
 
 
 def extract_args(runner: RunnerOptions, accelerator: str | None, shards: int) -> tuple[str, ...]:
-    """Return what the extraction asks for besides: machines with the accelerator, no idle workers."""
+    """Return further Beam options of the extraction: its machine type and max number of workers."""
     machine = parse_accelerator(accelerator).machine_type if accelerator else None
     more = (f"--machine_type={machine}",) if runner.args and machine else ()
     return (*runner.limit_workers(shards), *more)
 
 
 def check_cluster(runner: RunnerOptions, accelerator: str | None = None) -> None:
-    """Find out now, and not on a hundred workers, what cannot work. Raises ``UserError``."""
+    """Check the cluster options before a hundred workers start.
+
+    Args:
+        runner: The options of Beam.
+        accelerator: The value of ``--accelerator``; None without it.
+
+    Raises:
+        UserError: An option is invalid, does not go with another one, or is missing.
+    """
     if accelerator is not None:
         parse_accelerator(accelerator)
     given = runner.given
@@ -80,7 +90,13 @@ def check_cluster(runner: RunnerOptions, accelerator: str | None = None) -> None
 
 
 def check_credentials(runner: RunnerOptions) -> None:
-    """Raise ``UserError`` when Dataflow is to be asked by nobody: Beam would go on, and end in the words of an API."""
+    """Check that a run on Dataflow has credentials.
+
+    Without them Beam goes on, and fails later with an API's message.
+
+    Raises:
+        UserError: There are no credentials for Google Cloud here.
+    """
     if not runner.on_dataflow or runner.values.get("no_auth"):
         return
     import google.auth
@@ -96,7 +112,7 @@ def check_credentials(runner: RunnerOptions) -> None:
 
 
 def _check_image(image: str) -> None:
-    """The tag says which versions the image has: launch/Dockerfile builds none whose tag is wrong."""
+    """Refuse an image whose tag names other versions; launch/Dockerfile checks it at the build."""
     tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
     here = versions()
     if tag != here and not tag.startswith(f"{here}-"):

@@ -1,4 +1,4 @@
-"""The options that are Beam's and its runners' own: known ones pass, a mistyped one is refused."""
+"""Check the options of Beam and its runners: pass known ones, refuse mistyped ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from transforms.errors import UserError
 
 
 def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
-    """Refuse what no Beam option class knows: Beam itself would drop a mistyped option in silence."""
+    """Refuse an option that no Beam option class knows.
+
+    Beam itself silently drops a mistyped option.
+
+    Args:
+        left: The words of the command line that are not options of this program.
+        own: The names of this program's options, for the hint.
+        runner: The value of ``--runner``; None without it.
+
+    Raises:
+        UserError: An option is unknown, or its value is invalid.
+    """
     from apache_beam.options.pipeline_options import PipelineOptions
 
     if runner:
@@ -33,9 +44,9 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
 
 
 def _check_runner(name: str) -> None:
-    """Refuse a runner that there is not.
+    """Refuse an unknown runner.
 
-    One that is named with its module is imported: its options are known then.
+    A runner that is named with its module is imported, so that Beam knows its options.
     """
     from apache_beam.runners.runner import create_runner
 
@@ -52,7 +63,7 @@ def _check_runner(name: str) -> None:
 
 
 def subclasses(base: Any) -> list[Any]:
-    """The classes below ``base`` that bring options of their own, one of each name."""
+    """Return the subclasses of ``base`` that define options of their own, one for each name."""
     direct = {cls.__name__: cls for cls in base.__subclasses__()}
     return [
         cls
@@ -63,7 +74,15 @@ def subclasses(base: Any) -> list[Any]:
 
 
 def refuse(word: str, known: list[str]) -> NoReturn:
-    """Say that an option is unknown, and which one it may have been meant for."""
+    """Refuse an unknown option, and name the known one that is closest to it.
+
+    Args:
+        word: The word of the command line, with its value after ``=``.
+        known: The names of all options.
+
+    Raises:
+        UserError: Always.
+    """
     name = word.split("=")[0]
     if not name.startswith("-"):
         raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")

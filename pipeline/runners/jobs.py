@@ -1,8 +1,8 @@
-"""Jobs that outlive their driver: what ``run.json`` notes of one, and how the next start finds it again.
+"""Submit jobs, and find again those that outlive their driver.
 
 Two kinds of service keep jobs: Dataflow, and a job service at ``--job_endpoint`` (that of Flink,
-Spark or Prism, started by itself). What a driver runs or starts ends with it, and has nothing to
-find.
+Spark or Prism, when it was started on its own). ``run.json`` notes such a job for the next start.
+A job that the driver itself runs, or whose service it starts, ends with the driver.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apache_beam.runners.runner import PipelineResult
 
 _LOG = logging.getLogger(__name__)
-# A job service answers at once, or is not there
+# A job service that is there answers at once.
 _ANSWER_SECONDS = 30
 
 
@@ -38,18 +38,18 @@ class Job:
 
     @property
     def cancel(self) -> str:
-        """How to end it."""
+        """The command or the place to cancel it."""
         if not self.place.startswith(DATAFLOW):
-            return "as its runner has it, for Flink 'flink cancel' or the web page"
+            return "with the tools of its runner, for Flink 'flink cancel' or the web page"
         project, _, region = self.place.removeprefix(DATAFLOW).partition("/")
         return f"gcloud dataflow jobs cancel {self.id} --project {project} --region {region}"
 
 
 @dataclass(slots=True)
 class Submission:
-    """How a graph is handed to the runner.
+    """Submits a graph to the runner.
 
-    ``noted`` is told the job, as soon as there is one to find again.
+    Calls ``noted`` with the job as soon as the job exists, if a later start can find it again.
     """
 
     runner: RunnerOptions
@@ -57,17 +57,22 @@ class Submission:
     wait: bool = True
     accelerator: str | None = None  # of the workers
     job: Job | None = None
-    watch: StallWatch = field(kw_only=True)  # tells whether the job moves
+    watch: StallWatch = field(kw_only=True)  # ends the wait for a stalled job
 
     def run(self, pipeline: beam.Pipeline) -> None:
-        """Submit, and wait for the end if that is wanted. Raises as ``wait_for``."""
+        """Submit a graph, and wait for its end if ``wait`` is set.
+
+        Raises:
+            ConnectionError: The job service does not answer.
+            Stalled: The job makes no progress any more.
+        """
         from apache_beam.utils.subprocess_server import SubprocessServer
 
         place = self.runner.job_place
         if place and not place.startswith(DATAFLOW):
             _check_answers(place)
         with SubprocessServer.cache_subprocesses():
-            # As `with pipeline` does: ends a server that Beam itself started
+            # Like `with pipeline`, the block ends a server that Beam itself started.
             result = pipeline.run()
             self.job = Job(place, _id_of(result)) if place else None
             if self.job:
@@ -77,9 +82,12 @@ class Submission:
                 self.wait_for(_without_deadline(result))
 
     def wait_for(self, result: PipelineResult) -> None:
-        """Wait for the end of a job, submitted here or found again.
+        """Wait for the end of a job that was submitted here or found again.
 
-        Raises what the runner raises, and ``Stalled``.
+        Raises whatever the runner raises.
+
+        Raises:
+            Stalled: The job makes no progress any more.
         """
         try:
             self.watch.wait(result.wait_until_finish)
@@ -92,21 +100,24 @@ class Submission:
 
 
 def find_running(job: Job, runner: RunnerOptions) -> PipelineResult | None:
-    """The job that an earlier start noted, to be waited for; None when it has ended, or is not known any more.
+    """Find the job that an earlier start noted.
 
-    Raises ``ConnectionError`` when the job service does not answer: the job may be at work all the
-    same.
+    Returns:
+        A result to wait for; None when the job has ended or is unknown.
+
+    Raises:
+        ConnectionError: The job service does not answer. The job may still be running.
     """
     if job.place != runner.job_place:
         _LOG.warning(
-            "job %s may still be at work; with these options it cannot be found, and is not "
-            "waited for",
+            "job %s may still be running; with these options it cannot be found, so this run does "
+            "not wait for it",
             job,
         )
         return None
     find = _find_on_dataflow if job.place.startswith(DATAFLOW) else _find_at_job_service
     result = find(job, runner.for_beam())
-    state = result.state if result else "not known there any more"
+    state = result.state if result else "unknown there"
     _LOG.info("job %s: %s", job, state.lower())
     return None if result is None or _has_ended(state) else result
 
@@ -118,7 +129,7 @@ def _has_ended(state: str) -> bool:
 
 
 def _id_of(result: Any) -> str:
-    """Dataflow's result has a method for it, and that of a job service an attribute of its own (Beam 2.77)."""
+    """Return a job's id: Dataflow has a method for it, a job service an attribute (Beam 2.77)."""
     return str(result.job_id() if hasattr(result, "job_id") else result._job_id)
 
 
@@ -130,10 +141,8 @@ def _find_on_dataflow(job: Job, options: PipelineOptions) -> PipelineResult | No
     runner = DataflowRunner()
     runner.dataflow_client = apiclient.DataflowApplicationClient(options)
     try:
-        found = runner.dataflow_client.get_job(
-            job.id
-            # Asks for up to ten minutes before it believes a "not found"
-        )
+        # The client retries a "not found" for up to ten minutes.
+        found = runner.dataflow_client.get_job(job.id)
     except NotFound:
         return None
     return DataflowPipelineResult(found, runner, options)
@@ -143,9 +152,8 @@ def _find_at_job_service(job: Job, options: PipelineOptions) -> PipelineResult |
     import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
-    service = beam_job_api_pb2_grpc.JobServiceStub(
-        grpc.insecure_channel(job.place)
-    )  # as Beam's own: no TLS
+    # Beam's own client uses no TLS either.
+    service = beam_job_api_pb2_grpc.JobServiceStub(grpc.insecure_channel(job.place))
     try:
         service.GetState(
             beam_job_api_pb2.GetJobStateRequest(job_id=job.id), timeout=_ANSWER_SECONDS
@@ -153,18 +161,18 @@ def _find_at_job_service(job: Job, options: PipelineOptions) -> PipelineResult |
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise ConnectionError(
-                f"the job service at {job.place} does not answer, and job {job.id} may be at work "
-                "there"
+                f"the job service at {job.place} does not answer, and job {job.id} may still be "
+                "running there"
             ) from error
-        # Each service has its own code for a job that it does not know
+        # Each service has its own code for an unknown job.
         return None
     return _attach(service, job.id)
 
 
 def _check_answers(place: str) -> None:
-    """Raise ``ConnectionError`` when no job service is there.
+    """Raise ``ConnectionError`` when no job service answers.
 
-    Beam would wait for it for five minutes, in silence.
+    Beam would silently wait for it for five minutes.
     """
     import grpc
 
@@ -180,7 +188,7 @@ def _check_answers(place: str) -> None:
 def _attach(
     service: Any, job_id: str, cleanup: Sequence[Callable[[], None]] = ()
 ) -> PipelineResult:
-    """A result to wait for. Both streams begin with what there is already, and have no deadline."""
+    """Return a result to wait for; its streams replay past events and have no deadline."""
     from apache_beam.portability.api import beam_job_api_pb2
     from apache_beam.runners.portability import portable_runner
 
@@ -190,10 +198,10 @@ def _attach(
 
 
 def _without_deadline(result: PipelineResult) -> PipelineResult:
-    """The result of a job service with streams of our own.
+    """Return a job service's result with streams that have no deadline.
 
-    Beam 2.77 gives its own the deadline ``--job_server_timeout`` where a service (Prism's) lets it
-    ask before the job runs: a job that took longer than those 300 s broke off with "Deadline
+    Beam 2.77 gives its streams the deadline ``--job_server_timeout`` where a service (Prism's) lets
+    it ask before the job runs. A job that took longer than those 300 s failed with "Deadline
     Exceeded".
     """
     from apache_beam.runners.portability import portable_runner

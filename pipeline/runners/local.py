@@ -1,4 +1,4 @@
-"""Runners of this machine: one process, or several worker processes."""
+"""Run Beam on this machine, in one process or in several worker processes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def local_runner(options: PipelineOptions) -> PipelineRunner:
-    """Return Beam's local runner with its worker processes watched."""
-    """Return Beam's local runner with its worker processes watched."""
+    """Return Beam's local runner, with its worker processes watched."""
     from apache_beam.portability import python_urns
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -28,9 +27,9 @@ def local_runner(options: PipelineOptions) -> PipelineRunner:
     from apache_beam.runners.runner import PipelineResult, PipelineState
 
     class LocalRun(PipelineResult):  # type: ignore[misc]
-        """Begins when it is waited for.
+        """The result of a run that starts when it is waited for.
 
-        Ends with what ``run`` comes to, or before it when a worker process dies.
+        It ends when ``run`` does, or earlier when a worker process dies.
         """
 
         def __init__(self, run: Callable[[], Any], end: Future[Any]) -> None:
@@ -44,14 +43,16 @@ def local_runner(options: PipelineOptions) -> PipelineRunner:
             return self._state
 
     class LocalRunner(fn_runner.FnApiRunner):  # type: ignore[misc]  # Beam has no types
-        """Watches worker processes, and quotes their Python: Beam 2.77 waits for ever for one that died, or has spaces.
+        """Watches worker processes, and quotes the path of their Python.
 
-        The spaces are a matter of the shell that Beam gives the command to.
+        Beam 2.77 waits for ever for a worker process that died. It also gives the command unquoted
+        to a shell, and waits for ever when the path contains spaces.
         """
 
         def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> PipelineResult:
             end: Future[Any] = Future()
-            self._watched = f"{python_urns.SUBPROCESS_SDK}:{id(end)}"  # of this run and no other
+            # The kind of environment is unique to this run.
+            self._watched = f"{python_urns.SUBPROCESS_SDK}:{id(end)}"
             watch_workers(self._watched, end)
             return LocalRun(partial(super().run_pipeline, pipeline, options), end)
 

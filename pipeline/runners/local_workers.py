@@ -1,4 +1,4 @@
-"""The worker processes of a run on this machine: the death of one ends the run, which would wait for it for ever."""
+"""Watch a local run's worker processes: a run whose worker dies fails, and does not hang."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ class WorkerDied(Exception):
 
 
 def watch_workers(kind: str, end: Future[Any]) -> None:
-    """Teach Beam environments of a ``kind`` whose worker processes are watched: ``end`` fails when one of them dies."""
+    """Register a kind of Beam environment whose worker processes are watched.
+
+    Args:
+        kind: The URN of the environment.
+        end: The end of the run; fails with ``WorkerDied`` when a worker process dies.
+    """
     from apache_beam.runners.portability import local_job_service
     from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
@@ -43,7 +48,8 @@ def watch_workers(kind: str, end: Future[Any]) -> None:
             except RuntimeError as error:
                 code = str(error)
             if not self.closing:
-                with suppress(InvalidStateError):  # another one died before
+                # The end is set already when another worker died before.
+                with suppress(InvalidStateError):
                     end.set_exception(WorkerDied(_how(code)))
                 for other in started:
                     _kill(other.worker_thread)
@@ -54,14 +60,14 @@ def watch_workers(kind: str, end: Future[Any]) -> None:
 
 
 def _how(said: str) -> str:
-    """What Beam says of the end of a process, in a line that says what to do."""
+    """Turn Beam's message about the end of a process into one that says what to do."""
     code = int(said.rpartition(" ")[2])
-    # The second is how a shell tells of it
+    # A shell reports a signal as 128 + number.
     number = -code if code < 0 else code - 128
     if number not in set(signal.Signals):
-        return f"a worker process ended with exit code {code}; what it said stands above"
+        return f"a worker process ended with exit code {code}; its output is above"
     more = (
-        ", as when memory runs out: fewer --direct_num_workers need less"
+        ", as when memory runs out: fewer --direct_num_workers need less memory"
         if number == signal.SIGKILL
         else ""
     )

@@ -1,4 +1,4 @@
-"""Beam's options, parsed once: which runner, how many workers, and where its jobs are."""
+"""Parse Beam's options once: the runner, its workers and the place of its jobs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DATAFLOW = "Dataflow "
 
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
-    """What Beam's options say. Without options Beam is not imported."""
+    """Beam's options, parsed. Without options Beam is not imported."""
 
     args: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)  # of all options, by name
-    given: Mapping[str, Any] = field(default_factory=dict)  # of those that are no default
+    given: Mapping[str, Any] = field(default_factory=dict)  # of the options that were given
 
     @classmethod
     def parse(cls, args: Sequence[str]) -> RunnerOptions:
-        """Parse options as they stand on Beam's own command line."""
+        """Parse options, written as on Beam's own command line."""
         if not args:
             return cls()
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -34,7 +34,7 @@ class RunnerOptions:
         return cls(tuple(args), options.get_all_options(), given)
 
     def for_beam(self, more: Sequence[str] = ()) -> PipelineOptions:
-        """Return the options as Beam takes them, with some more."""
+        """Return the options as a Beam object, with ``more`` options added."""
         from apache_beam.options.pipeline_options import PipelineOptions
 
         return PipelineOptions([*self.args, *more])
@@ -46,20 +46,20 @@ class RunnerOptions:
 
     @property
     def on_dataflow(self) -> bool:
-        """Whether the runner is Dataflow's, by whichever of its names."""
+        """Whether the runner is Dataflow's, under any of its names."""
         name: str = self.values.get("runner") or ""
         return name.rpartition(".")[2].lower() in ("dataflowrunner", "dataflow")
 
     @property
     def workers(self) -> int:
-        """How many shards the runner can work on at once, as far as its options say; at least 1."""
+        """The number of shards that the runner's options allow at once; at least 1."""
         names = ("direct_num_workers", "max_num_workers", "num_workers", "parallelism")
         counts = [value for name in names if isinstance(value := self.values.get(name), int)]
         return max([1, *counts])
 
     @property
     def cores_per_worker(self) -> int | None:
-        """The cores of each local worker process, so that they share the machine; None: all cores.
+        """The cores of each local worker process, which share the machine; None: all cores.
 
         The worker processes of a cluster are limited by their containers, or by
         ``--cores-per-worker``.
@@ -82,9 +82,9 @@ class RunnerOptions:
         return None if ends_with_us else endpoint
 
     def limit_workers(self, tasks: int) -> tuple[str, ...]:
-        """Return the options that ask for no more workers than there are tasks.
+        """Return the options that limit the workers to the number of tasks.
 
-        A cluster would start all of them, and bill the idle ones.
+        A cluster would start all workers, and bill the idle ones.
         """
         if not self.args:
             return ()

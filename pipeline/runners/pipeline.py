@@ -1,4 +1,4 @@
-"""Which Beam runner runs, and its options."""
+"""Make a Beam pipeline for the chosen runner, and explain how a runner failed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 
 def new_pipeline(runner: RunnerOptions, more: Sequence[str] = ()) -> beam.Pipeline:
-    """Return a pipeline for the runner that the options name, with some more options.
+    """Return a pipeline for the runner that the options name.
 
-    Beam's own ``DirectRunner`` decides by the graph's content which of three runners really runs,
-    tries to download one of them, and warns about what it did not find. Pinned here is the one in
-    this process, ``FnApiRunner``, with the options handed on to its worker processes, which it does
-    not do by itself.
+    Beam's own ``DirectRunner`` chooses one of three runners by the graph's content, tries to
+    download one of them, and warns when it fails. So this pins ``FnApiRunner``, the one in this
+    process. It also passes the options on to the worker processes; ``FnApiRunner`` does not.
+
+    Args:
+        runner: The options of Beam.
+        more: Further options of this pipeline.
+
+    Raises:
+        UserError: A run on Dataflow has no credentials.
     """
     import apache_beam as beam
 
@@ -36,7 +42,16 @@ def new_pipeline(runner: RunnerOptions, more: Sequence[str] = ()) -> beam.Pipeli
 
 @contextmanager
 def run_failed(what: str) -> Iterator[None]:
-    """Turn whatever a runner raises into one line that says what happened to ``what`` and how to go on."""
+    """Turn any error of a runner into one line that says what failed and how to go on.
+
+    Args:
+        what: The work of the block, as the message names it.
+
+    Raises:
+        RunFailed: The block failed, or its job stalled.
+        UserError: The block raised it.
+        Refused: The block raised it.
+    """
     try:
         yield
     except (UserError, Refused):
@@ -45,7 +60,7 @@ def run_failed(what: str) -> Iterator[None]:
         raise RunFailed(
             f"{what} stalled: {stall}. Check that this package is installed for the python on the "
             "workers' PATH, that the cluster has free slots and room for the workers, and what "
-            "their logs say; a shard that takes longer wants a smaller --shard-size. Nothing was "
+            "their logs say; if a shard takes longer, give a smaller --shard-size. Nothing was "
             "published. Then run the same command again: it resumes the run."
         ) from stall
     except Exception as error:
@@ -56,11 +71,14 @@ def run_failed(what: str) -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """What a runner's error is about: the last line of the worker's traceback that it quotes, or its message."""
+    """Return an error's cause: the last line of the worker traceback it quotes, or its message."""
     text = re.sub(r"\s*\[while running '[^']*'\]\s*", " ", str(error)).strip()
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
     if text.startswith("Service failed to start up"):
-        # A program that the runner started, and that ended at once
-        text += " (IMAGE_FEATURES_DEBUG=1 shows what it said; 'make engines' builds those of launch/prism.args)"
+        # The runner started a program that ended at once.
+        text += (
+            " (IMAGE_FEATURES_DEBUG=1 shows its output; 'make engines' builds those of "
+            "launch/prism.args)"
+        )
     return " ".join(text.split())[:500].rstrip(".") or type(error).__name__

@@ -1,12 +1,12 @@
-"""Silence for what Beam and gRPC say of themselves: it is no news, and it hides what is.
+"""Silence irrelevant messages of Beam and gRPC, which hide the relevant ones.
 
-- gRPC notes each program that is started beside a run ("fork_posix.cc … skipping fork() handlers"),
-  and its handlers for that now and then end a process ("mutex.cc … Mutex::Fer",
+- gRPC logs each program that is started during a run ("fork_posix.cc … skipping fork() handlers").
+  Its fork handlers sometimes end a process ("mutex.cc … Mutex::Fer",
   https://github.com/grpc/grpc/issues/37710; Beam's own tests turn them off). They are for programs
   that fork and go on with gRPC; here a fork only starts another program.
 - Beam 2.77 without the ``gcp`` extra logs "apitools not found" at its import, by
-  ``logging.warning``. In a process whose logging is not set up that also sets it up, and a worker
-  then says all that it does on standard error.
+  ``logging.warning``. In a process whose logging is not set up this call also sets it up, and a
+  worker then logs everything to standard error.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ runpy.run_module({module!r}, run_name="__main__", alter_sys=True)"""
 
 
 def hush() -> None:
-    """For this process and those that it starts; before Beam is imported."""
+    """Silence this process and those that it starts. Must be called before Beam is imported."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     logging.getLogger().addFilter(_is_news)
 
 
 def quiet_worker(command: str) -> str:
-    """A shell's command for a worker process that runs what ``PYTHON -m MODULE`` does; PYTHON may have spaces.
+    """Return a shell command for a quiet worker process.
 
-    What the worker logs still reaches its runner, and a traceback standard error.
+    The worker's log still reaches its runner, and a traceback still reaches standard error.
+
+    Args:
+        command: ``PYTHON -m MODULE``, unquoted; PYTHON may contain spaces.
     """
     python, _, module = command.rpartition(" -m ")
     return shlex.join([python, "-c", _WORKER.format(module=module)])

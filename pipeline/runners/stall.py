@@ -1,8 +1,8 @@
-"""Stall: a job at which nothing moves any more.
+"""Detect a stalled job: one that writes no new file any more.
 
-A worker that cannot start, or a job for which there is no room, is no error to most runners: they
-wait. What has been done lies in the output, one file for each piece of work, and so this looks the
-same on every runner.
+Most runners do not report a worker that cannot start, or a job for which there is no room: they
+wait. Each finished piece of work is a file in the output, so the check is the same for every
+runner.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
-_LONGEST_PAUSE = 60.0  # seconds between two looks
+_MAX_PAUSE = 60.0  # seconds between two checks
 
 
 class Stalled(Exception):
-    """Nothing new for too long. The job may still be there."""
+    """No new file for too long. The job may still be running."""
 
 
 @dataclass(frozen=True, slots=True)
 class StallWatch:
-    """Waits for a job, and gives it up when no new file has come into ``folder`` for ``seconds``; 0: never."""
+    """Waits for a job until no new file has come into ``folder`` for ``seconds``; 0: no limit."""
 
     output: Storage
     folder: str
@@ -37,7 +37,8 @@ class StallWatch:
     def wait(self, work: Callable[[], object]) -> None:
         """Call ``work`` and return when it does, or raise what it raises.
 
-        Raises ``Stalled``; ``work`` then goes on.
+        Raises:
+            Stalled: No new file has come for too long. ``work`` goes on in its thread.
         """
         if not self.seconds:
             work()
@@ -45,7 +46,7 @@ class StallWatch:
         end: Future[Any] = Future()
         threading.Thread(target=call_into, args=(work, end), name="job", daemon=True).start()
         files, moved = self._files(), time.monotonic()
-        while not wait([end], timeout=min(self.seconds / 4, _LONGEST_PAUSE)).done:
+        while not wait([end], timeout=min(self.seconds / 4, _MAX_PAUSE)).done:
             now = time.monotonic()
             if (seen := self._files()) != files:
                 files, moved = seen, now
@@ -56,7 +57,7 @@ class StallWatch:
         end.result()
 
     def _files(self) -> int | None:
-        """How many there are; None if the storage does not say, which is no news of the job."""
+        """Count the files; None when the storage fails, which says nothing about the job."""
         try:
             return sum(1 for _ in self.output.list(f"{self.folder}/"))
         except Exception as error:
@@ -65,7 +66,7 @@ class StallWatch:
 
 
 def call_into(work: Callable[[], object], end: Future[Any]) -> None:
-    """Call ``work`` and put what it returns or raises into ``end``, unless something is there already."""
+    """Call ``work``, and set ``end`` to what it returns or raises unless it is set already."""
     with suppress(InvalidStateError):
         try:
             end.set_result(work())

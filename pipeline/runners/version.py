@@ -1,4 +1,4 @@
-"""Which versions speak here: a driver and its workers' image must agree on them."""
+"""Tell the versions that a driver and its workers' image must agree on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions() -> str:
-    """The versions of this program, Python and Beam, as a worker image's tag has them: ``0.1.0-py3.11-beam2.77.0``."""
+    """Return the versions of this program, Python and Beam, as in the tag of a worker image.
+
+    Returns:
+        For example ``0.1.0-py3.11-beam2.77.0``.
+    """
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return f"{_installed('beam-image-features')}-py{python}-beam{_installed('apache-beam')}"
 
@@ -16,5 +20,5 @@ def _installed(distribution: str) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
-        # Run from a folder that is not installed
+        # The program runs from a folder that is not installed.
         return "unknown"

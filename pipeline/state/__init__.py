@@ -1,1 +1,1 @@
-"""What a run writes about itself: run.json and its summary."""
+"""Keep a run's note, ``run.json``, and its summary."""

@@ -1,4 +1,4 @@
-"""The note of a run, ``runs/<run_id>/run.json``: what a later start needs to go on, and what ``show`` prints."""
+"""Read and write ``runs/<run_id>/run.json``, a run's note for later starts and for ``show``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from transforms.storage import Storage
 State = Literal["planned", "published", "unchanged", "refused", "superseded"]
 _LOG = logging.getLogger(__name__)
 _READS = 64  # receipts read at once
-RUN_ID = r"\d{8}T\d{6}(?:\.\d{3})?Z-[0-9a-f]{4}"  # what every run's id looks like
+# The pattern of every run's id.
+RUN_ID = r"\d{8}T\d{6}(?:\.\d{3})?Z-[0-9a-f]{4}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,56 +35,48 @@ class Run:
     inputs: tuple[str, ...]
     recipe: Recipe
     state: State = "planned"
-    # The options that the plan depends on
+    # The options that the plan depends on.
     policy: Mapping[str, Any] = field(default_factory=dict)
-    # The inputs that the tables' rows come from, once it is published
+    # The inputs that the tables' rows come from, once the run is published.
     covers: tuple[str, ...] = ()
     plan: Summary | None = None  # the counts of the plan
     shards: tuple[str, ...] = ()
-    versions: Mapping[str, int | None] = field(
-        default_factory=dict
-        # Of the tables that the plan was made from
-    )
-    stale: Mapping[str, int] = field(
-        default_factory=dict
-        # By table: rows that leave it, named in stale/
-    )
-    kept: Mapping[str, int] = field(
-        default_factory=dict
-        # By table: rows that stay though nothing lists them
-    )
-    # The plan has an index of the vectors that there are
+    # By table: the version that the plan was made from.
+    versions: Mapping[str, int | None] = field(default_factory=dict)
+    # By table: the number of rows to delete; stale/ names them.
+    stale: Mapping[str, int] = field(default_factory=dict)
+    # By table: the number of unlisted rows to keep.
+    kept: Mapping[str, int] = field(default_factory=dict)
+    # Whether the plan has an index of the vectors that exist already.
     reuse: bool = False
-    # For a 'publish' that is not told another
+    # The default of a later 'publish'.
     max_failure_rate: float = 0.1
-    job: Job | None = (
-        # The last one that was submitted to a service that keeps it when its driver has gone
-        None
-    )
+    # The last job that was submitted to a service that keeps jobs without their driver.
+    job: Job | None = None
     summary: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> str:
-        """Its folder in the output."""
+        """The run's folder in the output."""
         return f"runs/{self.run_id}"
 
     @property
     def rebuild(self) -> bool:
-        """Whether it replaces the whole tables."""
+        """Whether the run replaces the whole tables."""
         return bool(self.policy.get("rebuild"))
 
     @property
     def counts(self) -> Summary:
-        """What the plan counted; nothing for a run without a plan."""
+        """The counts of the plan; zeros for a run without a plan."""
         return self.plan or Summary(self.run_id)
 
     @property
     def references(self) -> int:
-        """Images to do, over all shards."""
+        """The number of images to do, over all shards."""
         return self.counts.todo
 
     def save(self, output: Storage) -> Run:
-        """Write the note."""
+        """Write the note, and return the run."""
         output.write(
             f"{self.folder}/run.json",
             json.dumps(asdict(self), ensure_ascii=False, indent=1).encode(),
@@ -91,27 +84,32 @@ class Run:
         return self
 
     def end(self, output: Storage, state: State, summary: Summary | None = None) -> Run:
-        """Write how the run ended."""
+        """Write how the run ended, and return the ended run."""
         ended = asdict(replace(summary, state=state)) if summary else None
         return replace(self, state=state, summary=ended).save(output)
 
     def receipts(self, output: Storage) -> list[Receipt]:
-        """All receipts so far, by shard."""
+        """Return all receipts so far, in the order of their shards."""
         return read_receipts(output, sorted(self.receipt_keys(output)))
 
     def receipt_keys(self, output: Storage) -> list[str]:
-        """Where they lie."""
+        """Return the keys of all receipts so far."""
         return [entry.key for entry in output.list(f"{self.folder}/receipts/")]
 
     def forget(self, receipt: Receipt, output: Storage) -> None:
-        """Have a shard done again."""
+        """Delete a receipt, so that its shard is done again."""
         output.delete(f"{self.folder}/receipts/{receipt.shard}.json")
 
 
 def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
-    """Read many at once: a bucket takes some 40 ms for each.
+    """Read many receipts at once: a bucket takes some 40 ms for each.
 
-    One that cannot be read is named and left out.
+    Args:
+        output: The output.
+        keys: Keys of the receipts in the output.
+
+    Returns:
+        The receipts in the order of the keys. One that cannot be read is logged and left out.
     """
     with ThreadPoolExecutor(_READS) as pool:
         return [
@@ -120,10 +118,10 @@ def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
 
 
 def new_run_id(output: Storage) -> str:
-    """Sorts after all runs in the output: ``20261124T221943.127Z-1f9c``.
+    """Return an id that sorts after all runs in the output: ``20261124T221943.127Z-1f9c``.
 
-    It says the time, unless a run is there whose clock was ahead: then it follows that one by a
-    millisecond. So the order of runs is that in which they came, whatever their clocks said.
+    The id holds the time. If the clock of an earlier run was ahead, the id holds that run's time
+    plus a millisecond. So ids sort in the order in which the runs came, whatever their clocks said.
     """
     moment = datetime.now(UTC)
     if before := max(_run_ids(output), default=None):
@@ -132,7 +130,7 @@ def new_run_id(output: Storage) -> str:
 
 
 def _moment_after(run_id: str) -> datetime | None:
-    """A millisecond after the time that an id says; None where there is no such time, as in month 13."""
+    """Return an id's time plus a millisecond; None for an invalid time, as in month 13."""
     digits, _, milliseconds = run_id.partition("Z")[0].partition(".")
     try:
         latest = datetime.strptime(f"{digits}.{milliseconds or 999}+0000", "%Y%m%dT%H%M%S.%f%z")
@@ -142,7 +140,7 @@ def _moment_after(run_id: str) -> datetime | None:
 
 
 def _run_ids(output: Storage) -> list[str]:
-    """Of all folders that a run made, one without a note too; other folders are not ours."""
+    """Return the ids of all run folders, also of those without a note; ignore other folders."""
     return [
         name
         for name in output.folders("runs/")
@@ -151,7 +149,7 @@ def _run_ids(output: Storage) -> list[str]:
 
 
 def load_runs(output: Storage, most: int) -> list[Run]:
-    """The newest runs that got as far as a plan, newest first."""
+    """Return the newest runs that got as far as a plan, ``most`` at the maximum, newest first."""
     return list(islice(_newest_first(output), most))
 
 
@@ -161,7 +159,10 @@ def latest_run(output: Storage) -> Run | None:
 
 
 def last_good_run(output: Storage) -> Run | None:
-    """The newest run whose listing the tables stand for: it published, or found nothing to change."""
+    """Return the newest run that published, or found nothing to change; None without one.
+
+    The tables correspond to its listing.
+    """
     return next(
         (run for run in _newest_first(output) if run.state in ("published", "unchanged")), None
     )
@@ -175,12 +176,8 @@ def _newest_first(output: Storage) -> Iterator[Run]:
 
 def _decode(data: bytes) -> Run:
     noted = json.loads(data)
-    values = {
-        f.name: noted[f.name]
-        for f in fields(Run)
-        if f.name in noted
-        # Another version may say more, or less
-    }
+    # The note of another version may have more fields, or fewer.
+    values = {f.name: noted[f.name] for f in fields(Run) if f.name in noted}
     plan = Summary.of(values["plan"]) if values["plan"] else None
     job = Job(**values["job"]) if values.get("job") else None
     lists = {name: tuple(values[name]) for name in ("inputs", "covers", "shards")}
@@ -188,13 +185,17 @@ def _decode(data: bytes) -> Run:
 
 
 def unfinished_run(output: Storage) -> Run | None:
-    """The newest run if it is without an end: at work at this moment, or broken off and to be taken up."""
+    """Return the newest run if it is unfinished: running at this moment, or to be resumed."""
     latest = latest_run(output)
     return latest if latest and latest.state == "planned" else None
 
 
 def load_run(output: Storage, run_id: str) -> Run | None:
-    """The note of one run; None if it is not there, or, said in a line, if it cannot be read."""
+    """Read the note of one run.
+
+    Returns:
+        The run; None if there is no note, or if it cannot be read, which is logged.
+    """
     key = f"runs/{run_id}/run.json"
     if not output.exists(key):
         return None
@@ -202,7 +203,7 @@ def load_run(output: Storage, run_id: str) -> Run | None:
         return _decode(output.read(key))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         _LOG.warning(
-            "the note %s of a run cannot be read (%s); it counts as if it were not there",
+            "the note %s of a run cannot be read (%s); it is ignored",
             key,
             error,
         )

@@ -1,4 +1,4 @@
-"""The reconciled summary of a run: every listed image is counted exactly once."""
+"""Summarise a run: each listed image is counted exactly once."""
 
 from __future__ import annotations
 
@@ -6,62 +6,65 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-# How far a run got. "planned", "submitted" and "extracted" go on with the next start.
+# How far a run got. The next start resumes a "planned", "submitted" or "extracted" one.
 State = Literal[
-    "planned", "submitted", "extracted", "published", "unchanged", "dry_run", "refused", "superseded"
-]  # fmt: skip
+    "planned",
+    "submitted",
+    "extracted",
+    "published",
+    "unchanged",
+    "dry_run",
+    "refused",
+    "superseded",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run found, and what became of it; checked before anything is published.
+    """The counts of a run, which are checked before anything is published.
 
-    ``listed = new + changed + unchanged + retried + still_failed``, the five classes of the plan,
-    and ``new + changed + retried = embedded + reused + failed``, the three ends that an image can
-    come to.
+    The plan sorts the listed images into five classes:
+    ``listed = new + changed + unchanged + retried + still_failed``.
+    An image that is tried has one of three outcomes:
+    ``new + changed + retried = embedded + reused + failed``.
     """
 
     run_id: str
     listed: int = 0  # distinct images of the inputs
     new: int = 0
-    # Another etag or size than in the tables
-    changed: int = 0
-    unchanged: int = 0  # have a vector of this version
-    # Failed in an earlier run and were tried again
-    retried: int = 0
-    still_failed: int = (
-        # Failed in an earlier run and were not: the image has not changed, and is the reason
-        0
-    )
-    # Images whose rows left the tables, for nothing lists them any more
+    changed: int = 0  # etag or size differs from the tables
+    unchanged: int = 0  # the tables have a vector of this etag and size
+    retried: int = 0  # failed in an earlier run and are tried again
+    # Failed in an earlier run and are not tried again: the unchanged image is the cause.
+    still_failed: int = 0
+    # Images that nothing lists any more, and whose rows are deleted.
     removed: int = 0
-    # Images that nothing lists, and whose rows stay (--keep-removed)
+    # Images that nothing lists any more, and whose rows are kept (--keep-removed).
     kept: int = 0
     embedded: int = 0  # vectors computed
-    # Vectors taken from another image of the same bytes
-    reused: int = 0
-    # Of the images tried: no vector, a row in the errors table
+    reused: int = 0  # vectors taken from another image with the same bytes
+    # Images that were tried and have no vector, but a row in the errors table.
     failed: int = 0
-    # Files of a folder that are no images by their name; not listed
+    # Files in folders whose names are not those of images; not listed.
     ignored: int = 0
-    # Before the work is done, or in a dry run: images to do
+    # Images to do, before the work is done or in a dry run.
     todo: int = 0
     state: State = "planned"
     failures_by_kind: Mapping[str, int] = field(default_factory=dict)
     bytes_read: int = 0  # of images
     bytes_written: int = 0  # of parts
     seconds: Mapping[str, float] = field(default_factory=dict)  # of the workers' time, by stage
-    # Of the features table that readers see now
+    # The version of the features table that readers see now.
     version: int | None = None
 
     @property
     def published(self) -> bool:
-        """Whether readers see what the run made."""
+        """Whether readers see the run's result."""
         return self.state == "published"
 
     @property
     def tried(self) -> int:
-        """Images that the run had to do."""
+        """The number of images that the run had to do."""
         return self.new + self.changed + self.retried
 
     @property
@@ -75,7 +78,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Summary:
-        """What a note says. One that another version of the program wrote may say more."""
+        """Make a summary from a note; ignore the fields that only another version knows."""
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
     def __str__(self) -> str:
@@ -90,7 +93,7 @@ class Summary:
 
     @property
     def verdict(self) -> str:
-        """Where the workers' time went: ``decode 31 %, embed 62 %, …: model-bound``; empty without work."""
+        """The workers' time by stage, ``decode 31 %, embed 62 %, …: model-bound``, or nothing."""
         total = sum(self.seconds.values())
         if not total:
             return ""

@@ -1,1 +1,1 @@
-"""The steps of a run: list, plan, extract, publish; and how one resumes."""
+"""Do the steps of a run: list, plan, extract, publish; and resume an unfinished run."""

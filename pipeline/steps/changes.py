@@ -1,4 +1,4 @@
-"""The listing against the tables, range by range of uris: what changed, as shards and counts."""
+"""Compare the listing with the tables, one range of URIs at a time; write shards and counts."""
 
 from __future__ import annotations
 
@@ -31,26 +31,38 @@ from transforms.shards import ShardPolicy, shard_bounds
 from transforms.storage import Storage
 from transforms.storage.urls import scheme_of
 
-# Of the listing and the tables, compared at once: 1 to 2 GB
+# Rows of the listing and the tables that are compared at once: 1 to 2 GB.
 RANGE_ROWS = 2_000_000
-# To the storage at once: a bucket takes some 40 ms for each shard
+# Concurrent requests to the storage: a bucket takes some 40 ms for each shard.
 _REQUESTS = 32
 _LOG = logging.getLogger(__name__)
 
 
 def find_changes(listing: Listing, tables: Tables, policy: PlanPolicy) -> Iterator[Changes]:
-    """Compare the listing with what the tables know, range by range of uris, so that memory stays that of one."""
+    """Compare the listing with the tables, one range of URIs at a time to limit memory.
+
+    Args:
+        listing: The images of the inputs.
+        tables: The tables of the output.
+        policy: Which images to do again, and which rows to keep.
+
+    Yields:
+        The changes of each range, in the order of the URIs.
+
+    Raises:
+        Damaged: A table cannot be read, and the run does not replace it.
+    """
     columns = ["uri", "etag", "size"]
     features, errors = tables.features, tables.errors
-    spread = itertools.chain(listing.spread(), features.spread(), errors.spread())
-    for within in ranges(spread, RANGE_ROWS):
+    row_counts = itertools.chain(listing.spread(), features.spread(), errors.spread())
+    for within in ranges(row_counts, RANGE_ROWS):
         known = _rows(features, columns, within, policy)
         failed = _rows(errors, [*columns, "kind"], within, policy)
         yield compare(listing.read(within), known, failed, policy)
 
 
 def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -> pa.Table:
-    """A table's rows in a range; none where it is damaged and replaced anyway."""
+    """Read a table's rows in a range; none when the table is damaged and is replaced anyway."""
     try:
         return table.read_range(columns, within)
     except Damaged as error:
@@ -63,10 +75,10 @@ def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -
 
 
 class Plan:
-    """A plan under way: adds its ranges up, and writes the images to do as shards, Parquet files of references.
+    """Adds up the changes of all ranges, and writes the images to do as shards.
 
-    Without an output, for a dry run, it only counts. A run that replaces whole tables need not name
-    stale rows.
+    A shard is a Parquet file of image references. Without an output, for a dry run, the plan only
+    counts. A run that replaces whole tables does not write the URIs of stale rows.
     """
 
     def __init__(
@@ -79,28 +91,25 @@ class Plan:
         self.counts = Counts()
         self.todo = 0  # images
         self.todo_bytes = 0  # of those whose size is known
-        self.remote = False  # whether they lie in a bucket
+        self.remote = False  # whether the images are in a bucket
         self.shards: list[str] = []
-        self.stale: Counter[str] = Counter()  # by table: rows that leave it
-        # By table: rows that stay though nothing lists them
-        self.kept: Counter[str] = Counter()
+        self.stale: Counter[str] = Counter()  # rows to delete, by table
+        self.kept: Counter[str] = Counter()  # unlisted rows to keep, by table
         self.sizes = pa.array([], pa.int64())  # distinct sizes of the images to do
         self._stale_uris: dict[str, list[pa.Array]] = {"features": [], "errors": []}
-        self._output, self._folder, self._policy, self._replace_all = (
-            output,
-            run_folder,
-            policy,
-            replace_all,
-        )
+        self._output = output
+        self._folder = run_folder
+        self._policy = policy
+        self._replace_all = replace_all
         self._pending: list[pa.Table] = []
 
     @property
     def nothing_to_do(self) -> bool:
-        """Whether the tables are already what the run would make of them."""
+        """Whether the run would change nothing in the tables."""
         return not (self.todo or self.stale.total())
 
     def add(self, changes: Changes) -> None:
-        """Take the changes of the next range."""
+        """Add the changes of the next range."""
         self.counts += changes.counts
         for name, stale in (("features", changes.features), ("errors", changes.errors)):
             self.stale[name] += len(stale.uris)
@@ -118,7 +127,7 @@ class Plan:
             self._cut()
 
     def finish(self) -> None:
-        """Write what is left: the last shards, and the uris whose rows the run takes out of each table."""
+        """Write the last shards, and for each table the URIs of the rows to delete."""
         self._cut()
         for name, uris in self._stale_uris.items():
             if self._output and sum(map(len, uris)):
@@ -131,7 +140,7 @@ class Plan:
     def _cut(self) -> None:
         """Write the pending images as shards.
 
-        The first ones are enough for all workers, the others are full.
+        The first call makes enough shards for all workers; later calls make full ones.
         """
         if not self._pending:
             return
@@ -152,7 +161,14 @@ class Plan:
 
 
 def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summary:
-    """What the plan comes to, also said in the log."""
+    """Return the summary of a plan, and log its counts.
+
+    Args:
+        run_id: Id of the run.
+        plan: The finished plan.
+        listing: The images of the inputs.
+        config: The options of the run.
+    """
     counts = plan.counts
     summary = Summary(
         run_id=run_id,
@@ -184,7 +200,13 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
 
 
 def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
-    """Read the uris whose rows the run takes out of a table."""
+    """Return the URIs of a table's stale rows, as ``Plan.finish`` wrote them.
+
+    Args:
+        output: The output.
+        run_folder: Folder of the run in the output.
+        table: Name of the table.
+    """
     data = output.read(f"{run_folder}/stale/{table}.parquet")
     return parquet.read(data)["uri"].combine_chunks()
 

@@ -1,4 +1,4 @@
-"""Extract: the shards of a run through the workers. THE graph of the run."""
+"""Extract the missing shards of a run on the workers. Holds the run's Beam graph."""
 
 from __future__ import annotations
 
@@ -36,22 +36,26 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A run whose shards are done, or whose job is at work without us (``submitted``)."""
+    """A run whose shards are done, or whose job runs without this process (``submitted``)."""
 
     run: Run
     submitted: bool
 
     @property
     def counts(self) -> Summary:
-        """What the plan counted."""
+        """The counts of the plan."""
         return self.run.counts
 
 
 def extract_missing(run: Run, session: Session) -> Extracted:
-    """Do the shards that have no receipt; with ``--no-wait`` only submit them.
+    """Extract the shards that have no receipt; with ``--no-wait`` only submit them.
 
     Waits for a job that an earlier start submitted. If that job has ended, is unknown, or leaves
-    shards undone, submits another one for what is missing.
+    shards undone, submits another one for the missing shards.
+
+    Args:
+        run: A planned run.
+        session: The options, with what they name opened.
 
     Raises:
         RunFailed: The workers, the runner or the storage failed, or the job stalled.
@@ -85,16 +89,25 @@ def extract_missing(run: Run, session: Session) -> Extracted:
 
 
 def _note_job(run: Run, output: Storage, job: Job) -> None:
-    """Note a job in the run, for the next start to find.
+    """Note a job in ``run.json``, for the next start to find.
 
-    A driver that is killed before leaves a job that nobody finds. A second job then does the same
-    shards: twice the work and no harm, since the first receipt of each shard counts.
+    A driver that is killed before that leaves a job that nobody finds. A second job then does the
+    same shards: twice the work and no harm, since the first receipt of each shard counts.
     """
     replace(run, job=job).save(output)
 
 
 def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
-    """Do the shards on the runner's workers; what they did lies in their receipts."""
+    """Extract shards on the runner's workers, which write the results and the receipts.
+
+    Args:
+        shards: Names of the shards.
+        job: What the workers need.
+        submission: The runner, and how to wait for it.
+
+    Raises:
+        Stalled: The job makes no progress any more.
+    """
     runner = submission.runner
     pipeline = new_pipeline(runner, extract_args(runner, submission.accelerator, len(shards)))
     _ = pipeline | "Extract" >> extraction(shards, job, submission.accelerator)
@@ -104,18 +117,24 @@ def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submissio
 def extraction(
     shards: Sequence[str], job: ExtractJob, accelerator: str | None = None
 ) -> beam.PTransform:
-    """The graph: names of shards → the same names, each with a receipt.
+    """Return the run's graph: shard names → the same names, once their receipts are written.
 
-    The accelerator is asked for by all of it, not by a step: another environment in the middle
-    would cut the graph there, and a cluster would start other workers for each side. So it has two
-    stages, with or without.
+    The whole graph asks for the accelerator, not one step: another environment in the middle would
+    cut the graph there, and a cluster would start other workers for each side. So the graph has two
+    stages, with or without an accelerator.
+
+    Args:
+        shards: Names of the shards.
+        job: What the workers need.
+        accelerator: Dataflow's ``accelerator`` hint; None for no accelerator.
     """
     import apache_beam as beam
 
     from transforms.extract import ExtractShards
 
     graph = (
-        "Shards" >> beam.Create(list(shards), reshuffle=False)  # "Spread" does it
+        # The next step reshuffles.
+        "Shards" >> beam.Create(list(shards), reshuffle=False)
         | "Spread" >> beam.Reshuffle()
         | "ExtractShards" >> ExtractShards(job)
     )
@@ -123,7 +142,12 @@ def extraction(
 
 
 def prepare_job(run: Run, session: Session) -> ExtractJob:
-    """What the workers need, the exported network included."""
+    """Return what the workers need, and put the exported network into the output.
+
+    Args:
+        run: A planned run.
+        session: The options, with what they name opened.
+    """
     from transforms.decode.image import DecodePolicy
     from transforms.extract import ExtractJob
     from transforms.read import ReadPolicy
@@ -133,13 +157,13 @@ def prepare_job(run: Run, session: Session) -> ExtractJob:
     network_id = model_id(session.network)
 
     def fill(scratch: Path) -> None:
-        # Its threads are set once, and this process may be the worker too
+        # TensorFlow's threads are set only once, and this process may be the worker too.
         import_tensorflow(cores)
         export(session.network, scratch)
 
     folder = cached_model(network_id, fill)
     with bringing(session.output, save_model(session.output, network_id, folder)):
-        # It is there, and a vacuum that comes from now on sees this run's note
+        # The network is there, and any later vacuum sees this run's note.
         pass
     return ExtractJob(
         output=session.output.url,

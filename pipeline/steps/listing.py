@@ -1,6 +1,6 @@
-"""List the sources with Beam, into files that are read back range by range.
+"""List the sources with Beam, into files that are read back one range of URIs at a time.
 
-THE graph of the listing.
+Holds the Beam graph of the listing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from transforms.sources.files import GROUP_ROWS, read_listing_file, read_listing
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
-_REQUESTS = 32  # to the storage at once
+_REQUESTS = 32  # concurrent requests to the storage
 
 
 class Listing:
-    """What the sources hold, in the files of a folder."""
+    """The image references of the sources, in the files of a folder."""
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage = storage
@@ -42,22 +42,29 @@ class Listing:
 
     @property
     def rows(self) -> int:
-        """References, counted as often as they are listed."""
+        """The number of references; one that is listed twice counts twice."""
         return sum(note.rows for note in self._files.values())
 
     @property
     def ignored(self) -> int:
-        """Files of folders and prefixes that are no images by their name."""
+        """The number of files in folders and prefixes whose names are not those of images."""
         return sum(note.ignored for note in self._files.values())
 
     def spread(self) -> Iterator[tuple[str, int]]:
-        """The first uri of each row group of the files, and the group's rows."""
+        """Yield the first URI and the row count of each row group of the files."""
         for note in self._files.values():
             for number, first in enumerate(note.firsts):
                 yield first, min(GROUP_ROWS, note.rows - number * GROUP_ROWS)
 
     def read(self, within: Range) -> pa.Table:
-        """The references of a range (REFERENCE_SCHEMA), from the row groups that may hold some."""
+        """Return the references of a range, from the row groups that may hold some.
+
+        Args:
+            within: A range of URIs.
+
+        Returns:
+            A table of ``REFERENCE_SCHEMA``.
+        """
         wanted = {}
         for name, note in self._files.items():
             start = max(0, bisect_right(note.firsts, within.low) - 1)
@@ -76,9 +83,19 @@ class Listing:
 def list_sources(
     sources: Sequence[Source], output: Storage, submission: Submission, stores: Stores = ()
 ) -> Iterator[Listing]:
-    """List all sources, in parallel by sub-folder or prefix, through files in the watched folder of the run.
+    """List all sources on the runner's workers, in parallel by sub-folder or prefix.
 
-    The files are deleted at the end of the block: they would only take room, night after night.
+    The workers write files into the watched folder of the run. The end of the block deletes them:
+    they would only take room, night after night.
+
+    Args:
+        sources: The parsed inputs.
+        output: The output.
+        submission: The runner, with the folder to watch.
+        stores: Where buckets are.
+
+    Raises:
+        RunFailed: The listing failed or stalled.
     """
     import apache_beam as beam
 
@@ -106,7 +123,7 @@ def list_sources(
 
 @contextmanager
 def list_here(sources: Sequence[Source]) -> Iterator[Listing]:
-    """The same without Beam and without writing anything into the output, for a dry run."""
+    """List all sources in this process for a dry run, without writing into the output."""
     pieces = [piece for source in sources for piece in source.split()]
     with tempfile.TemporaryDirectory(prefix="image-features-listing-") as folder:
         scratch = open_storage(folder)
@@ -116,7 +133,13 @@ def list_here(sources: Sequence[Source]) -> Iterator[Listing]:
 
 
 def nothing_listed(sources: Sequence[Source], ignored: int, rows: int) -> UserError:
-    """The error for inputs that hold no image: what was looked for, and that the table keeps its ``rows``."""
+    """Return the error for inputs that hold no image.
+
+    Args:
+        sources: The parsed inputs.
+        ignored: How many files were ignored.
+        rows: How many rows the features table has, and keeps.
+    """
     reasons = [source.nothing_found() for source in sources]
     others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
     kept = (

@@ -1,4 +1,4 @@
-"""Plan a run: list the sources, compare them with the tables, and write what is to do as shards."""
+"""Plan a run: list the sources, compare them with the tables, and write the shards."""
 
 from __future__ import annotations
 
@@ -32,16 +32,15 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A listing compared with the tables: a run that is not decided yet."""
+    """A listing compared with the tables: a run that has no note yet."""
 
     run: Run
     plan: Plan
-    # The last run that published, or found nothing to change
-    before: Run | None
+    before: Run | None  # the last run that published, or found nothing to change
 
     @property
     def counts(self) -> Summary:
-        """What the plan counted."""
+        """The counts of the plan."""
         return self.run.counts
 
 
@@ -50,9 +49,12 @@ def compare(session: Session) -> Compared:
 
     A dry run writes nothing.
 
+    Args:
+        session: The options, with what they name opened.
+
     Raises:
         UserError: An input does not exist, or none holds an image.
-        RunFailed: The listing ended before its end.
+        RunFailed: The listing failed or stalled.
         Damaged: A table cannot be read.
     """
     config = session.config
@@ -87,9 +89,16 @@ def compare(session: Session) -> Compared:
 
 
 def settle(compared: Compared, session: Session) -> Run:
-    """Write the run's note, so that it can be resumed; its state is ``unchanged`` when nothing is to do.
+    """Write the note of a run, so that a later start can resume it.
 
     A dry run only logs its estimate.
+
+    Args:
+        compared: The run, its plan and the run before.
+        session: The options, with what they name opened.
+
+    Returns:
+        The run. Its state is ``unchanged`` when there is nothing to do.
 
     Raises:
         Refused: Too many images would be removed.
@@ -117,7 +126,7 @@ def settle(compared: Compared, session: Session) -> Run:
 
 
 def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
-    """Compare range by range, and write shards on the way; a dry run only counts."""
+    """Compare one range of URIs at a time and write its shards; a dry run only counts."""
     config = session.config
     output = None if config.dry_run else session.output
     shards = ShardPolicy(config.shard_size, config.shard_bytes, session.runner.workers)
@@ -130,16 +139,22 @@ def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
 
 
 def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
-    """The inputs that the tables' rows come from after the run."""
+    """Return the inputs that the tables' rows come from after the run."""
     earlier = before.covers if before and config.keep_removed else ()
     return tuple(dict.fromkeys([*config.inputs, *earlier]))
 
 
 def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
-    """Refuse to take more rows out than a quiet change of the sources explains.
+    """Refuse to remove more rows than a normal change of the sources explains.
 
-    ``before`` is the last good run: when it had inputs that this one lacks, the images of those
-    would be removed for no reason but that nobody listed them.
+    Args:
+        counts: The counts of the plan.
+        config: The options of the run.
+        before: The last good run. If it had inputs that this run lacks, their images would be
+            removed only because nobody listed them.
+
+    Raises:
+        Refused: Too many images are not listed any more, or an input is missing.
     """
     rate = config.max_removed_rate
     if config.keep_removed or not counts.gone or rate == 1:
@@ -160,18 +175,27 @@ def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
     )
     raise Refused(
         f"{counts.gone:,} of the {counts.known:,} images in {config.output} are not listed any "
-        f"more{more}{inputs}. Nothing was published. Give all inputs and see that they are "
+        f"more{more}{inputs}. Nothing was published. Give all inputs and check that they are "
         "complete; or --keep-removed to keep the rows of such images, or --max-removed-rate 1 to "
         "remove them."
     )
 
 
 def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: str) -> bool:
-    """Write the index of the vectors that the images to do may share; False when there can be none.
+    """Write the index of the vectors that the images to do may share.
 
-    Equal bytes are equally many, so only rows of an image's size count: few for a night's images,
-    all when a list did not tell the sizes. Of more than a few million rows some are left out: their
-    images, if there are any, are computed anew.
+    Equal contents have equal sizes, so only rows of an image's size count: few for a night's
+    images, all when a list gave no sizes. Beyond a few million rows the index leaves some out; the
+    images that could share their vectors are computed again.
+
+    Args:
+        sizes: Distinct sizes in bytes of the images to do, int64; below 0 when unknown.
+        features: The features table.
+        output: The output.
+        run_folder: Folder of the run in the output.
+
+    Returns:
+        Whether there is an index.
     """
     unknown = pc.any(pc.less(sizes, 0)).as_py()
     where = None if unknown else pc.field("size").isin(sizes)

@@ -1,4 +1,4 @@
-"""Publish: receipts → checked counts → one commit a table. Nothing is visible before."""
+"""Publish a run: commit its parts and failures, one commit for each table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ class Published:
 def publish(reconciled: Reconciled, output: Storage, tables: Tables) -> Published:
     """Commit a run and note its end, unless too many of its images failed.
 
-    Called again after a crash, it does what is missing.
+    A call after a crash makes only the commits that are missing.
+
+    Args:
+        reconciled: The run, its receipts and its balanced counts.
+        output: The output.
+        tables: The tables of the output.
 
     Raises:
         Refused: Too many images failed, a table would not hold as many rows as the counts say, or
@@ -55,11 +60,11 @@ def publish(reconciled: Reconciled, output: Storage, tables: Tables) -> Publishe
 
 
 def _commit_both(reconciled: Reconciled, output: Storage, tables: Tables) -> int:
-    """Commit the parts and the failures, each in its table; return the new version of features.
+    """Commit the parts and the failures; return the new version of the features table.
 
-    Stale rows leave in the same commits. Errors come first, even if they stay the same: of two runs
-    at once only one gets past that commit, so that the tables never hold the features of one and
-    the errors of the other.
+    The same commits remove the stale rows. The errors table comes first, even if it stays the same:
+    of two concurrent runs only one gets past that commit, so the tables never hold the features of
+    one and the errors of the other.
     """
     run, counts, receipts = reconciled.run, reconciled.counts, reconciled.receipts
     features, errors = tables.features, tables.errors
@@ -87,7 +92,7 @@ def _commit_both(reconciled: Reconciled, output: Storage, tables: Tables) -> int
 def _write_failures(
     run: Run, receipts: Sequence[Receipt], output: Storage, errors: Table
 ) -> list[Part]:
-    """Write the failures of a run as one part, or as none."""
+    """Write the failures of a run as one part; no part without failures."""
     rows = failure_rows(run, receipts, errors)
     if not rows.num_rows:
         return []
@@ -95,7 +100,7 @@ def _write_failures(
 
 
 def _commit(run: Run, table: Table, parts: Sequence[Part], output: Storage) -> Commit:
-    """What the run changes in a table. Writes the rewritten parts; nothing is visible yet."""
+    """Return the run's commit to a table; write the rewritten parts, which are not visible yet."""
     if run.rebuild or not run.stale[table.name]:
         return Commit(run.run_id, parts, replace_all=run.rebuild)
     new, old = table.rewrite_without(
@@ -105,7 +110,7 @@ def _commit(run: Run, table: Table, parts: Sequence[Part], output: Storage) -> C
 
 
 def _check_rows(table: Table, commit: Commit, expected: int) -> None:
-    """Refuse a commit after which the table would not hold the images that were counted."""
+    """Refuse a commit after which the table's row count would differ from the run's counts."""
     left = () if commit.replace_all else table.parts
     stay = sum(part["num_records"] for part in left if part["path"] not in set(commit.remove))
     rows = stay + sum(part.rows for part in commit.add)
@@ -129,12 +134,26 @@ def _check_parts(parts: Sequence[Part], output: Storage) -> None:
 
 
 def failure_rows(run: Run, receipts: Sequence[Receipt], errors: Table) -> pa.Table:
-    """The run's failures as rows; an image that failed before keeps its first date and counts on."""
+    """Return the run's failures as rows of the errors table.
+
+    An image that failed before keeps its first date, and its attempts go on counting.
+
+    Args:
+        run: The run.
+        receipts: Its receipts.
+        errors: The errors table.
+
+    Returns:
+        A table of ``ERRORS_SCHEMA``.
+
+    Raises:
+        Damaged: The errors table cannot be read, and the run does not replace it.
+    """
     failures = [failure for receipt in receipts for failure in receipt.failures]
     earlier: dict[str, tuple[int, datetime]] = {}
     if failures and errors.version is not None:
+        # A table that is replaced need not be readable.
         with suppress(Damaged) if run.rebuild else nullcontext():
-            # What is replaced need not be readable
             rows = errors.read(["uri", "attempts", "first_failed_at"]).to_pylist()
             earlier = {row["uri"]: (row["attempts"], row["first_failed_at"]) for row in rows}
     started = datetime.fromisoformat(run.started_at)

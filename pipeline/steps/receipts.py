@@ -1,4 +1,4 @@
-"""Receipts and the parts that they name: which shards are done, and which are done again."""
+"""Tell from receipts and their parts which shards are done, and which to do again."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def missing_shards(run: Run, output: Storage) -> list[str]:
 
 
 def forget_lost_parts(run: Run, output: Storage) -> list[Receipt]:
-    """Return the receipts of a run; delete those whose part is gone, so that their shards are done again."""
+    """Return a run's receipts; delete those whose part is gone, to do their shards again."""
     receipts = run.receipts(output)
     sizes = sizes_of_parts(output) if receipts else {}
     for receipt in receipts:
         if is_lost(receipt.part, sizes):
-            _LOG.warning("the part of %s is not there any more; it is done again", receipt.shard)
+            _LOG.warning("the part of %s is missing; the shard is done again", receipt.shard)
             run.forget(receipt, output)
     return [receipt for receipt in receipts if not is_lost(receipt.part, sizes)]
 
 
 def sizes_of_parts(output: Storage) -> dict[str, int]:
-    """Return the size in bytes of each part of the features table that the output has, by its path."""
+    """Return the size in bytes of each part in the features folder, by path."""
     return {entry.key.rsplit("/", 1)[-1]: entry.size for entry in output.list("features/")}
 
 

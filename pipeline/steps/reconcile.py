@@ -1,4 +1,4 @@
-"""Receipts to counts: every image is there once, and not too many failed."""
+"""Reconcile receipts and counts: each image is there once, and not too many failed."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ class Reconciled:
 def reconcile_run(run: Run, output: Storage) -> Reconciled:
     """Read the receipts of a run and add them up.
 
+    Args:
+        run: A run.
+        output: The output.
+
     Raises:
         Refused: An image is missing or counted twice.
     """
@@ -34,13 +38,17 @@ def reconcile_run(run: Run, output: Storage) -> Reconciled:
 
 
 def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
-    """Add the receipts up. Raises ``Refused`` when an image is missing or counted twice."""
+    """Add up the receipts of a run.
+
+    Raises:
+        Refused: An image is missing or counted twice.
+    """
     done = Counter(receipt.shard for receipt in receipts)
     missing = [shard for shard in run.shards if done[shard] != 1]
     if missing:
         raise Refused(
             f"{len(missing)} of {len(run.shards)} shards have no receipt ({missing[0]} is the "
-            "first); nothing was published. Run the same command again: it does what is missing."
+            "first); nothing was published. Run the same command again: it does the missing shards."
         )
     kinds = Counter(failure.kind for receipt in receipts for failure in receipt.failures)
     seconds: Counter[str] = Counter()
@@ -69,17 +77,26 @@ def reconcile(run: Run, receipts: Sequence[Receipt]) -> Summary:
 
 
 def check_failure_rate(run: Run, summary: Summary, again: Counter[str], allowed: float) -> None:
-    """Refuse a run in which too many of the images that were tried failed, ``again`` (by kind) left aside.
+    """Refuse a run in which too many of the images that were tried failed.
 
-    Where the cause lies in the images themselves, too many of all that are listed: a quiet night of
-    three new images, one of them broken, is no reason to stop, night after night. Nor is one that
-    nobody mends and that is all there is.
+    Where the images themselves are the cause, too many of all listed images must have failed. A
+    quiet night of three new images, one of them broken, is no reason to stop, night after night.
+    Nor is a broken image that nobody fixes, when nothing else is to do.
+
+    Args:
+        run: The run.
+        summary: Its reconciled counts.
+        again: Failures of images that had failed before, by kind; they do not count.
+        allowed: The maximum share of failed images, 0 to 1.
+
+    Raises:
+        Refused: More images failed than is allowed.
     """
     failures = Counter(summary.failures_by_kind) - again
     failed, references = failures.total(), run.references - again.total()
-    passing = sum(failures[kind.word] for kind in FailureKind if kind.transient)
-    tried, listed = allowed * references, allowed * summary.listed
-    if failed > tried and (passing > tried or failed > listed):
+    transient = sum(failures[kind.word] for kind in FailureKind if kind.transient)
+    max_of_tried, max_of_listed = allowed * references, allowed * summary.listed
+    if failed > max_of_tried and (transient > max_of_tried or failed > max_of_listed):
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in failures.most_common())
         more = f", and {again.total():,} as before" if again else ""
         raise Refused(
@@ -90,7 +107,18 @@ def check_failure_rate(run: Run, summary: Summary, again: Counter[str], allowed:
 
 
 def failed_again(run: Run, receipts: Sequence[Receipt], errors: Table) -> Counter[str]:
-    """The run's failures of images that the errors table has already, by kind: they were let pass once."""
+    """Count a run's failures of images that are in the errors table already.
+
+    An earlier run was published with these failures.
+
+    Args:
+        run: The run.
+        receipts: Its receipts.
+        errors: The errors table.
+
+    Returns:
+        The number of failures by kind.
+    """
     failures = (
         [] if run.rebuild else [failure for receipt in receipts for failure in receipt.failures]
     )

@@ -1,4 +1,4 @@
-"""What a start finds in the output: the newest run, and whether it is one to go on with."""
+"""Find the newest run in the output, and decide whether to resume it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ _LOG = logging.getLogger(__name__)
 
 
 def resume(session: Session) -> Run | None:
-    """The newest run, if it was broken off after its plan and still fits; otherwise it is given up.
+    """Return the newest run if it is unfinished and still fits; otherwise note its end.
 
-    Raises ``Damaged`` when parts of the tables that it adds to are lost.
+    A run that does not fit any more is superseded.
+
+    Args:
+        session: The options, with what they name opened.
+
+    Returns:
+        The run to resume; None when a new one must be planned.
+
+    Raises:
+        Damaged: Parts of the tables that the run adds to are lost.
     """
     latest = latest_run(session.output)
     if latest is None or latest.state != "planned":
@@ -29,30 +38,39 @@ def resume(session: Session) -> Run | None:
         or _moved_on(latest, session.tables)
         or _plan_is_lost(latest, session.output)
     ):
-        # Killed after its last commit, a run lacks only this note.
+        # A run that was killed after its last commit lacks only this note.
         latest.end(
             session.output,
             "published" if session.tables.features.has_run(latest.run_id) else "superseded",
         )
         if latest.job:
             _LOG.warning(
-                "run %s is given up; is its job %s still at work, for nothing?",
+                "run %s is superseded; its job %s may still be running, for nothing",
                 latest.run_id,
                 latest.job,
             )
         return None
-    # A plan reads them, and sees for itself
+    # A run that replaces the tables needs none of their parts.
     for table in () if latest.rebuild else session.tables:
         if lost := table.lost_parts():
-            raise Damaged(f"part {lost[0]} of {table.url} is not there any more, or cut off")
+            raise Damaged(f"part {lost[0]} of {table.url} is missing or incomplete")
     _LOG.info("resuming run %s of %s", latest.run_id, latest.started_at)
     return latest
 
 
 def planned_run(session: Session) -> Run:
-    """The newest run, for an ``extract`` that does not plan: planned with these options, or ended well.
+    """Return the newest run, for an ``extract`` that does not plan.
 
-    Raises what ``newest_run`` raises, and ``Refused`` when the run was planned otherwise.
+    Args:
+        session: The options, with what they name opened.
+
+    Returns:
+        A run that was planned with the same options, or that is finished.
+
+    Raises:
+        UserError: There is no run.
+        Refused: The run was refused or superseded, was planned with other options, or does not fit
+            the tables any more.
     """
     run = newest_run(session.output)
     if run.state == "planned":
@@ -66,21 +84,26 @@ def planned_run(session: Session) -> Run:
 
 
 def newest_run(output: Storage) -> Run:
-    """The newest run, planned or ended well.
+    """Return the newest run, planned or finished.
 
-    Raises ``UserError`` when there is none, and ``Refused`` when it was refused or given up.
+    Raises:
+        UserError: There is no run.
+        Refused: The run was refused or superseded.
     """
     run = latest_run(output)
     if run is None:
         raise UserError(f"nothing in {output.url}: 'image-features plan' or 'extract' comes first")
     if run.state in ("refused", "superseded"):
-        what = "was refused" if run.state == "refused" else "was given up"
-        raise Refused(f"run {run.run_id} {what}; nothing was done. Plan again.")
+        raise Refused(f"run {run.run_id} was {run.state}; nothing was done. Plan again.")
     return run
 
 
 def check_fits(run: Run, tables: Tables) -> None:
-    """Refuse a plan that was made from other versions of the tables."""
+    """Refuse a plan that was made from other versions of the tables.
+
+    Raises:
+        Refused: The tables have changed since.
+    """
     if _moved_on(run, tables):
         raise Refused(
             f"the tables have changed since run {run.run_id} was planned: by another run, a "
@@ -96,13 +119,13 @@ def _moved_on(run: Run, tables: Tables) -> bool:
 
 
 def _plan_is_lost(run: Run, output: Storage) -> bool:
-    """Whether the images of a shard that is not done are not known any more; the run is planned anew then."""
+    """Tell whether an unfinished shard's plan file is missing; the run is then planned anew."""
     found = [*output.list(f"{run.folder}/plan/"), *output.list(f"{run.folder}/receipts/")]
     there = {entry.key.rpartition("/")[2].partition(".")[0] for entry in found if entry.size}
     lost = [shard for shard in run.shards if shard not in there]
     if lost:
         _LOG.warning(
-            "the plan of %s in %s is not there any more; the run is planned anew",
+            "the plan of %s in %s is missing; the run is planned anew",
             lost[0],
             run.folder,
         )
@@ -110,7 +133,7 @@ def _plan_is_lost(run: Run, output: Storage) -> bool:
 
 
 def _other_options(run: Run, session: Session) -> list[str]:
-    """In which options that a plan depends on the run and this start differ: ``--rebuild: False → True``."""
+    """Return the differences in options that a plan depends on: ``--rebuild: False → True``."""
     inputs = [shlex.join(run.inputs), shlex.join(session.config.inputs)]
     meanings = [[*map(meaning_of, texts)] for texts in (run.inputs, session.config.inputs)]
     policies = run.policy, session.config.plan_options

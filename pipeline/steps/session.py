@@ -1,4 +1,4 @@
-"""What a command works on: its options, with the output, the network and the tables that they name opened."""
+"""Open the output, the network and the tables that a command's options name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from transforms.errors import Refused, UserError
 from transforms.recipe import Recipe, differences
 from transforms.storage import Storage, local_path, open_storage
 
+# docs/decoding.md describes both.
 _PIXELS = {
     "decode": "srgb-white-exif-1",
     "resize_kernel": "bilinear-antialias-8bit",
-}  # docs/decoding.md
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One start of a command: its options, and what they name, opened and resolved once."""
+    """One start of a command: its options, with what they name opened and resolved once."""
 
     config: Config
     output: Storage
@@ -34,7 +35,13 @@ class Session:
 def open_session(config: Config, runner: RunnerOptions) -> Session:
     """Open what the options name.
 
-    Raises ``UserError``, and ``Refused`` for a table of another recipe.
+    Args:
+        config: The options of the command.
+        runner: The options of Beam.
+
+    Raises:
+        UserError: An option is invalid.
+        Refused: The table was made with another recipe.
     """
     check_cluster(runner, config.accelerator)
     _check_folder(config.output)
@@ -55,13 +62,11 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
 def _check_folder(output: str) -> None:
     path = local_path(output)
     if path and path.exists() and not path.is_dir():
-        raise UserError(
-            f"--output {output} is a file; name a folder: it is made where there is none"
-        )
+        raise UserError(f"--output {output} is a file; name a folder: a missing one is created")
 
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
-    """Everything that determines a vector, flat."""
+    """Return everything that determines a vector, as one flat mapping."""
     return {
         **network.recipe_fields,
         **_PIXELS,

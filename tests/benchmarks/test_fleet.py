@@ -1,4 +1,4 @@
-"""The simulation of a fleet does every shard, once more for each one that was lost, and takes as long as it must."""
+"""The simulation does each shard once, and each lost shard again, in the time that this takes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the tests on real engines share: 200 images, the table that DirectRunner makes of them, and a Dask cluster.
+"""Share what tests on real engines need: 200 images, DirectRunner's table and a Dask cluster.
 
 Use as a pytest plugin. All that is started here is on a leash: it ends with the test run, however
 that ends.
@@ -28,13 +28,13 @@ _ON_LEASH = (
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of the tests, and this Python first on the PATH."""
+    """Return the environment of the tests, with this Python first on the PATH."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": "", **more}
 
 
 def on_leash(*words: object, **options: object) -> subprocess.Popen[str]:
-    """Start a program of Python's that ends with this process."""
+    """Start a Python program that ends with this process."""
     command = [sys.executable, "-c", _ON_LEASH, sys.executable, "-m", *map(str, words)]
     return subprocess.Popen(
         command, env=environment(PYTHONPATH=f"{ROOT}/launch"), text=True, **options
@@ -42,7 +42,7 @@ def on_leash(*words: object, **options: object) -> subprocess.Popen[str]:
 
 
 def extract(images: Path, output: Path, *words: object, **options: object) -> subprocess.Popen[str]:
-    """Start the command in the project's folder, on its own: killed, it is to leave nothing behind by itself."""
+    """Start the command in the project's folder, without a leash: it must clean up by itself."""
     common = ["--input", images, "--output", output, "--shard-size", 200 // SHARDS]
     command = [sys.executable, "-m", "pipeline.cli", "extract", *map(str, [*words, *common])]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -52,7 +52,7 @@ def extract(images: Path, output: Path, *words: object, **options: object) -> su
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a command that has to succeed printed."""
+    """Return the output of a command that must succeed."""
     try:
         out, error = process.communicate(timeout=150)
     finally:
@@ -62,7 +62,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def until(condition: Callable[[], object], seconds: float = 100) -> None:
-    """Look again and again; fails after ``seconds``."""
+    """Wait for a condition; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to this"
@@ -74,7 +74,7 @@ def receipts(output: Path) -> int:
 
 
 def same_table(output: Path, expected: pa.Table) -> bool:
-    """Whether the rows are the same, and the vectors within 1e-5."""
+    """Tell whether the rows are the same, and the vectors within 1e-5."""
     found = read_features(output)
     numbers = ["embedding", "score", "labels", "run_id", "extracted_at"]
     assert found.drop_columns(numbers).equals(expected.drop_columns(numbers))
@@ -84,7 +84,7 @@ def same_table(output: Path, expected: pa.Table) -> bool:
 
 @pytest.fixture(scope="session")
 def two_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 200 different small photos."""
+    """Make a folder of 200 different small photos."""
     folder = tmp_path_factory.mktemp("two-hundred")
     photos = [load_photo(name) for name in PHOTOS]
     for number in range(200):
@@ -94,14 +94,14 @@ def two_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(two_hundred: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """What DirectRunner makes of them."""
+    """Return the table that DirectRunner makes of them."""
     output = tmp_path_factory.mktemp("expected")
     finish(extract(two_hundred, output))
     return read_features(output)
 
 
 class Dask:
-    """A scheduler, and workers that come and go."""
+    """A scheduler, with workers that start and stop."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.workers = folder, list[subprocess.Popen[str]]()
@@ -152,7 +152,7 @@ class Dask:
 
 @pytest.fixture
 def dask_scheduler(tmp_path: Path) -> Iterator[Dask]:
-    """A Dask cluster without workers so far."""
+    """Start a Dask cluster without workers."""
     cluster = Dask(tmp_path)
     yield cluster
     cluster.close()
@@ -167,7 +167,7 @@ def _dask_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
 @pytest.fixture
 def dask_cluster(_dask_of_the_session: Dask) -> Dask:
-    """A Dask cluster with two workers of one thread each."""
+    """Return a Dask cluster with two workers of one thread each."""
     alive = sum(worker.poll() is None for worker in _dask_of_the_session.workers)
     _dask_of_the_session.add_workers(2 - alive)
     return _dask_of_the_session

@@ -1,4 +1,4 @@
-"""Damage to a real output, and what verify finds in it."""
+"""Damage a real output, and return what verify finds in it."""
 
 from dataclasses import replace
 
@@ -17,12 +17,12 @@ def parts(output, table="features"):
 
 
 def three(output, table="features"):
-    """The part with three rows, of the first night; of the errors table the only one."""
+    """Return the part with three rows, of the first night; the only part of the errors table."""
     return parts(output, table)[2 if table == "features" else 0]
 
 
 def found(output, sample=0):
-    """Kind and text of each problem."""
+    """Return kind and text of each problem."""
     return [(problem.kind, str(problem)) for problem in verify(str(output), sample).problems]
 
 
@@ -31,7 +31,7 @@ def kinds(output, sample=0):
 
 
 def commit_damaged(output, change, table="features", **facts):
-    """Put a changed copy in the place of the first part, as a commit that only moves rows."""
+    """Replace the first part by a changed copy, with a commit that only moves rows."""
     target = getattr(Tables.open(open_storage(str(output))), table)
     old = three(output, table)
     recipe = facts.pop("recipe", None) or read_recipe(old.read_bytes())
@@ -50,7 +50,7 @@ def commit_damaged(output, change, table="features", **facts):
 
 
 def with_vectors(change):
-    """A change of the vectors, float32 [N, 1280]."""
+    """Return a change of a part's vectors, float32 [N, 1280]."""
 
     def apply(table):
         kind = table.schema.field("embedding").type

@@ -1,9 +1,9 @@
-"""A Dockerfile's instructions, and a way to run its RUN lines without a container engine.
+"""Read a Dockerfile's instructions, and run its RUN lines without a container engine.
 
     python tests/helpers/dockerfile_runs.py launch/Dockerfile cpu /tmp/scratch
 
-A virtual environment of this Python stands for the base image's; it needs a package registry, and
-minutes.
+A virtual environment of this Python replaces that of the base image. It needs a package registry,
+and takes minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """Keyword and arguments of each instruction, comments left out and continued lines joined."""
+    """Return keyword and arguments of each instruction, without comments, on one line each."""
     lines = [
         line
         for line in dockerfile.read_text().splitlines()
@@ -32,7 +32,7 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
 
 
 def stage(dockerfile: Path, target: str) -> list[tuple[str, str]]:
-    """The instructions that make ``target``, those of the stages it is built on first."""
+    """Return the instructions that make ``target``, after those of the stages below it."""
     stages: dict[str, list[tuple[str, str]]] = {}
     for keyword, words in instructions(dockerfile):
         if keyword == "FROM":

@@ -1,4 +1,4 @@
-"""What the tests of decoding share: files that they make, and how they compare pixels and failures."""
+"""Make files for the tests of decoding, and compare pixels and failures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 def png(
     array: np.ndarray, depth: int, color: int, chunks: bytes = b"", interlaced: bool = False
 ) -> bytes:
-    """A PNG of a [H, W] or [H, W, C] array; each value takes ``depth`` bits."""
+    """Make a PNG of a [H, W] or [H, W, C] array; each value takes ``depth`` bits."""
     height, width = array.shape[:2]
     raw = b""
     for top, left, down, right in ADAM7 if interlaced else ((0, 0, 1, 1),):
@@ -76,7 +76,7 @@ def riff_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def webp_with(data: bytes, chunk: bytes, behind: bytes) -> bytes:
-    """A WebP with one more chunk, behind the named one."""
+    """Insert a chunk into a WebP, behind the named one."""
     at, name = 12, b""
     while name != behind:
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -111,7 +111,7 @@ SRGB = [(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06
 
 
 def profile(columns: list[tuple[float, float, float]] | None, gamma: float) -> bytes:
-    """A version 2 matrix profile (ICC.1:2001-04), or a gray one without columns."""
+    """Make a version 2 matrix profile (ICC.1:2001-04), or a gray one without columns."""
 
     def fixed(*values: float) -> bytes:
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)

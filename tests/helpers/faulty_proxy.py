@@ -1,15 +1,16 @@
-"""A proxy on loopback that spoils requests: ``python faulty_proxy.py UPSTREAM_PORT RATE SEED MOST_IN_A_ROW [FAULT …]``.
+"""Damage requests in a proxy on loopback, at random but reproducibly.
 
-Prints its port, serves until its standard input ends, and then prints how many requests it saw and
-what it did to them, as JSON. What happens to a request depends on the seed, the request and how
-often it came, not on the order.
+Usage: ``python faulty_proxy.py UPSTREAM_PORT RATE SEED MAX_IN_A_ROW [FAULT …]``. Prints its port,
+serves until its standard input ends, and then prints how many requests it saw and what it did to
+them, as JSON. What happens to a request depends on the seed, the request and how often it came, not
+on the order.
 
-``500 503 429`` are answers instead of the server's; ``reset`` breaks the connection before the
-server hears of the request; ``lost`` lets the server do it and breaks the connection instead of
-answering, and ``lost503`` answers 503; ``cut`` breaks off in the middle of the answer; ``slow``
-lets it trickle. Named one by one, ``409 412`` are answers to requests that create what is not there
-yet, and to no others. ``cut`` breaks off in the middle of the answer; ``slow`` lets it trickle.
-``flip``, only when asked for, changes one bit of an object's bytes, at another place each time.
+``500 503 429`` are answers instead of the server's. ``reset`` breaks the connection before the
+server hears of the request. ``lost`` lets the server do it and breaks the connection instead of
+answering; ``lost503`` answers 503 instead. ``cut`` breaks the connection in the middle of the
+answer; ``slow`` sends the answer slowly. Three faults must be named: ``409 412`` are answers to
+requests that create a new object, and to no others; ``flip`` changes one bit of an object's bytes,
+at another place each time.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ class Proxy:
     upstream: int
     rate: float
     seed: str
-    most_in_a_row: int
+    max_in_a_row: int
     faults: tuple[str, ...] = FAULTS
     seen: Counter[str] = field(default_factory=Counter)
     in_a_row: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
 
     def choose(self, request: str) -> str:
-        """What to do to a request; "" for nothing."""
+        """Return what to do to a request; "" for nothing."""
         self.seen[request] += 1
         self.done["requests"] += 1
         words = f"{self.seed} {request} {self.seen[request]}"
         number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64
-        if number >= self.rate or self.in_a_row[request] >= self.most_in_a_row:
+        if number >= self.rate or self.in_a_row[request] >= self.max_in_a_row:
             self.in_a_row[request] = 0
             return ""
         self.in_a_row[request] += 1
@@ -53,7 +54,7 @@ class Proxy:
         return fault
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request, and the connection is closed."""
+        """Answer one request, and close the connection."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
@@ -78,7 +79,7 @@ class Proxy:
             writer.close()
 
     async def ask(self, head: bytes, body: bytes) -> bytes:
-        """The server's whole answer."""
+        """Return the server's whole answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         writer.write(head[:-2] + b"Connection: close\r\n\r\n" + body)
         answer = await reader.read()
@@ -116,7 +117,7 @@ def _answer(code: str) -> bytes:
 
 
 def _break(writer: asyncio.StreamWriter) -> None:
-    """Reset the connection once what was written is on its way."""
+    """Reset the connection after the written bytes were sent."""
     writer.get_extra_info("socket").setsockopt(
         socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
     )

@@ -1,7 +1,7 @@
-"""A server for ``gs://``: the XML interface of Google's storage is that of S3, but for signatures and conditions.
+"""Serve ``gs://``: the XML interface of Google's storage is S3's, except signatures, conditions.
 
-It is moto's S3 server behind a translation of the two headers in which they differ. Of the
-emulators of Google's storage none takes the writes of our client (docs/sources.md).
+It is moto's S3 server behind a translation of the two headers in which they differ. No emulator of
+Google's storage accepts the writes of our client (docs/sources.md).
 """
 
 import sys
@@ -9,7 +9,10 @@ import sys
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-_SOMEBODY = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+_SOMEBODY = (
+    "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+)
 _s3 = DomainDispatcherApplication(create_backend_app)
 
 

@@ -1,9 +1,10 @@
-"""The command in a process that kills itself: ``python -m tests.helpers.killed WHERE COUNT extract …``.
+"""Run the command in a process that kills itself at a chosen point.
 
-SIGKILL at the COUNT-th point whose name contains WHERE (all do for ""): ``before`` and ``after``
-each ``write KEY``, ``delete KEY`` and ``commit TABLE``, and each ``fsync`` (a file is complete but
-not yet there; it is there but the run does not know yet). A process that gets to its end says how
-many points it passed.
+Usage: ``python -m tests.helpers.killed WHERE COUNT extract …``. It sends itself SIGKILL at the
+COUNT-th point whose name contains WHERE (every name contains ""). The points are ``before`` and
+``after`` each ``write KEY``, ``delete KEY`` and ``commit TABLE``, and each ``fsync`` (a file is
+complete but not renamed yet; it is renamed but the run does not know yet). A process that reaches
+its end prints how many points it passed.
 """
 
 from __future__ import annotations

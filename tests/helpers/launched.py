@@ -1,4 +1,4 @@
-"""What the tests of a cluster share: runs as the arguments files of ``launch/`` mean them."""
+"""Share runs as the arguments files of ``launch/`` define them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ SHARDS = ["shard-00000", "shard-00001", "shard-00002"]
 
 
 def arguments(name, *more):
-    """The run that an arguments file of ``launch/`` means, in the image of the driver's own versions."""
+    """Return the run of an arguments file of ``launch/``, in an image of the driver's versions."""
     here = [
         "extract",
         f"@{LAUNCH}/{name}.args",

@@ -1,10 +1,10 @@
-"""Real image files of every format that is read, damaged at random.
+"""Damage real image files of every supported format at random.
 
 Run as ``python -m tests.helpers.mutants SEED FIRST COUNT PLACE``.
 
-Decodes and resizes the mutants FIRST to FIRST + COUNT one by one, as a worker does, each of them
-given by SEED and its number alone. The number of the one at work stands in the file PLACE, for
-whoever finds the process dead.
+Decodes and resizes the mutants FIRST to FIRST + COUNT one by one, as a worker does. SEED and its
+number define each mutant. The file PLACE holds the number of the current one, in case the process
+dies.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _photo(name: str, box: tuple[int, int, int, int]) -> Image.Image:
 
 
 def _run_length_encoded() -> bytes:
-    """A BMP as old Windows programs write it; Pillow writes none."""
+    """Make a BMP like those of old Windows programs; Pillow writes none."""
     image = _photo("coffee", (100, 100, 180, 150)).quantize(16)
     rows = np.asarray(image)[::-1]
     body = (
@@ -72,7 +72,7 @@ def _run_length_encoded() -> bytes:
 
 @cache
 def originals() -> dict[str, bytes]:
-    """Small real photos, with the metadata that cameras and editors write."""
+    """Make small real photos, with the metadata that cameras and editors write."""
     photo, other = _photo("astronaut", (150, 0, 290, 90)), _photo("chelsea", (100, 50, 240, 140))
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
@@ -113,10 +113,10 @@ def originals() -> dict[str, bytes]:
 
 
 def mutant(seed: int, number: int) -> tuple[str, bytes]:
-    """The kind of file, and its bytes after one to eight damages: half of them in its first 600 bytes.
+    """Return the kind of file, and its bytes after one to eight damages.
 
-    Half of the damaged PNGs get right check sums again, which would otherwise keep the decoder from
-    looking further.
+    Half of the damages are in the first 600 bytes. Half of the damaged PNGs get right check sums
+    again: a wrong one would stop the decoder early.
     """
     chance = random.Random(f"{seed}:{number}")
     files = originals()
@@ -166,9 +166,9 @@ def _damage(data: bytearray, chance: random.Random, files: dict[str, bytes]) -> 
 
 
 def main(seed: int, first: int, count: int, place: Path) -> None:
-    """Print what became of the mutants as JSON.
+    """Print the outcomes of the mutants as JSON.
 
-    Whatever is no vector and no failure ends the process.
+    Any outcome other than a vector or a failure ends the process.
     """
     ends: Counter[str] = Counter()
     slowest = (0.0, -1)

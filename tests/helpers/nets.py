@@ -1,4 +1,4 @@
-"""What the tests of backbones share: photos as pixels, networks worth comparing, and exports that run."""
+"""Share what tests of backbones need: photos as pixels, networks to compare, exports that run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = 24
 
 
 LABELS = ["cat", "dog", "bird"]
-# Of each family, and an input size that keeps it quick
+# The smallest network of each family, with an input size that keeps the test quick.
 SMALLEST = {
     "ResNet50": 96,
     "ResNet50V2": 96,
@@ -37,7 +37,7 @@ SMALLEST = {
 
 
 def net(size: int | None = SIZE, activation: str | None = "softmax", scaling: bool = False) -> Any:
-    """A small classifier of three classes with seeded weights."""
+    """Make a small classifier of three classes with seeded weights."""
     keras = import_keras()
     keras.utils.set_random_seed(9)
     layers = keras.layers
@@ -54,7 +54,7 @@ def net(size: int | None = SIZE, activation: str | None = "softmax", scaling: bo
 
 
 def pixels(folder: Path, size: int, names: str = PHOTOS) -> np.ndarray:
-    """Photos squashed to uint8 [N, size, size, 3]."""
+    """Read photos, squashed to uint8 [N, size, size, 3]."""
     opened = [Image.open(next(folder.glob(f"{name}.*"))) for name in names.split()]
     return np.stack(
         [
@@ -67,10 +67,10 @@ def pixels(folder: Path, size: int, names: str = PHOTOS) -> np.ndarray:
 def calibrate(name: str, model: Any, images: np.ndarray) -> None:
     """Change a model's seeded weights so that they tell photos apart.
 
-    Weights as they are drawn make deep networks give nearly the same vector for everything, and
-    then a wrong network would pass. So each BatchNormalization takes the statistics of these photos
-    and of the golden images (no channel's variance so small that rounding is blown up), and
-    ConvNeXt's layer scales, drawn as 1e-6, become a trained network's.
+    Random weights make deep networks give nearly the same vector for every image, and then a wrong
+    network would pass the test. So each BatchNormalization takes the statistics of these photos and
+    of the golden images (no variance so small that it magnifies rounding), and ConvNeXt's layer
+    scales, which start as 1e-6, become those of a trained network.
     """
     _, preprocess = builder(BACKBONES[name])
     random = np.random.RandomState(2)
@@ -94,13 +94,13 @@ def calibrate(name: str, model: Any, images: np.ndarray) -> None:
     for layer in norms:
         variance = layer.moving_variance.numpy()
         layer.moving_variance.assign(np.maximum(variance, 0.5 * variance.mean()))
-    # Of the classifier: no class is to win for every photo
+    # Set the classifier's bias so that no class wins for every photo.
     bias = model.weights[-1]
     bias.assign(bias - np.log(run(model, preprocess(batch.astype(np.float32)))).mean(axis=0))
 
 
 def headless(name: str, model: Any, pooling: str = "avg") -> Any:
-    """Keras' include_top=False with the weights of a model that has its top."""
+    """Return Keras' include_top=False network with the weights of a model that has its top."""
     build, _ = builder(BACKBONES[name])
     shape = model.input_shape[1:]
     notop = build(weights=None, include_top=False, pooling=pooling, input_shape=shape)
@@ -109,7 +109,7 @@ def headless(name: str, model: Any, pooling: str = "avg") -> Any:
 
 
 def keras_says(name: str, model: Any, images: np.ndarray) -> np.ndarray:
-    """The model's output for pixels, through that family's own preprocess_input."""
+    """Return the model's output for pixels, through that family's own preprocess_input."""
     _, preprocess = builder(BACKBONES[name])
     return run(model, preprocess(images.astype(np.float32)))
 
@@ -117,14 +117,14 @@ def keras_says(name: str, model: Any, images: np.ndarray) -> np.ndarray:
 def exported(
     folder: Path, **options: Any
 ) -> tuple[Resolved, Callable[[np.ndarray], list[np.ndarray]]]:
-    """Resolve, export, and open the graph: what was resolved, and a function of pixels."""
+    """Resolve, export and open a network: return what was resolved, and a function of pixels."""
     resolved = resolve(BackboneConfig(**options))
     export(resolved, folder)
     return resolved, in_openvino(folder)
 
 
 def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """``graph.pb`` without Keras: pixels → vectors, and scores and indices where there are labels."""
+    """Open ``graph.pb`` without Keras: pixels → vectors, and scores and indices with labels."""
     import openvino as ov
 
     core = ov.Core()
@@ -142,7 +142,7 @@ def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 def in_tensorflow(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """The same by TensorFlow, which takes several seconds more for a deep network."""
+    """Open it in TensorFlow, which takes several seconds more for a deep network."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()
@@ -160,7 +160,7 @@ def in_tensorflow(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Equal to 1e-4 of the largest number, on vectors that differ among themselves by far more."""
+    """Compare to 1e-4 of the largest number; the vectors themselves differ by far more."""
     scale = np.abs(theirs).max()
     spread = np.abs(theirs - theirs.mean(axis=0)).max() / scale
     assert spread > 0.02, f"these vectors are too alike to show anything ({spread})"
@@ -170,7 +170,7 @@ def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def module_of(tf: Any, function: Any, size: int | None = SIZE, **variables: np.ndarray) -> Any:
-    """A plain tf.Module with one function of images, and no Keras."""
+    """Make a plain tf.Module with one function of images, without Keras."""
     module = tf.Module()
     for name, value in variables.items():
         setattr(module, name, tf.Variable(value))

@@ -1,4 +1,4 @@
-"""What the tests of maintenance and verification share: one real output of two nights, copied for each test."""
+"""Share one real output of two nights, copied for each test of maintenance and verification."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def live(output, table="features"):
 
 
 def state(output):
-    """Everything that readers see, without the vectors' column order mattering."""
+    """Return everything that readers see, whatever the order of the columns."""
     return read_features(output), read_errors(output)
 
 
 def break_off(night, monkeypatch):
-    """Start a run that ends at its commit as if it had been killed there."""
+    """Start a run that ends at its commit, as if it had been killed there."""
 
     def fail(*_):
         raise OSError("No space left on device")
@@ -45,7 +45,7 @@ def break_off(night, monkeypatch):
 
 @pytest.fixture(scope="session")
 def two_nights(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """A folder with ``images`` and ``out``: six images in three parts and a broken one, then a new image."""
+    """Make ``images`` and ``out``: six images in three parts and a broken one, then a new image."""
     from pipeline import Config, extract
 
     root = tmp_path_factory.mktemp("nights")
@@ -62,25 +62,25 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 
 @pytest.fixture
 def output(two_nights: Path, tmp_path: Path) -> Path:
-    """A copy of the output of both nights."""
+    """Copy the output of both nights."""
     return shutil.copytree(two_nights / "out", tmp_path / "out")
 
 
 @pytest.fixture
 def images(two_nights: Path) -> Path:
-    """The images that ``output`` was made of; for reading only."""
+    """Return the images that ``output`` was made of; for reading only."""
     return two_nights / "images"
 
 
 @pytest.fixture
 def own_images(images, tmp_path):
-    """Images that a test may change, and an output of its own that was made of them in one night."""
+    """Make images that a test may change, with an output of their own from one night."""
     return shutil.copytree(images, tmp_path / "images")
 
 
 @pytest.fixture
 def night(run, own_images, tmp_path):
-    """Run over the test's own images."""
+    """Return a function that runs over the test's own images."""
     return lambda **options: run(
         own_images, tmp_path / "out", **{"max_failure_rate": 1, "shard_size": 3, **options}
     )

@@ -1,4 +1,4 @@
-"""What /proc tells about processes."""
+"""Read about processes in /proc."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,21 +6,23 @@ from pathlib import Path
 
 def descendants(pid):
     children = []
-    with suppress(OSError):  # it has ended meanwhile
+    # The process, or its thread, may have ended meanwhile.
+    with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):  # so has the thread
+            with suppress(OSError):
                 children += map(int, (task / "children").read_text().split())
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
 def command_line(pid):
-    with suppress(OSError):  # it has ended meanwhile
+    # The process may have ended meanwhile.
+    with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text()
     return ""
 
 
 def alive(pid):
-    # It is gone, or goes while it is looked at
+    # The process may have ended, or may end meanwhile.
     with suppress(OSError):
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     return False

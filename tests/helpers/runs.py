@@ -1,4 +1,4 @@
-"""Small collections of real photos, and what a run published of them."""
+"""Make small folders of real photos, and read what a run published of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def make_folder(
     photos: Path,
     names: str = "chelsea coffee camera astronaut rocket motorcycle_left",
 ) -> Path:
-    """JPEGs of at most 300 pixels made of the named sample photos."""
+    """Make JPEGs of at most 300 pixels from the named sample photos."""
     folder.mkdir(parents=True)
     for name in names.split():
         source = next(photos.glob(f"{name}.*"))
@@ -26,7 +26,7 @@ def make_folder(
 
 
 def read_features(output: Path | str) -> pa.Table:
-    """The published features, sorted by uri, with the vectors' own type."""
+    """Return the published features, sorted by URI, with the vectors' own type."""
     import pyarrow.parquet as pq
     from deltalake import DeltaTable
 
@@ -35,13 +35,13 @@ def read_features(output: Path | str) -> pa.Table:
 
 
 def read_errors(output: Path | str) -> list[dict[str, Any]]:
-    """The published failures, sorted by uri."""
+    """Return the published failures, sorted by URI."""
     from deltalake import DeltaTable
 
     return DeltaTable(f"{output}/errors").to_pyarrow_table().sort_by("uri").to_pylist()
 
 
 def vectors(table: pa.Table) -> Any:
-    """The embeddings as float32 [N, D]."""
+    """Return the embeddings as float32 [N, D]."""
     column = table["embedding"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, moto's, and a server that misbehaves on purpose; use as pytest plugins."""
+"""Run moto's S3 server on loopback, and a server that misbehaves; use as pytest plugins."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPECIAL += [
 
 @dataclass
 class S3:
-    """A fresh bucket, seen through another client than ours."""
+    """A fresh bucket, accessed through a client that is not ours."""
 
     client: Any
     bucket: str
@@ -78,14 +78,16 @@ sys.stdin.read()
 
 @contextmanager
 def serve_s3() -> Iterator[str]:
-    """Start a server, and give its endpoint.
+    """Start a server, and yield its endpoint.
 
-    It is a process of its own: deltalake's history and restore hold the GIL while they wait for an
-    answer, which a thread of this process could then never give. It ends with this process.
+    It runs in a process of its own: deltalake's history and restore hold the GIL while they wait
+    for an answer, so a thread of this process could never give it. It ends with this process.
     """
     words = [sys.executable, "-c", _SERVER]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          text=True) as server:  # fmt: skip
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         assert server.stdin
         assert server.stdout
         yield server.stdout.readline().strip()
@@ -94,14 +96,14 @@ def serve_s3() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """Where the server of the whole test run listens."""
+    """Start the server of the whole test run, and yield its endpoint."""
     with serve_s3() as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """A bucket of its own, and the environment that leads to it."""
+    """Make a bucket for the test, and set the environment that leads to it."""
     import boto3
 
     point_to(s3_endpoint, monkeypatch)
@@ -123,10 +125,10 @@ def point_to(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Misbehaving:
-    """Serves ``body`` for every key; what a key is called says what goes wrong, and how often.
+    """Serves ``body`` for every key; the name of a key says what goes wrong, and how often.
 
-    ``503x2`` answers 503 twice, ``cut x3`` breaks the body off three times, ``403x9`` denies nine
-    times.
+    ``503x2`` answers 503 twice, ``cut x3`` breaks the body off three times, ``403x9`` denies access
+    nine times.
     """
 
     endpoint: str = ""

@@ -1,4 +1,4 @@
-"""Small files of every format, depth and kind of metadata, for the comparison with libvips."""
+"""Make small files of every format, depth and kind of metadata, to compare with libvips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ PALETTE = PHOTO.quantize(200)
 WIDE = profile(P3, 2.2)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 INK = bytes(pyvips.Operation.call("profile_load", "cmyk"))
-PLAIN: dict[str, tuple[Image.Image, str, dict[str, object]]] = {  # what metadata are added to
+# Files that get metadata.
+PLAIN: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
     "jpeg": (PHOTO, "JPEG", {"quality": 90}),
     "jpeg progressive": (PHOTO, "JPEG", {"quality": 90, "progressive": True}),
     "png": (PHOTO, "PNG", {}),
@@ -41,7 +42,7 @@ PLAIN: dict[str, tuple[Image.Image, str, dict[str, object]]] = {  # what metadat
 
 
 def cases() -> dict[str, bytes]:
-    """Every file by its name; that starts with the format."""
+    """Return every file by its name, which starts with the format."""
     parts = (
         _jpegs,
         _pngs,
@@ -58,7 +59,7 @@ def cases() -> dict[str, bytes]:
 
 
 def exif(orientation: int, entries: int = 2) -> bytes:
-    """An EXIF block of a maker and an orientation, which may claim more entries than its two."""
+    """Make an EXIF block with maker and orientation, which may claim more than two entries."""
     maker = struct.pack("<HHI4s", 0x010F, 2, 4, b"cam\0")
     turned = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, entries) + maker + turned + bytes(4)
@@ -112,7 +113,7 @@ def _png_transparency() -> Iterator[tuple[str, bytes]]:
 
 
 def _bmps() -> Iterator[tuple[str, bytes]]:
-    """Each with a PNG of the same picture, as libvips' wheel reads no BMP."""
+    """Yield BMPs, each with a PNG of the same picture, as libvips' wheel reads no BMP."""
     for mode in ("1", "L", "P", "RGB"):
         image = PALETTE if mode == "P" else PHOTO.convert(mode)
         yield f"bmp {mode}", encode(image, "BMP")
@@ -135,7 +136,7 @@ def _bmps() -> Iterator[tuple[str, bytes]]:
 
 
 def _bmp(size: int, bits: int, compression: int, body: bytes) -> bytes:
-    """A BMP of any header's size; the larger ones have masks of red, green, blue and alpha."""
+    """Make a BMP with any header size; larger headers have masks of red, green, blue and alpha."""
     head = struct.pack("<IiiHHIIiiII", size, 61, 41, 1, bits, compression, len(body), 0, 0, 0, 0)
     head = (head + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(64))[
         :size
@@ -184,7 +185,7 @@ def _tiffs() -> Iterator[tuple[str, bytes]]:
 
 
 def _arrays() -> Iterator[tuple[str, np.ndarray, dict[str, object]]]:
-    """Arrays of every depth, and what they mean."""
+    """Yield arrays of every depth, and their meaning."""
     for photometric in ("minisblack", "miniswhite"):
         for dtype, scale in (("u1", 1), ("u2", 257), ("i2", 128), ("u4", 1), ("i4", 1), ("f4", 1)):
             yield (
@@ -214,7 +215,7 @@ def _arrays() -> Iterator[tuple[str, np.ndarray, dict[str, object]]]:
 
 
 def _vips_tiffs() -> Iterator[tuple[str, bytes]]:
-    """Written by libvips: what the other two do not write."""
+    """Yield TIFFs by libvips, of kinds that the other two do not write."""
     for name, array in (("gray", GRAY), ("rgb", PIXELS)):
         image = pyvips.Image.new_from_array(
             array, interpretation="b-w" if name == "gray" else "srgb"
@@ -297,7 +298,7 @@ def _iccp(icc: bytes) -> bytes:
 
 
 def _chunks() -> Iterator[tuple[str, bytes]]:
-    """Other metadata, of odd sizes."""
+    """Yield other metadata, of odd sizes."""
     for size in (1, 3, 17):
         text = b"k\0" + bytes(size)
         yield (

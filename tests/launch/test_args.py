@@ -1,4 +1,4 @@
-"""launch/*.args and docs/running.md: Beam's own options and ours read each place, and the ladder is climbed."""
+"""Check that Beam's options and ours read launch/*.args, and run the steps of docs/running.md."""
 
 import argparse
 import re
@@ -30,12 +30,12 @@ def read(file, *more):
 
 
 def named(file):
-    """The options that a file names, also those in comments, to be swapped in."""
+    """Return the options that a file names, also those in comments, which a user may swap in."""
     return set(re.findall(r"^(?:# )?(--[\w-]+)", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def beams_options():
-    """Every spelling that one of Beam's option classes knows."""
+    """Return every spelling that one of Beam's option classes knows."""
     parser = argparse.ArgumentParser(add_help=False)
     for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
@@ -44,7 +44,7 @@ def beams_options():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_option_is_one_of_beams_or_ours(file, tmp_path):
-    """Those in comments too; and the same file with a slip of the pen is refused."""
+    """Check those in comments too; and that the same file with a misspelt option is refused."""
     read(file)
     ours = {f"--{name.replace('_', '-')}" for name in Config.__dataclass_fields__} | {"--input"}
     assert named(file) <= ours | beams_options()
@@ -60,7 +60,7 @@ def test_every_option_is_one_of_beams_or_ours(file, tmp_path):
 
 @pytest.mark.parametrize("file", PLACES, ids=lambda file: file.stem)
 def test_a_place_says_only_where_and_names_a_runner_that_there_is(file):
-    """The network, the images and the limits are another matter; Beam's options must also hold together."""
+    """The network, the images and the limits are set elsewhere; Beam's options must be valid."""
     config = read(file)
     own = {
         "--input",
@@ -79,7 +79,7 @@ def test_a_place_says_only_where_and_names_a_runner_that_there_is(file):
     [name] = [word.split("=", 1)[1] for word in config.beam_args if word.startswith("--runner=")]
     runner = create_runner(name)
     validator = PipelineOptionsValidator(options, runner)
-    # Would ask the cloud whether the bucket is there
+    # It would ask the cloud whether the bucket exists.
     validator.is_service_runner = lambda: False
     assert validator.validate() == []
 
@@ -90,13 +90,13 @@ def test_the_guide_knows_every_place():
 
 
 def blocks():
-    """The guide's commands, block by block, those left out that are marked as not run here."""
+    """Return the guide's commands by block, without those that are marked as not run here."""
     found = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
     return [block for block in found if "not run here" not in block]
 
 
 def test_every_command_of_the_ladder_runs(photos, tmp_path, monkeypatch, capsys):
-    """From the photo up; a shell's own lines are done by a shell."""
+    """Run them in order, starting with the photo; a shell runs the shell's own lines."""
     (tmp_path / "photos").mkdir()
     for name in ("coffee.png", "chelsea.png", "camera.png"):
         shutil.copy(photos / name, tmp_path / "photos")

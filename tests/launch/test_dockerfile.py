@@ -1,4 +1,4 @@
-"""launch/Dockerfile, as far as it can be checked without a container engine: ``dockerfile_runs.py`` runs its lines."""
+"""Check launch/Dockerfile without a container engine: ``dockerfile_runs.py`` runs its lines."""
 
 import os
 import re
@@ -45,10 +45,8 @@ def test_a_target_has_all_that_a_worker_needs(target):
     words = stage(DOCKERFILE, target)
     assert words[-1] == ("ENTRYPOINT", '["/opt/apache/beam/boot"]')
     assert any(keyword == "COPY" and "/opt/apache/beam/boot" in text for keyword, text in words)
-    assert (
-        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in dict(words)["ENV"]
-        # Or boot makes an environment at each start
-    )
+    # Without it boot makes an environment at each start.
+    assert "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1" in dict(words)["ENV"]
     installs = [text for keyword, text in words if keyword == "RUN" and "pip install" in text]
     assert all(
         "--constraint launch/constraints.txt" in text or "--no-deps" in text for text in installs
@@ -98,9 +96,9 @@ def test_the_images_versions_are_the_pins():
 
 @pytest.mark.parametrize(("tag", "code"), [(versions(), 0), (f"{versions()}1", 1)])
 def test_an_image_whose_tag_lies_is_not_built(tag, code, tmp_path):
-    """The last RUN line, by the shell that a build takes; the self-check itself is the next test's."""
-    [line] = {text for target in ("cpu", "gpu") for keyword, text in stage(DOCKERFILE, target) if "TAG" in text and
-              keyword == "RUN"}  # fmt: skip
+    """Run the last RUN line with the shell of a build; the next test runs the self-check."""
+    lines = [found for target in ("cpu", "gpu") for found in stage(DOCKERFILE, target)]
+    [line] = {text for keyword, text in lines if "TAG" in text and keyword == "RUN"}
     (tmp_path / "image-features").write_text(
         f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n'
     )

@@ -1,4 +1,4 @@
-"""The scheduler examples and docs/operations.md: every command in them is one that runs, as it stands there."""
+"""Check that every command in the scheduler examples and in docs/operations.md runs as written."""
 
 import os
 import re
@@ -23,7 +23,7 @@ LAUNCH = ROOT / "launch"
 
 
 def crontab():
-    """Schedule and command of each line of the crontab, and its variables."""
+    """Return schedule and command of each line of the crontab, and its variables."""
     lines = [
         line
         for line in (LAUNCH / "cron.example").read_text().splitlines()
@@ -35,7 +35,7 @@ def crontab():
 
 
 def unit(name):
-    """Key → values of a systemd unit."""
+    """Return key → values of a systemd unit."""
     found = {}
     for line in (LAUNCH / name).read_text().splitlines():
         if not line.startswith("#") and "=" in line:
@@ -49,7 +49,7 @@ def manifests():
 
 
 def checked(words):
-    """Parse what follows ``image-features`` with the command's own parser."""
+    """Parse the words after ``image-features`` with the command's own parser."""
     return parse([word.replace("@/etc/image-features/", f"@{LAUNCH}/") for word in words])
 
 
@@ -59,7 +59,8 @@ def test_cron_runs_commands_that_there_are():
     said = [found.split() for _, line in jobs for found in run.findall(line)]
     assert [checked(words).command for words in said] == ["extract", "verify", "vacuum"]
     assert all(len(schedule) == 5 for schedule, _ in jobs)
-    assert not any("%" in line for _, line in jobs)  # to cron it is the end of the line
+    # For cron a % is the end of the line.
+    assert not any("%" in line for _, line in jobs)
 
 
 def test_systemd_runs_commands_that_there_are():
@@ -116,8 +117,8 @@ def test_kubernetes_runs_commands_that_there_are():
     assert rule["onExitCodes"]["containerName"] == containers[0]["name"]
     mounts = {mount["name"] for container in containers for mount in container["volumeMounts"]}
     assert mounts == {volume["name"] for pod in pods for volume in pod["volumes"]}
-    words = [shlex.split(text, comments=True) for text in (options["data"]["nightly.args"],
-                                                           (LAUNCH / "nightly.args").read_text())]  # fmt: skip
+    texts = (options["data"]["nightly.args"], (LAUNCH / "nightly.args").read_text())
+    words = [shlex.split(text, comments=True) for text in texts]
     assert words[0] == words[1]
 
 
@@ -129,7 +130,7 @@ def test_the_nightly_arguments_are_a_run():
 
 @pytest.fixture
 def places(tmp_path, images):
-    """Copies of images and, for the command line, a way to replace the examples' places by those of the test."""
+    """Copy the images, and return a function that replaces the examples' places in a command."""
     shutil.copytree(images, tmp_path / "images")
 
     def put(text):
@@ -152,7 +153,7 @@ def places(tmp_path, images):
 
 @pytest.mark.slow
 def test_cron_is_silent_after_a_good_night_and_mails_after_a_bad_one(places, tmp_path):
-    """The two lines of the crontab, by the shell that cron takes."""
+    """Run the two lines of the crontab with cron's shell."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "image-features").write_text(
@@ -191,7 +192,7 @@ def test_cron_is_silent_after_a_good_night_and_mails_after_a_bad_one(places, tmp
 
 
 def test_every_command_of_the_operations_guide_runs(places, two_nights, tmp_path, capsys):
-    """From top to bottom, on an output that has seen two nights."""
+    """Run them from top to bottom, on an output that has seen two nights."""
     shutil.copytree(two_nights / "out", tmp_path / "features")
     make_folder(tmp_path / "images/more", two_nights / "images", "camera")
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
@@ -202,9 +203,8 @@ def test_every_command_of_the_operations_guide_runs(places, two_nights, tmp_path
     ]
     assert len(commands) == 16
     for words in commands:
-        extra = (
-            ["--max-removed-rate", "1"] if words[0] == "extract" else []
-        )  # the images lie elsewhere now
+        # The images are in another place now, so all of them count as removed.
+        extra = ["--max-removed-rate", "1"] if words[0] == "extract" else []
         assert main([*words, *extra]) == 0, (words, capsys.readouterr())
     out = capsys.readouterr().out
     assert "rolled back" in out

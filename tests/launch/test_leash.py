@@ -1,4 +1,4 @@
-"""launch/leash.py: what is on a leash ends with the process that started it, and takes all that it started along."""
+"""launch/leash.py: a program ends, with all that it started, when its parent ends."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from tests.helpers.processes import alive, descendants
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the leash is Linux's")
 
-# A program on a leash: says its own id, that of a child in a session of its own, and its folder;
-# then becomes another.
+# A program on a leash: prints its own id, that of a child in a session of its own, and its folder;
+# then becomes another program.
 _PROGRAM = """
 import os, subprocess, sys
 from leash import on_leash
@@ -59,7 +59,7 @@ def test_a_killed_program_takes_its_children_along():
 
 
 def test_what_is_killed_with_all_its_descendants_leaves_no_folder_behind():
-    """As a run does that is stopped by a signal."""
+    """A signal that stops a run kills them like that."""
     with start() as parent:
         program, child, folder = said(parent)
         for pid in [*descendants(parent.pid), parent.pid]:

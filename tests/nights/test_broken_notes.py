@@ -1,4 +1,4 @@
-"""Files that a power cut or a full disk left half written: named, and never in the way of the next night."""
+"""Files that a power cut or a full disk left half written are named, and stop no next night."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_a_log_entry_that_was_not_written_whole_is_named_and_deleting_it_is_the_
 
 
 def test_an_empty_log_entry_in_a_bucket_is_named(output, s3, capsys):
-    """As a copy leaves it that broke off."""
+    """An interrupted copy leaves one."""
     for path in (path for path in output.rglob("*") if path.is_file()):
         s3.put(f"out/{path.relative_to(output)}", path.read_bytes())
     assert Tables.open(open_storage(f"{s3.url}/out")).features.version == 1
@@ -122,7 +122,7 @@ def test_a_run_whose_plan_is_lost_is_planned_anew(night, own_images, tmp_path, m
 
 @pytest.fixture
 def synced(monkeypatch):
-    """What was made to outlive a power cut."""
+    """Collect what was synced to survive a power cut."""
     paths = set()
     real = os.fsync
 
@@ -135,7 +135,7 @@ def synced(monkeypatch):
 
 
 def test_a_commit_is_on_the_disk_before_it_is_told(night, tmp_path, synced):
-    """The entry, its folder, the table's folder and the output's, each of both tables."""
+    """The entry, its folder, the table's folder and the output's, for both tables."""
     night()
     for table in ("features", "errors"):
         log = tmp_path / "out" / table / "_delta_log"

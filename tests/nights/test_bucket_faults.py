@@ -1,4 +1,4 @@
-"""The whole job over a network that spoils a fifth of all requests: nothing lost, nothing doubled."""
+"""Run whole jobs over a network that spoils a fifth of all requests: nothing lost or doubled."""
 
 import json
 import subprocess
@@ -28,12 +28,12 @@ PROXY = str(Path(__file__).parents[1] / "helpers/faulty_proxy.py")
 
 @pytest.fixture
 def spoiled(s3, s3_endpoint, monkeypatch):
-    """Requests go through the proxy inside a block; what it did is in the dictionary afterwards."""
+    """Send the block's requests through the proxy; afterwards the dictionary says what it did."""
 
     @contextmanager
-    def through(seed, rate=0.2, most_in_a_row=4, faults=()):
+    def through(seed, rate=0.2, max_in_a_row=4, faults=()):
         port = s3_endpoint.rsplit(":", 1)[1]
-        words = [sys.executable, PROXY, port, str(rate), seed, str(most_in_a_row), *faults]
+        words = [sys.executable, PROXY, port, str(rate), seed, str(max_in_a_row), *faults]
         done = {}
         with subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -61,7 +61,8 @@ def test_two_nights_and_a_merge_over_a_bad_network_end_as_over_a_good_one(s3, fo
     photos = {path.name: path.read_bytes() for path in folder.iterdir()}
     for number in range(3):
         for name, data in photos.items():
-            s3.put(f"in/{number}/{name}", data + bytes([number]))  # other bytes, the same picture
+            # The bytes differ, and the picture is the same.
+            s3.put(f"in/{number}/{name}", data + bytes([number]))
     s3.put("in/broken.jpg", b"no image")
 
     def night(output, **options):
@@ -83,7 +84,8 @@ def test_two_nights_and_a_merge_over_a_bad_network_end_as_over_a_good_one(s3, fo
         sum(count for fault, count in counts.items() if fault != "requests")
         for counts in (done, again)
     ]
-    assert spoilt[0] > done["requests"] / 10  # it was a bad network
+    # The network was bad enough.
+    assert spoilt[0] > done["requests"] / 10
     assert spoilt[1] > again["requests"] / 10
     assert verify(f"{s3.url}/bad").clean
     night("good")
@@ -93,11 +95,11 @@ def test_two_nights_and_a_merge_over_a_bad_network_end_as_over_a_good_one(s3, fo
 
 
 def test_a_listing_that_breaks_off_goes_on_where_it_was(s3, spoiled):
-    """Two pages of the server, and the first try of each request for one of them is cut off."""
+    """The server has two pages, and the first try of each request for one of them is cut off."""
     store, keys = open_storage(s3.url), [f"p/{number:04d}.jpg" for number in range(1100)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: store.write(key, b"x"), keys))
-    with spoiled("", rate=1, most_in_a_row=1, faults=["cut"]) as done:
+    with spoiled("", rate=1, max_in_a_row=1, faults=["cut"]) as done:
         listed = [
             key
             for page in Bucket("s3", s3.bucket).pages("p", 300)
@@ -109,9 +111,9 @@ def test_a_listing_that_breaks_off_goes_on_where_it_was(s3, spoiled):
 
 @pytest.mark.parametrize("fault", ["lost", "lost503"])
 def test_a_create_whose_answer_is_lost_has_created(s3, fault, spoiled):
-    """The request is done, and its answer does not come: asked again, the server says that there is one already."""
+    """The request is done, and its answer is lost: the next try hears that the object exists."""
     output = open_storage(s3.url)
-    with spoiled("", rate=1, most_in_a_row=1, faults=[fault]) as done:
+    with spoiled("", rate=1, max_in_a_row=1, faults=[fault]) as done:
         assert output.write_if_absent("receipt", b"mine")
     assert done[fault] >= 1
     assert s3.get("receipt") == b"mine"
@@ -123,8 +125,8 @@ def test_a_create_whose_answer_is_lost_has_created(s3, fault, spoiled):
 def test_commits_that_are_refused_though_nobody_else_wrote_are_made(
     s3, run, folder, spoiled, fault, times
 ):
-    """A proxy repeats a request, or S3 cannot decide between two tries of one and answers that there was another."""
-    with spoiled("", rate=1, most_in_a_row=times, faults=[fault]) as done:
+    """A proxy repeats a request, or S3 answers one of two tries that there was another one."""
+    with spoiled("", rate=1, max_in_a_row=times, faults=[fault]) as done:
         first = run(folder, f"{s3.url}/out")
         (folder / "rocket.jpg").unlink()
         second = run(folder, f"{s3.url}/out")
@@ -132,14 +134,15 @@ def test_commits_that_are_refused_though_nobody_else_wrote_are_made(
         ("published", 0),
         ("published", 1),
     ]
-    assert done[fault] >= 5 * times  # a receipt and four commits
+    # A receipt and four commits.
+    assert done[fault] >= 5 * times
     assert table(f"{s3.url}/out").num_rows == 5
     assert verify(f"{s3.url}/out").clean
 
 
 def test_a_store_that_refuses_each_commit_is_one_line(s3, spoiled, monkeypatch):
     monkeypatch.setattr("transforms.storage.retries._WAITS", (0.0, 0.0))
-    with spoiled("", rate=1, most_in_a_row=99, faults=["412"]) as done:
+    with spoiled("", rate=1, max_in_a_row=99, faults=["412"]) as done:
         errors = Tables.open(open_storage(f"{s3.url}/out")).errors
         with pytest.raises(
             RunFailed, match=r"errors: the store answers each time that the new version is there"
@@ -161,7 +164,7 @@ def test_bytes_that_change_on_the_way_are_read_again(s3, spoiled):
     photos = {f"in/{number}.jpg": bytes([number]) * 1000 for number in range(5)}
     for key, data in photos.items():
         s3.put(key, data)
-    with spoiled("", rate=1, most_in_a_row=2, faults=["flip"]) as done:
+    with spoiled("", rate=1, max_in_a_row=2, faults=["flip"]) as done:
         assert [image.data for image in read_all(s3)] == list(photos.values())
         assert open_storage(s3.url).read("in/0.jpg") == photos["in/0.jpg"]
     assert done["flip"] >= 12
@@ -170,8 +173,9 @@ def test_bytes_that_change_on_the_way_are_read_again(s3, spoiled):
 def test_bytes_that_change_each_time_cost_that_image_only(s3, spoiled, monkeypatch):
     monkeypatch.setattr("transforms.storage.retries._WAITS", (0.01,))
     s3.put("in/0.jpg", b"a" * 1000)
-    s3.put("in/1.jpg", b"")  # nothing to change
-    with spoiled("", rate=1, most_in_a_row=99, faults=["flip"]):
+    # An empty object has no byte to change.
+    s3.put("in/1.jpg", b"")
+    with spoiled("", rate=1, max_in_a_row=99, faults=["flip"]):
         (reference, error), empty = read_all(s3)
     assert (reference.uri, error.kind.word, error.kind.transient) == (
         f"{s3.url}/in/0.jpg",
@@ -188,7 +192,10 @@ def test_bytes_that_change_each_time_cost_that_image_only(s3, spoiled, monkeypat
 def test_an_etag_that_only_looks_like_an_md5_costs_a_second_read(
     misbehaving, monkeypatch, endpoint, requests
 ):
-    """As those of encrypted objects do; over https nothing is checked (here: as far as our settings know)."""
+    """Encrypted objects have such etags; over https nothing is checked.
+
+    Here https is only what our settings say, not what the server speaks.
+    """
     misbehaving.etag = "0123456789abcdef0123456789ABCDEF"
     monkeypatch.setattr("transforms.storage.bucket.plain_http", lambda *_: endpoint == "http")
     [image] = read_images(
@@ -200,6 +207,9 @@ def test_an_etag_that_only_looks_like_an_md5_costs_a_second_read(
 
 def test_a_server_that_is_not_there_is_one_line_in_seconds(monkeypatch):
     stores = ("s3://bucket,endpoint=http://127.0.0.1:9,anonymous=true,region=us-east-1",)
-    refused = r"^s3://bucket/k: no connection to 127\.0\.0\.1:9 \(Connection refused\), after 6 retries: see "
+    refused = (
+        r"^s3://bucket/k: no connection to 127\.0\.0\.1:9 \(Connection refused\), "
+        r"after 6 retries: see "
+    )
     with pytest.raises(StorageError, match=refused):
         open_storage("s3://bucket", stores).read("k")

@@ -1,4 +1,4 @@
-"""The whole job in a bucket: input and output on a real S3 server, over the command's own function."""
+"""Run the whole job in a bucket: input and output on a real S3 server."""
 
 import logging
 import pickle
@@ -70,7 +70,7 @@ def test_the_files_in_the_bucket_keep_the_fixed_size_vector(bucket, run):
 
 
 def test_two_runs_at_once_do_not_mix(bucket, run, monkeypatch):
-    """The second run publishes while the first one is still at work: the first refuses, and heals afterwards."""
+    """The second run publishes while the first one runs: the first refuses, and heals later."""
     import pipeline.run
     import pipeline.steps.extract
 
@@ -101,7 +101,7 @@ SECRET = "hunter2-secret"
 
 
 def test_secrets_are_written_nowhere(bucket, run, monkeypatch, tmp_path, capfd, caplog):
-    """Not in the output, the logs, the metrics or the workers' job; not by a run that is published or fails."""
+    """Check output, logs, metrics and the workers' job, of a published and of a failed run."""
     import pipeline.run
     import pipeline.steps.extract
 
@@ -171,7 +171,7 @@ def test_a_second_night_and_the_upkeep_in_a_bucket(bucket, run, folder):
 
 
 def test_where_the_buckets_are_reaches_worker_processes(bucket, run, monkeypatch, s3_endpoint):
-    """The environment names no endpoint, nor region, and credentials only: a remote worker's."""
+    """The environment has no endpoint and no region, only credentials: like a remote worker's."""
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION"):
         monkeypatch.delenv(name)
     stores = (f"s3://{bucket.bucket},endpoint={s3_endpoint},region=us-east-1",)
@@ -185,10 +185,10 @@ def test_where_the_buckets_are_reaches_worker_processes(bucket, run, monkeypatch
 
 @pytest.mark.slow
 def test_any_name_goes_through_the_whole_job(s3, run, folder):
-    """Special characters, the longest key, case, thousands under one prefix, and empty "directory" objects."""
+    """Special characters, the longest key, case, thousands in one prefix, empty "directories"."""
     photos = [path.read_bytes() for path in sorted(folder.iterdir())]
     keys = [f"in #1/{key}" for key in SPECIAL if len(key) < 900]
-    # 1024 bytes, the most that S3 allows
+    # 1024 bytes, the maximum of S3.
     keys += ["in #1/" + "x" * 1014 + ".jpg"]
     keys += [f"in #1/many/{number:05d}.jpg" for number in range(2000)]
     with ThreadPoolExecutor(8) as pool:

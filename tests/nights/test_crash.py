@@ -1,6 +1,6 @@
-"""SIGKILL at any moment, any number of times: the same command ends in the table of a night without a crash.
+"""SIGKILL at any moment, any number of times, ends in the table of a night without a crash.
 
-``IMAGE_FEATURES_KILLS`` sets how many kills come in a row (6 unless told), ``IMAGE_FEATURES_SEED``
+``IMAGE_FEATURES_KILLS`` sets how many kills come in a row (default 6), ``IMAGE_FEATURES_SEED``
 where they fall.
 """
 
@@ -28,7 +28,7 @@ SEED = int(os.environ.get("IMAGE_FEATURES_SEED", "0"))
 
 
 class Night:
-    """A second night in which something of every kind happens, to be run from the same first night again and again."""
+    """A second night with changes of every kind, to be run repeatedly from the same first night."""
 
     def __init__(self, base: Path, photos: Path) -> None:
         self.folder, self.first, self.output = base / "images", base / "first", base / "out"
@@ -65,7 +65,7 @@ class Night:
         self.expected = self.tables()
 
     def _change(self, photos: Path) -> None:
-        """New: six crops, a copy and a broken one; changed: one other picture and a mended one; two removed."""
+        """Add six crops, a copy and a broken image; change one and fix one; remove two."""
         with Image.open(photos / "astronaut.png") as image:
             for number in range(6):
                 image.crop((number * 20, 0, number * 20 + 250, 250)).save(
@@ -97,7 +97,7 @@ class Night:
         return subprocess.Popen(self._command(where, count), **quiet)
 
     def tables(self) -> tuple[pa.Table, pa.Table]:
-        """What readers see, save for when and by which run it was made."""
+        """Return what readers see, except the times and the ids of runs."""
         features = read_features(self.output).drop_columns(["run_id", "extracted_at"])
         errors = DeltaTable(self.output / "errors").to_pyarrow_table().sort_by("uri")
         return features, errors.drop_columns(["run_id", "first_failed_at"])
@@ -118,10 +118,11 @@ def test_killed_at_many_random_points_a_night_ends_as_if_undisturbed(night):
     night.reset()
     kills = nights = 0
     while kills < KILLS:
-        if chance.random() < 0.6:  # at a point of the run's own
+        # Kill the run at one of its own points, or at any moment.
+        if chance.random() < 0.6:
             process = night.start("", chance.randint(1, night.points // 2))
             code = process.wait(timeout=200)
-        else:  # or at any moment
+        else:
             process = night.start()
             try:
                 code = process.wait(timeout=chance.uniform(0.2, night.seconds))
@@ -129,7 +130,7 @@ def test_killed_at_many_random_points_a_night_ends_as_if_undisturbed(night):
                 process.kill()
                 code = process.wait()
         kills += code == -signal.SIGKILL
-        # It had done the rest before it could be killed
+        # The run may have ended before it could be killed.
         if code == 0:
             assert night.is_as_it_should_be()
             night.reset()
@@ -137,7 +138,7 @@ def test_killed_at_many_random_points_a_night_ends_as_if_undisturbed(night):
         else:
             assert code == -signal.SIGKILL
             before = read_features(night.output).num_rows
-            # Last night's table or tonight's, and nothing between them
+            # Readers see last night's table or tonight's, and nothing between them.
             assert before in (14, 20)
     assert night.start().wait(timeout=200) == 0
     assert night.is_as_it_should_be()
@@ -162,15 +163,14 @@ def test_killed_at_a_point_that_matters(night, where, count):
     assert read_features(night.output).num_rows == (20 if committed else 14)
     assert night.start().wait(timeout=200) == 0
     assert night.is_as_it_should_be()
-    assert DeltaTable(night.output / "features").version() == 1  # once, not twice
-    assert (
-        len(list(night.output.glob("runs/*/run.json"))) == 2
-        # The first night's, and the one that was taken up
-    )
+    # The run committed once, not twice.
+    assert DeltaTable(night.output / "features").version() == 1
+    # There is the first night's run, and the one that was resumed.
+    assert len(list(night.output.glob("runs/*/run.json"))) == 2
 
 
 def test_killed_again_and_again_in_a_bucket(s3, folder, tmp_path, run):
-    """Each start comes a step further than the one before, and the last one ends in the table of a folder's run."""
+    """Each start gets a step further than the one before; the last one has a folder run's table."""
     (folder / "broken.jpg").write_bytes(b"not an image")
     for path in folder.iterdir():
         s3.put(f"photos/{path.name}", path.read_bytes())
@@ -208,9 +208,8 @@ def test_killed_again_and_again_in_a_bucket(s3, folder, tmp_path, run):
         assert start(where, 1).returncode == -signal.SIGKILL
         assert not s3.under("out/features/_delta_log/")
     assert "embedded 6, reused 0, failed 1" in start().stdout
-    assert (
-        len([key for key in s3.under("out/runs/") if key.endswith("/run.json")]) == 1
-    )  # what had one was taken up
+    # Later starts resumed the run.
+    assert len([key for key in s3.under("out/runs/") if key.endswith("/run.json")]) == 1
     url = f"{s3.url}/out/features"
     rows = (
         DeltaTable(url, storage_options=open_storage(url).delta_options)

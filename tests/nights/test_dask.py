@@ -1,4 +1,4 @@
-"""A real Dask cluster, with launch/dask.args: the same table as in one process, whoever is killed on the way."""
+"""A real Dask cluster, with launch/dask.args, gives the table of one process, whoever is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def words(cluster):
 def test_dask_makes_the_same_table_and_each_worker_loads_the_network_once(
     dask_cluster, two_hundred, expected, tmp_path
 ):
-    """Its workers set a partition up anew for each shard; the network stays in the process."""
+    """The workers set up a partition for each shard; the network stays in the process."""
     out, error = finish(extract(two_hundred, tmp_path, *words(dask_cluster)))
     assert f"200 images in {SHARDS} shards" in error
     assert "embedded 200, reused 0, failed 0" in out

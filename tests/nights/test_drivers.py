@@ -1,4 +1,4 @@
-"""Where the driver lives: each way to start it runs the same night."""
+"""Each way to start the driver runs the same night."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ from tests.helpers.launched import LAUNCH
 
 
 def said(words):
-    """The run that a driver's words mean, with the arguments file of ``launch/``."""
+    """Return the run that a driver's words define, with the arguments file of ``launch/``."""
     words = [word.replace("@/etc/image-features/", f"@{LAUNCH}/") for word in words]
     return config_of(parse(words))
 
@@ -49,7 +49,7 @@ def test_kubernetes_takes_the_driver_and_runs_the_same_night():
 
 
 def misfits(value, kind, schemas, at=""):
-    """What of ``value`` a schema of Google's discovery document does not have, or has as another type."""
+    """Return what a schema of Google's discovery document lacks or types differently."""
     kind = schemas[kind["$ref"]] if "$ref" in kind else kind
     types = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
     if not isinstance(value, types[kind["type"]]):
@@ -107,7 +107,7 @@ def test_drivers_run_the_image_of_the_workers_versions():
 
 
 def test_airflow_runs_the_same_night():
-    """By Python's own parser: Airflow does not install beside all the rest."""
+    """Read it with Python's own parser: Airflow cannot be installed beside the other packages."""
     tree = ast.parse((LAUNCH / "dataflow_airflow.py").read_text())
     [command] = [node.value.value for node in tree.body if isinstance(node, ast.Assign)]
     words = shlex.split(command)

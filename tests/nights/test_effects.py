@@ -1,4 +1,4 @@
-"""Each option of ``extract`` does what it says, seen in what is published."""
+"""Each option of ``extract`` does what it says; check it in what is published."""
 
 import sys
 
@@ -12,7 +12,7 @@ from transforms.errors import UserError
 
 @pytest.fixture
 def wide(tmp_path, photos):
-    """One photo twice as wide as high."""
+    """Make one photo twice as wide as high."""
     folder = tmp_path / "wide"
     folder.mkdir()
     with Image.open(photos / "chelsea.png") as image:
@@ -22,7 +22,7 @@ def wide(tmp_path, photos):
 
 @pytest.fixture
 def embed_one(run, wide, tmp_path):
-    """The published rows of the wide photo under some options; each call has an output of its own."""
+    """Return the wide photo's published rows for some options; each call has its own output."""
 
     def embed(**options):
         output = tmp_path / f"out-{len(list(tmp_path.glob('out-*')))}"

@@ -1,4 +1,4 @@
-"""A world that fails during a night: a clear error or a failure row, the table as it was, and a next run that heals."""
+"""Faults during a night give a clear error or a failure row; the next run heals the table."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def stems(output):
 
 @pytest.fixture
 def second_night(folder, run, tmp_path, photos):
-    """A first night is done, and there is something of every kind to do."""
+    """Publish a first night, and prepare changes of every kind."""
     run(folder, shard_size=3)
     make_folder(folder / "more", photos, "cell page")
     (folder / "broken.jpg").write_bytes(b"not an image")
@@ -37,7 +37,7 @@ AFTER = ["astronaut", "camera", "cell", "coffee", "copy", "motorcycle_left", "pa
 
 
 class Disk:
-    """Counts what is made durable on disk, and fails at one of these points as a full or read-only disk does."""
+    """Counts the writes to the disk, and fails at one of them like a full or read-only disk."""
 
     def __init__(self, monkeypatch):
         self.count, self.fails_at, self.code = 0, 0, errno.ENOSPC
@@ -56,7 +56,7 @@ class Disk:
 def test_a_disk_that_fails_at_any_write_stops_the_run_and_the_next_one_heals(
     second_night, tmp_path, monkeypatch
 ):
-    """Full or read-only at every third of the night's writes, each time from the same first night."""
+    """The disk is full or read-only at every third write, each time from the same first night."""
     output, first = tmp_path / "out", tmp_path / "first"
     shutil.copytree(output, first)
     before = read_features(output)
@@ -70,17 +70,15 @@ def test_a_disk_that_fails_at_any_write_stops_the_run_and_the_next_one_heals(
             (RunFailed, StorageError), match=rf"cannot write .*: {os.strerror(disk.code)}"
         ):
             second_night()
-        committed = DeltaTable(
-            output / "features"
-            # Then only the run's own note was left to do
-        ).version()
+        # After the commit, only the run's own note was left to do.
+        committed = DeltaTable(output / "features").version()
         assert committed or read_features(output).equals(before)
         assert not list(output.rglob(".tmp-*"))
         disk.fails_at = 0
         summary = second_night()
         counts = (summary.listed, summary.reused, summary.removed, summary.failed)
-        # When all is committed, and the note on disk although its folder's sync failed, there is
-        # nothing left to do.
+        # Nothing is left to do when all is committed, and the note is on disk although its folder's
+        # sync failed.
         assert counts == (9, 1, 1, 1) or (committed and counts == (9, 0, 0, 0))
         assert stems(output) == AFTER
         assert DeltaTable(output / "features").version() == 1
@@ -90,7 +88,7 @@ def test_a_disk_that_fails_at_any_write_stops_the_run_and_the_next_one_heals(
 def test_a_commit_that_cannot_be_written_is_one_clear_line(
     second_night, tmp_path, monkeypatch, table
 ):
-    """The limit on the size of files makes the real commit's own write fail."""
+    """The limit on file sizes makes the real commit's own write fail."""
     before = read_features(tmp_path / "out")
     real = Table.commit
 
@@ -105,7 +103,10 @@ def test_a_commit_that_cannot_be_written_is_one_clear_line(
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     monkeypatch.setattr(Table, "commit", commit)
-    words = rf"cannot commit to .*/{table}: .*File too large.* Nothing was published there\. Run the same command again"
+    words = (
+        rf"cannot commit to .*/{table}: .*File too large.* "
+        r"Nothing was published there\. Run the same command again"
+    )
     with pytest.raises(RunFailed, match=words):
         second_night()
     assert read_features(tmp_path / "out").equals(before)
@@ -120,7 +121,7 @@ def test_a_commit_that_cannot_be_written_is_one_clear_line(
 
 
 def after_the_plan(monkeypatch, action):
-    """Let something happen once when the plan is made and no image has been read."""
+    """Run an action once, when the plan is made and no image has been read."""
     real = pipeline.steps.extract.extract_shards
 
     def extract_shards(*arguments):
@@ -153,7 +154,7 @@ def test_images_that_change_or_vanish_after_the_plan_are_rows_and_the_next_night
 def test_a_known_image_that_changes_after_the_plan_is_in_the_errors_until_the_next_night(
     folder, run, tmp_path, photos
 ):
-    """Its old vector is not of what is there now, so it leaves."""
+    """Its old vector does not belong to the new file, so it is deleted."""
     run(folder)
     (folder / "chelsea.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
     with pytest.MonkeyPatch.context() as patch:
@@ -170,7 +171,10 @@ def test_a_known_image_that_changes_after_the_plan_is_in_the_errors_until_the_ne
 
 @pytest.fixture
 def credentials(s3_endpoint):
-    """The server asks for credentials after so many requests: ours, which it does not know, have expired then."""
+    """Return a function that lets the server refuse our credentials after some requests.
+
+    The server asks for credentials from then on, and does not know ours, as if they had expired.
+    """
 
     def last_for(requests):
         url, kind = f"{s3_endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}

@@ -1,4 +1,4 @@
-"""A real disk without room under the output: exit code 1, one line, nothing lost, and the same command goes on."""
+"""A full disk under the output: exit code 1, one line, nothing lost, and the next start resumes."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.helpers.runs import read_features
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 60 MB of its own."""
+    """Mount a file system of 60 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(place)]
@@ -30,7 +30,7 @@ def disk(tmp_path):
 
 
 def fill(disk, kilobytes):
-    """Leave so much room."""
+    """Fill the disk up to so much free room."""
     file = disk / "fill"
     file.touch()
     room = os.statvfs(disk)
@@ -39,7 +39,7 @@ def fill(disk, kilobytes):
 
 
 def lines(capsys):
-    """What was said, without the counts of listing and progress."""
+    """Return what was printed, without the counts of listing and progress."""
     return [
         line for line in capsys.readouterr().err.splitlines() if line.startswith("image-features: ")
     ]
@@ -50,7 +50,7 @@ def lines(capsys):
 def test_a_full_disk_stops_the_night_with_one_line_and_the_same_command_goes_on(
     disk, folder, run, capsys, first
 ):
-    """At the listing, the network, a part, a receipt and a commit: the first night, and one of changes."""
+    """It is full at the listing, network, part, receipt or commit, in either night."""
     output = disk / "out"
     if not first:
         run(folder, output)

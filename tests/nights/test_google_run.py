@@ -1,4 +1,4 @@
-"""The whole job on ``gs://``: the same bucket client, Delta's client, and the emulator's variable or ``--store``."""
+"""Run the whole job on ``gs://``, with the emulator's variable or ``--store``."""
 
 import subprocess
 import sys
@@ -18,10 +18,12 @@ KEYS = ["a b.jpg", "ünï/日本.jpg", "100%.jpg", "a%2Fb.jpg", "c#d.jpg", "q?x=
 
 @pytest.fixture
 def google():
-    """The endpoint of a server with a bucket."""
+    """Start a server with a bucket, and yield its endpoint."""
     words = [sys.executable, SERVER]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          text=True) as server:  # fmt: skip
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         endpoint = f"http://127.0.0.1:{server.stdout.readline().strip()}"
         urllib.request.urlopen(
             urllib.request.Request(f"{endpoint}/photos", method="PUT"), timeout=30

@@ -1,4 +1,4 @@
-"""The second night and those after it: what changed is done, what is gone leaves, what stays stays bit by bit."""
+"""Later nights: changed images are done again, missing ones removed, the rest stays bit by bit."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from transforms.storage import open_storage
 
 @pytest.fixture
 def no_workers(monkeypatch):
-    """From its call on, a run that starts the extract stage fails."""
+    """Return a function after whose call a run that starts the extract stage fails."""
 
     def forbid():
         monkeypatch.setattr(
@@ -113,8 +113,11 @@ def test_too_many_removed_are_refused_with_how_to_insist(folder, run, tmp_path):
     run(folder)
     for name in ("chelsea", "coffee"):
         (folder / f"{name}.jpg").unlink()
-    with pytest.raises(Refused, match=r"2 of the 6 images in .*out are not listed any more, more than "
-                                      r"--max-removed-rate 0\.2 allows\. Nothing was published") as error:  # fmt: skip
+    words = (
+        r"2 of the 6 images in .*out are not listed any more, more than "
+        r"--max-removed-rate 0\.2 allows\. Nothing was published"
+    )
+    with pytest.raises(Refused, match=words) as error:
         run(folder)
     assert "--keep-removed to keep" in str(error.value)
     assert "--max-removed-rate 1 to remove them" in str(error.value)
@@ -139,7 +142,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse_and_writes_nothing(folder, 
 def test_a_night_with_fewer_inputs_does_not_remove_what_only_the_others_hold(
     folder, run, tmp_path, photos
 ):
-    """One image of seven is less than the rate allows, and still nobody said that it is gone."""
+    """One image of seven is within the rate, and still the inputs do not say that it is gone."""
     other = make_folder(tmp_path / "other", photos, "cell")
     run([folder, other])
     with pytest.raises(
@@ -148,12 +151,13 @@ def test_a_night_with_fewer_inputs_does_not_remove_what_only_the_others_hold(
     ):
         run(folder)
     assert not run(folder, keep_removed=True).published
-    with pytest.raises(Refused, match="/other too"):  # kept rows are from there still
+    # The kept rows still come from there.
+    with pytest.raises(Refused, match="/other too"):
         run(folder)
     assert run(folder, max_removed_rate=1).removed == 1
     assert len(names(tmp_path / "out")) == 6
     (folder / "chelsea.jpg").unlink()
-    # Now the inputs are those of the table
+    # Now the inputs are those of the table.
     assert run(folder).removed == 1
 
 
@@ -208,7 +212,7 @@ def test_a_transient_failure_is_tried_again_and_leaves_the_errors(folder, run, t
 
 
 def test_an_image_that_fails_every_night_stops_none(folder, run, tmp_path):
-    """A line of a list whose file is gone is all that a quiet night tries; it was let pass once, and is no news."""
+    """A quiet night tries only a line of a list whose file is gone, which was accepted before."""
     listed = tmp_path / "names.txt"
     names = [f"{folder}/{name}.jpg\n" for name in ("chelsea", "coffee", "gone")]
     listed.write_text("".join(names))
@@ -273,7 +277,7 @@ def test_a_run_whose_receipts_do_not_add_up_is_not_published(folder, run, tmp_pa
 def test_a_run_that_would_leave_other_rows_than_it_counted_is_not_published(
     folder, run, tmp_path, monkeypatch
 ):
-    """A rewrite that loses a row, as a part that was changed by hand would."""
+    """A part that was changed by hand would make a rewrite lose a row in the same way."""
     import transforms.parts.rewrite
 
     run(folder)
@@ -314,7 +318,7 @@ def test_a_part_that_was_lost_before_the_commit_is_made_again(folder, run, tmp_p
 def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(
     night, own_images, tmp_path, monkeypatch
 ):
-    """Runs come in the order in which they ran: the next ones are resumed, shown first and asked for their inputs."""
+    """Runs sort in their real order: the next ones are resumed, shown first, asked for inputs."""
     output = tmp_path / "out"
     night()
     [run] = load_runs(open_storage(str(output)), most=9)
@@ -327,7 +331,8 @@ def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(
     (output / "runs" / future).mkdir()
     (output / "runs" / future / "run.json").write_text(dropped)
     (own_images / "coffee.jpg").unlink()
-    night(max_removed_rate=1)  # with consent
+    # With consent.
+    night(max_removed_rate=1)
     (own_images / "camera.jpg").unlink()
     break_off(night, monkeypatch)
     broken_off = load_runs(open_storage(str(output)), most=1)[0]

@@ -1,4 +1,4 @@
-"""Prism, with Beam's own worker in a process of its own: what a cluster does to a run, from launch/prism.args.
+"""Run on Prism with Beam's own worker processes, from launch/prism.args, as on a cluster.
 
 Needs both programs, which ``make engines`` builds with Go.
 """
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True, scope="session")
 def _programs():
-    """Without Go these tests cannot run, and say so; where the project is checked they must."""
+    """Skip without Go; fail without it where the project is checked."""
     path = f"{ROOT / '.venv/bin'}:{environment()['PATH']}"
     if all(shutil.which(name, path=path) for name in ("prism", "boot")):
         return
@@ -44,7 +44,7 @@ def test_the_programs_are_of_the_beam_that_is_installed():
 
 
 def workers(pid):
-    """Processes below ``pid`` in which our code runs."""
+    """Return the processes below ``pid`` in which our code runs."""
     return {child for child in descendants(pid) if "sdk_worker_main" in command_line(child)}
 
 
@@ -58,10 +58,8 @@ def test_prism_makes_the_same_table_in_workers_that_have_the_package(
     until(lambda: extraction.update(workers(run.pid)) or run.poll() is not None)
     out, error = finish(run)
     assert listing
-    assert (
-        extraction - listing == extraction != set()
-        # Another job: a new process, which sets itself up anew
-    )
+    # Another job starts new processes, which set themselves up again.
+    assert extraction - listing == extraction != set()
     assert f"200 images in {SHARDS} shards" in error
     assert "embedded 200, reused 0, failed 0" in out
     assert same_table(tmp_path, expected)
@@ -69,19 +67,15 @@ def test_prism_makes_the_same_table_in_workers_that_have_the_package(
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory):
-    """Where workers start with a Python that has all packages but this one: the words for it."""
+    """Make workers start with a Python without this package; return the words for it."""
     folder = tmp_path_factory.mktemp("bare")
-    below = [
-        path
-        for path in sys.path
-        if path.endswith("site-packages")
-        # Their .pth files are not read: no editable
-    ]
+    # Their .pth files are not read, so that editable installs are missing.
+    below = [path for path in sys.path if path.endswith("site-packages")]
     return place_of_workers(folder, below)
 
 
 def place_of_workers(folder, packages):
-    """A copy of launch/ beside a Python that has the packages of those folders."""
+    """Copy launch/ beside a Python that has the packages of those folders."""
     shutil.copytree(ROOT / "launch", folder / "launch")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     for name in ("boot", "prism"):
@@ -115,7 +109,7 @@ def test_workers_that_lack_the_package_end_the_run_with_one_line(bare, two_hundr
 
 
 def test_a_worker_that_dies_at_its_start_stalls_the_run(two_hundred, tmp_path):
-    """Without Beam itself in its Python it cannot even report, and the job stays at RUNNING."""
+    """Without Beam in its Python the worker cannot even report, and the job stays at RUNNING."""
     run = extract(
         two_hundred, tmp_path, *place_of_workers(tmp_path / "place", []), "--stall-timeout", 5
     )

@@ -1,4 +1,4 @@
-"""Work done twice, and two runs at once: never a mixture, and no lock that a dead process could leave."""
+"""Check work done twice and two concurrent runs: never a mixture, and no lock to be left behind."""
 
 import multiprocessing
 import subprocess
@@ -27,7 +27,7 @@ def stems(output):
 
 
 def by_itself(table):
-    """Save for when and by which run it was made."""
+    """Drop the times and the ids of runs."""
     return table.drop_columns(["run_id", "extracted_at"])
 
 
@@ -50,10 +50,8 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
                 )
             )
         assert len(receipts) == 2
-        assert (
-            receipts[0] == receipts[1]
-            # The seconds too: the second one gives back the receipt of the first
-        )
+        # The seconds are equal too: the second one returns the receipt of the first.
+        assert receipts[0] == receipts[1]
 
     monkeypatch.setattr(transforms.extract, "write_part", write_together)
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", twice)
@@ -65,7 +63,7 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
 
 
 def test_a_shard_done_twice_with_different_results_counts_once(folder, run, tmp_path, monkeypatch):
-    """As when a file vanishes between two tries: the first receipt counts, with its own part."""
+    """A file vanishes between two tries: the first receipt counts, with its own part."""
 
     def differently(shards, job, _):
         [shard] = shards
@@ -77,11 +75,8 @@ def test_a_shard_done_twice_with_different_results_counts_once(folder, run, tmp_
         first = output.read(key)
         output.delete(key)
         transforms.extract.extract_shard(shard, job)
-        output.write(
-            key,
-            first,
-            # It was first after all: the second must not have touched its part
-        )
+        # Put the first receipt back as if it had won: the second must not have touched its part.
+        output.write(key, first)
 
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", differently)
     summary = run(folder, max_failure_rate=0.5)
@@ -112,7 +107,7 @@ def test_shards_done_twice_at_once_by_processes_change_nothing(folder, run, tmp_
 
 
 class Meanwhile:
-    """Let something happen once, when a table of the run under way is about to be committed."""
+    """Runs an action once, just before a table of the current run is committed."""
 
     def __init__(self, monkeypatch, table, action):
         real = Table.commit
@@ -137,7 +132,7 @@ def other(tmp_path, photos):
 def test_of_two_runs_at_once_one_publishes_and_the_other_says_so(
     folder, run, tmp_path, monkeypatch, other, photos, table, night
 ):
-    """The other run starts, and ends, before the first one's commit to the errors, or between its two commits."""
+    """The other run starts and ends before this one's errors commit, or between its two commits."""
     output = tmp_path / "out"
     (folder / "broken.jpg").write_bytes(b"not an image")
     (other / "broken-too.jpg").write_bytes(b"not an image")
@@ -146,20 +141,24 @@ def test_of_two_runs_at_once_one_publishes_and_the_other_says_so(
         make_folder(folder / "more", photos, "page")
         (folder / "late.jpg").write_bytes(b"not an image")
     Meanwhile(monkeypatch, table, lambda: run([folder, other], max_failure_rate=1))
-    with pytest.raises(Refused, match=rf"another run published to .*/{table} in the meantime; this one published "
-                                      r"nothing there\. Run the same command again\."):  # fmt: skip
+    words = (
+        rf"another run published to .*/{table} in the meantime; this one published "
+        r"nothing there\. Run the same command again\."
+    )
+    with pytest.raises(Refused, match=words):
         run(folder, max_failure_rate=1)
     images = {path.stem for place in (folder, other) for path in place.rglob("*.jpg")}
     broken = {stem for stem in images if stem in ("broken", "broken-too", "late")}
     assert sorted(stems(output)) == sorted(images - broken)
     assert {Path(error["uri"]).stem for error in read_errors(output)} == broken
-    assert not run([folder, other]).published  # whole: nothing is left to do
+    # Nothing is left to do.
+    assert not run([folder, other]).published
 
 
 def test_a_run_without_failures_does_not_slip_between_the_commits_of_another(
     folder, run, tmp_path, monkeypatch, other, photos
 ):
-    """Its failures would stand beside the features of this one.
+    """Its failures would be beside the features of this one.
 
     Both were planned from the same tables.
     """
@@ -189,7 +188,7 @@ def test_a_run_without_failures_does_not_slip_between_the_commits_of_another(
 
 
 def test_the_same_command_twice_at_once_is_one_run(folder, run, tmp_path, monkeypatch, caplog):
-    """The second start takes up the run of the first, which is alive, and publishes it; the first finds it done."""
+    """The second start resumes the living first run and publishes it; the first finds it done."""
     (folder / "broken.jpg").write_bytes(b"not an image")
     summaries = []
     Meanwhile(monkeypatch, "errors", lambda: summaries.append(run(folder, max_failure_rate=1)))
@@ -244,7 +243,7 @@ def test_two_processes_at_once_leave_one_whole_table(folder, run, tmp_path):
 def test_a_run_that_was_superseded_between_its_commits_is_healed(
     folder, run, tmp_path, monkeypatch, other
 ):
-    """Killed after its errors commit, and then other inputs are asked for: nothing of the dead run is left."""
+    """A run is killed after its errors commit; the next has other inputs: nothing of it stays."""
     (folder / "broken.jpg").write_bytes(b"not an image")
     run([folder, other], max_failure_rate=1)
     (folder / "broken.jpg").write_bytes((folder / "coffee.jpg").read_bytes())
@@ -258,7 +257,8 @@ def test_a_run_that_was_superseded_between_its_commits_is_healed(
         Meanwhile(patch, "features", die)
         with pytest.raises(KeyboardInterrupt):
             run([folder, other], max_failure_rate=1)
-    assert len(stems(tmp_path / "out")) == 8  # as it was
+    # The features are as before.
+    assert len(stems(tmp_path / "out")) == 8
     summary = run([other, folder], max_failure_rate=1)
     assert summary.published
     assert sorted(stems(tmp_path / "out")) == sorted(

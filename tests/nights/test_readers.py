@@ -1,4 +1,4 @@
-"""What others read: every common reader opens the output, and the vector is a fixed-size list where it can be."""
+"""Every common reader opens the output, with the vector as a fixed-size list where it can be."""
 
 import duckdb
 import numpy as np
@@ -94,7 +94,7 @@ def test_the_statistics_in_the_log_are_those_of_the_files(output, files):
 
 
 def test_a_filter_on_any_column_finds_its_rows_in_the_table(output, tmp_path, run, photos):
-    """Columns without bounds in Delta's log included; for deltalake they would be null, and a filter find nothing."""
+    """This includes columns without bounds in Delta's log, where deltalake would find nothing."""
     rows = DeltaTable(output / "features").to_pyarrow_table()
     for column in (
         "uri",

@@ -1,4 +1,4 @@
-"""Runs from end to end, on real photos with real weights: what is published, and what is not."""
+"""Run from end to end, on real photos with real weights; check what is published and what not."""
 
 import json
 from collections import Counter
@@ -155,13 +155,10 @@ def test_another_recipe_is_refused_field_by_field_and_rebuilt_on_demand(folder, 
 @pytest.mark.parametrize(
     ("kinds", "refused"),
     [
-        (
-            {"corrupt": 1},
-            False,
-            # One of three new images, of a thousand listed: tomorrow it would be the same
-        ),
+        # One of three new images, of a thousand listed: tomorrow it would be the same.
+        ({"corrupt": 1}, False),
         ({"corrupt": 1, "empty": 2}, False),
-        # Of three: storage fails, which may pass
+        # One of three images: the storage failed, which may be transient.
         ({"io_error": 1}, True),
         ({"corrupt": 1, "permission_denied": 1}, True),
     ],
@@ -194,7 +191,8 @@ def test_no_match_says_what_was_looked_for(tmp_path, run):
     (tmp_path / "texts" / "a.txt").write_text("a")
     with pytest.raises(
         UserError,
-        match=r"no image in .*texts: looked in .*\(1 other files, or links to elsewhere, were ignored\)",
+        match=r"no image in .*texts: looked in .*"
+        r"\(1 other files, or links to elsewhere, were ignored\)",
     ):
         run(tmp_path / "texts")
     with pytest.raises(UserError, match=r"nothing matches .*\*\.png"):
@@ -221,7 +219,7 @@ def test_vectors_do_not_depend_on_neighbours_or_order(folder, run, tmp_path):
 
 
 def test_a_broken_off_run_is_taken_up(folder, run, tmp_path, monkeypatch):
-    """The second shard fails for a reason that lies outside its images; the next start does only what is missing."""
+    """The second shard fails for an outside reason; the next start does only the missing shard."""
     import transforms.extract
 
     real, done = transforms.extract._extract, []
@@ -252,7 +250,7 @@ def test_a_broken_off_run_is_taken_up(folder, run, tmp_path, monkeypatch):
 
 
 def test_an_engine_that_overlaps_gives_the_same_table(folder, run, tmp_path, monkeypatch):
-    """As on a GPU: the next images are decoded while these are computed."""
+    """As on a GPU, the next images are decoded while these are computed."""
     import transforms.extract
     from transforms.engines.openvino_engine import OpenVinoEngine
 

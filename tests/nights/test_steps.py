@@ -1,4 +1,4 @@
-"""Plan, extract and publish as three commands, and what ``status`` says between them."""
+"""Run plan, extract and publish as three commands; check what ``status`` says between them."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from transforms.storage import open_storage
 
 @pytest.fixture
 def command(folder, tmp_path, capsys):
-    """Run a command on the test's folder and output: its exit code, what it printed, and its last line of error."""
+    """Run a command on the test's folder and output: exit code, output, last line of error."""
     output = str(tmp_path / "out")
     options = ["--input", str(folder), "--output", output, "--shard-size", "2"]
 
@@ -77,9 +77,8 @@ def test_steps_that_find_nothing_to_do_are_no_failure_and_change_nothing(command
         assert (code, out.splitlines()[-1]) == (0, "nothing new: nothing was published")
         assert json.loads(metrics.read_text())["state"] == "unchanged"
     assert DeltaTable(tmp_path / "out/features").version() == 0
-    assert (
-        len(load_runs(open_storage(str(tmp_path / "out")), most=9)) == 2
-    )  # the extract and the plan
+    # The runs of the extract and of the plan.
+    assert len(load_runs(open_storage(str(tmp_path / "out")), most=9)) == 2
 
 
 def test_extract_finishes_what_plan_began(command, tmp_path):
@@ -101,7 +100,8 @@ def test_a_plan_with_other_options_is_refused_by_name_and_left_alone(command, tm
         in error
     )
     assert newest(tmp_path / "out").state == "planned"
-    assert command("extract", "--retry-failed")[0] == 0  # without --planned: another plan
+    # Without --planned it makes another plan.
+    assert command("extract", "--retry-failed")[0] == 0
     first, second = reversed(load_runs(open_storage(str(tmp_path / "out")), most=9))
     assert (first.state, second.state) == ("superseded", "published")
 
@@ -112,14 +112,11 @@ def test_a_plan_that_the_tables_have_left_behind_is_refused(command, tmp_path, f
     command("plan")
     note = tmp_path / "out/runs" / newest(tmp_path / "out").run_id / "run.json"
     planned = note.read_text()
-    run(
-        [folder, folder / "more"],
-        keep_removed=True,
-        # Other options: it gives the plan up and publishes
-    )
+    # With other options this supersedes the plan and publishes.
+    run([folder, folder / "more"], keep_removed=True)
     newer = tmp_path / "out/runs" / newest(tmp_path / "out").run_id / "run.json"
     newer.unlink()
-    # As if both had been at work at once
+    # Restore the plan, as if both had run at once.
     note.write_text(planned)
     for name, *words in (["publish"], ["extract", "--planned"]):
         code, _, error = command(name, *words)
@@ -190,10 +187,8 @@ def test_the_rate_is_that_of_the_last_while():
     minutes = WINDOW.total_seconds() / 60
     long_ago = now - timedelta(days=1)
     assert rate([], long_ago, now) == 0
-    assert (
-        rate([shard(minutes + 1)], long_ago, now) == 0
-        # Nothing lately: no rate, and no time left
-    )
+    # No shard was finished lately: no rate, and no time left.
+    assert rate([shard(minutes + 1)], long_ago, now) == 0
     assert rate([shard(600), shard(10), shard(1)], long_ago, now) == pytest.approx(
         180 / 60 / minutes
     )

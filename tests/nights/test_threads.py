@@ -1,4 +1,4 @@
-"""No more threads at work than cores, and no more heaps: counted in processes of their own."""
+"""No more busy threads and no more heaps than cores, counted in processes of their own."""
 
 import ctypes
 import json
@@ -24,10 +24,12 @@ from transforms.engines.models import cached_model
 
 what, cores = sys.argv[1], int(sys.argv[2])
 encoded = io.BytesIO()
-Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)).save(encoded, "JPEG")
+pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+Image.fromarray(pixels).save(encoded, "JPEG")
 if what == "decode":
     images = [encoded.getvalue()] * 300
-    work = lambda: list(decode_all(images, DecodeAndResize(DecodePolicy(), (224, 224), "squash"), cores))
+    function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
+    work = lambda: list(decode_all(images, function, cores))
 else:
     import_tensorflow(cores)
     network = resolve(BackboneConfig())
@@ -58,10 +60,8 @@ def test_work_is_done_by_as_many_threads_as_cores(what, cores):
     done = subprocess.run(words, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     taken = json.loads(done.stdout.splitlines()[-1])
-    assert sum(taken[:cores]) > 0.85 * sum(taken), (
-        taken
-        # The rest is the caller, which hands out and collects
-    )
+    # The rest is the calling thread, which hands out and collects.
+    assert sum(taken[:cores]) > 0.85 * sum(taken), taken
 
 
 def test_local_processes_share_the_cores():

@@ -1,4 +1,4 @@
-"""Two runs at once in one process, whose buckets have one name and lie on two servers."""
+"""Two concurrent runs in one process use buckets of the same name on two servers."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

@@ -1,4 +1,4 @@
-"""``--dry-run``: the plan in images, requests, hours and dollars, against numbers worked out by hand."""
+"""Check the images, requests, hours and dollars of ``--dry-run`` against numbers by hand."""
 
 import logging
 
@@ -33,21 +33,25 @@ def test_the_prices_are_those_of_beams_own_table():
 
 
 def test_a_night_on_gpus():
-    """130 kB: 0.4 + 2.158 ms of a core to decode, 8 vCPUs × 0.62; 2 shards × 64 reads of 50 ms; ResNet50 on an L4."""
+    """Images of 130 kB and ResNet50 on an L4.
+
+    Decoding takes 0.4 + 2.158 ms of a core, on 8 vCPUs × 0.62. 2 shards read 64 images each in
+    50 ms.
+    """
     night = estimate(
         NIGHT, arguments("dataflow_gpu", "--backbone", "ResNet50", "--precision", "float16")
     )
     assert night.workers == 8
     assert night.rates == pytest.approx({"decode": 4.96 / 0.002558, "model": 2700, "network": 2560})
     assert night.rate == night.rates["decode"]
-    # 8 × 1,939 is more than a bucket gives at once
+    # 8 × 1,939 is more than a bucket gives at once.
     assert night.bound == "bucket"
     assert night.requests_dollars == pytest.approx(0.1 * 0.40 + 1201 * 5e-6)
     hour = 8 * 0.056 + 32 * 0.003557 + 100 * 0.000054 + 0.672
     assert night.worker.dollars_hour == pytest.approx(hour)
     assert night.dollars == pytest.approx(8 * night.hours * hour + night.requests_dollars)
-    # 5,000/s growing by a factor of two in 1,200 s: 100,000 images after 19.9 s, and six minutes
-    # before the first.
+    # The limit of 5,000/s doubles in 1,200 s: 100,000 images after 19.9 s, and six minutes before
+    # the first.
     assert night.hours * 3600 == pytest.approx(360 + 19.89, abs=0.01)
 
 
@@ -80,7 +84,7 @@ def test_on_a_cpu_decoding_and_the_model_take_turns():
 
 
 def test_a_bucket_warms_up():
-    """The closed form against a sum over seconds."""
+    """Compare the closed form with a sum over seconds."""
     got, seconds = 0.0, 0
     while got < 50e6:
         got += min(40_000, 5_000 * 2 ** ((seconds + 0.5) / 1200))

@@ -1,4 +1,4 @@
-"""``--metrics-json``, one line for each run, however it ends, and ``--metrics-prometheus``, the last one's."""
+"""Check ``--metrics-json``, a line for each run, and ``--metrics-prometheus``, of the last run."""
 
 import json
 import resource
@@ -16,13 +16,13 @@ from transforms.errors import Refused, RunFailed, UserError
 
 @pytest.fixture
 def night(folder, tmp_path, capsys):
-    """Run the command with ``--metrics-json``; its exit code and the line that it added."""
+    """Run the command with ``--metrics-json``; return its exit code and the line that it added."""
     file = tmp_path / "metrics.jsonl"
 
     def start(*words, inputs=folder):
         before = file.read_text() if file.exists() else ""
-        code = main(["extract", "--input", str(inputs), "--output", str(tmp_path / "out"), "--metrics-json", str(file),
-                     *words])  # fmt: skip
+        words_before = ["--input", str(inputs), "--output", str(tmp_path / "out")]
+        code = main(["extract", *words_before, "--metrics-json", str(file), *words])
         capsys.readouterr()
         assert file.read_text().startswith(before)
         [line] = file.read_text()[len(before) :].splitlines()
@@ -37,10 +37,27 @@ def test_each_run_adds_its_line(folder, night, tmp_path):
     size = sum(path.stat().st_size for path in folder.iterdir())
     code, line = night("--max-failure-rate", "0.5")
     assert code == 0
-    counts = {"listed": 8, "new": 8, "changed": 0, "unchanged": 0, "retried": 0, "still_failed": 0, "removed": 0,
-              "kept": 0, "embedded": 6, "reused": 1, "failed": 1, "ignored": 0, "todo": 0, "bytes_read": size,
-              "failures_by_kind": {"not_an_image": 1}, "version": 0, "state": "published", "error": None,
-              "output": str(tmp_path / "out")}  # fmt: skip
+    counts = {
+        "listed": 8,
+        "new": 8,
+        "changed": 0,
+        "unchanged": 0,
+        "retried": 0,
+        "still_failed": 0,
+        "removed": 0,
+        "kept": 0,
+        "embedded": 6,
+        "reused": 1,
+        "failed": 1,
+        "ignored": 0,
+        "todo": 0,
+        "bytes_read": size,
+        "failures_by_kind": {"not_an_image": 1},
+        "version": 0,
+        "state": "published",
+        "error": None,
+        "output": str(tmp_path / "out"),
+    }
     assert {name: line[name] for name in counts} == counts
     [part] = (tmp_path / "out/features").glob("part-*")
     assert line["bytes_written"] == part.stat().st_size
@@ -56,7 +73,7 @@ def test_each_run_adds_its_line(folder, night, tmp_path):
 
 
 def test_a_line_that_finds_no_room_leaves_nothing_and_names_the_file(tmp_path, capsys):
-    """The limit on the size of files cuts it off in its middle; the other file is written all the same."""
+    """The limit on file sizes cuts the line in its middle; the other file is still written."""
     file, textfile = tmp_path / "metrics.jsonl", tmp_path / "metrics.prom"
     file.write_text("{}\n" * 2000)
     before = file.read_bytes()
@@ -100,9 +117,14 @@ def test_refused_failed_and_mistaken_runs_add_theirs(folder, night, monkeypatch,
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(Refused("x"), "refused"), (RunFailed("x"), "failed"), (UserError("x"), "invalid"), (ValueError("x"), "failed"),
-     (KeyboardInterrupt(), "stopped")],
-)  # fmt: skip
+    [
+        (Refused("x"), "refused"),
+        (RunFailed("x"), "failed"),
+        (UserError("x"), "invalid"),
+        (ValueError("x"), "failed"),
+        (KeyboardInterrupt(), "stopped"),
+    ],
+)
 def test_every_end_has_a_state(error, state, tmp_path, monkeypatch):
     def end(*_):
         raise error
@@ -154,7 +176,7 @@ def test_metrics_that_cannot_be_written_at_the_end_do_not_undo_the_run(tmp_path,
 
 
 def samples(file):
-    """By the library's own parser: name and labels but the output's → value."""
+    """Read name and labels, except the output's, → value with the library's own parser."""
     found = {}
     for family in text_string_to_metric_families(file.read_text()):
         assert family.type == "gauge"
@@ -188,9 +210,8 @@ def test_prometheus_reads_the_last_run(folder, night, tmp_path):
     assert ("run_state", "published") not in second
     assert second["last_success_timestamp_seconds", ""] == ended
     assert second["run_timestamp_seconds", ""] == datetime.fromisoformat(line["time"]).timestamp()
-    assert [path.name for path in tmp_path.glob("*.prom*")] == [
-        file.name
-    ]  # written beside, and renamed
+    # The file is written beside its place, and renamed.
+    assert [path.name for path in tmp_path.glob("*.prom*")] == [file.name]
 
 
 def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):

@@ -1,4 +1,4 @@
-"""Before a cluster is asked for anything: the graph, the options, and what cannot work."""
+"""Check what is decided before a cluster is asked: the graph, the options, what cannot work."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from pipeline.steps.extract import extraction
 from tests.helpers.launched import IMAGE, L4, LAUNCH, SHARDS, arguments
 from transforms.errors import UserError
 
-# The graph
+# The graph.
 
 
 def stages(transform):
-    """What Beam's planner fuses: for each stage, its environment's hints and the steps it runs."""
+    """Return the hints and the steps of each stage that Beam's planner fuses."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -30,22 +30,22 @@ def stages(transform):
 
 @pytest.mark.parametrize("accelerator", [None, L4])
 def test_the_extraction_is_two_stages_in_one_environment(job, accelerator):
-    """Names in, one shuffle of names, and everything from reading to the receipt in one stage."""
+    """One stage shuffles names; one does everything from reading to the receipt."""
     spread, extract = stages(extraction(SHARDS, job, accelerator))
     hints = {"beam:resources:accelerator:v1": accelerator.encode()} if accelerator else {}
     assert (spread[0], extract[0]) == (hints, hints)
     assert any(name.endswith("Shards/Impulse") for name in spread[1])
     assert any(name.endswith("ExtractShards/Extract") for name in extract[1])
-    assert [
-        name for names in (spread[1], extract[1]) for name in names if "PCollection" in name
-    ] == []  # nothing between
+    # Nothing lies between the two stages.
+    names = [name for stage in (spread[1], extract[1]) for name in stage]
+    assert [name for name in names if "PCollection" in name] == []
 
 
 def test_a_runner_without_accelerators_passes_the_hint_over(folder, run):
     assert run(folder, accelerator=L4).embedded == 6
 
 
-# The options
+# The options.
 
 
 def test_an_accelerator_is_read_as_dataflow_writes_it():
@@ -134,7 +134,7 @@ def test_what_cannot_work_is_refused(words, said):
 
 
 def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monkeypatch):
-    """Before Beam goes on as nobody. A dry run needs none."""
+    """The message comes before Beam goes on without credentials. A dry run needs none."""
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 

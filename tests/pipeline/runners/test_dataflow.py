@@ -1,7 +1,6 @@
-"""The way to Dataflow, up to the service's door: the job as it would be submitted.
+"""Check a Dataflow run as far as the service: the job as it would be submitted.
 
-Beam's own code makes the description (``dry_run``) and uploads what belongs to it, to a storage
-emulator.
+Beam's own code makes the description (``dry_run``), and uploads its files to a storage emulator.
 """
 
 import json
@@ -31,7 +30,7 @@ SECRETS = [
 
 @pytest.fixture
 def submitted(monkeypatch, tmp_path):
-    """Runs a graph with Beam's dry run; gives its job's description, and the objects uploaded for it, by name."""
+    """Run a graph with Beam's dry run; return its job's description and the uploads by name."""
     import google.auth
     from apache_beam.internal.gcp import auth
     from apache_beam.runners.dataflow import dataflow_runner
@@ -83,7 +82,7 @@ def submitted(monkeypatch, tmp_path):
 
 
 class DrySubmission(Submission):
-    """Beam's dry run has a result without a job, which the real one would note."""
+    """Submit without noting a job: the result of Beam's dry run has none."""
 
     def run(self, pipeline):
         pipeline.run()
@@ -124,10 +123,8 @@ def test_the_extraction_on_dataflow_with_gpus(submitted, job):
     assert pool["subnetwork"] == "regions/us-central1/subnetworks/default"
     assert "no_use_multiple_sdk_containers" in environment["experiments"]
     assert "use_multiple_sdk_containers" not in environment["experiments"]
-    assert (
-        environment.get("serviceOptions", []) == []
-        # worker_accelerator and hints do not go together
-    )
+    # worker_accelerator and hints do not go together.
+    assert environment.get("serviceOptions", []) == []
 
     proto = api.Pipeline.FromString(objects["pipeline.pb"])
     steps = [
@@ -136,10 +133,8 @@ def test_the_extraction_on_dataflow_with_gpus(submitted, job):
     hints = [
         dict(proto.components.environments[step.environment_id].resource_hints) for step in steps
     ]
-    assert hints == len(hints) * [
-        {"beam:resources:accelerator:v1": L4.encode()}
-        # All of them: no CPU workers besides
-    ]
+    # All steps have the hint, so no CPU workers start.
+    assert hints == len(hints) * [{"beam:resources:accelerator:v1": L4.encode()}]
     assert any(step.unique_name == "Extract/ExtractShards/Extract" for step in steps)
     # Nothing is installed when a worker starts: no package, no requirements, no main session.
     assert set(objects) == {"pipeline.pb", "submission_environment_dependencies.txt"}

@@ -1,8 +1,8 @@
-"""A driver and its cluster's job are two lives: the next start finds the job that the last one submitted.
+"""A job outlives its driver: the next start finds the job that the last one submitted.
 
-The job service is Beam's own, over gRPC, in this process: as Flink's it keeps jobs that no driver
-waits for. Dataflow is a stand-in: its client and its runner, in front of Beam's own result, which
-does the waiting.
+The job service is Beam's own, over gRPC, in this process. Like Flink's it keeps jobs that no driver
+waits for. Dataflow is replaced by a stand-in for its client and its runner; Beam's own result waits
+for the job.
 """
 
 import json
@@ -29,12 +29,13 @@ from pipeline.runners.version import versions
 from tests.helpers.runs import read_features
 from transforms.errors import RunFailed
 
-WORKER = "--environment_type=beam:env:embedded_python:v1"  # threads of the service
+# The workers are threads of the service.
+WORKER = "--environment_type=beam:env:embedded_python:v1"
 
 
 @contextmanager
 def job_service(port=0):
-    """A job service and its port."""
+    """Start a job service, and yield its port."""
     servicer = LocalJobServicer()
     port = servicer.start_grpc_server(port)
     try:
@@ -52,7 +53,7 @@ def service():
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Workers wait before each shard until it is opened: a job is at work as long as a test wants it to be."""
+    """Make workers wait before each shard until the gate opens, so that the job keeps running."""
     opened, real = threading.Event(), transforms.extract._extract
 
     def wait(*arguments):
@@ -66,7 +67,7 @@ def gate(monkeypatch):
 
 @pytest.fixture
 def start(folder, tmp_path):
-    """Run ``extract`` on the test's images, at a job service."""
+    """Run ``extract`` on the test's images, on a job service."""
 
     def run(port, **options):
         beam_args = ("--runner=PortableRunner", f"--job_endpoint=localhost:{port}", WORKER)
@@ -86,7 +87,7 @@ def note(tmp_path):
 
 
 def extracts(service):
-    """The jobs of the service that do shards; the others list."""
+    """Return the service's jobs that extract shards; the others list."""
     names = [
         {t.unique_name for t in job._pipeline_proto.components.transforms.values()}
         for job in service._jobs.values()
@@ -95,7 +96,7 @@ def extracts(service):
 
 
 def ended(service, number=-1):
-    """Wait until a job has come to its end, whatever that is."""
+    """Wait until a job has ended, in any state."""
     job = list(service._jobs.values())[extracts(service)[number]]
     job._run_thread.join(timeout=60)
     return job
@@ -152,7 +153,7 @@ def test_a_job_that_is_done_is_published_without_another(start, service, tmp_pat
 
 
 def test_a_job_that_the_service_does_not_know_has_a_successor(start, tmp_path, monkeypatch, caplog):
-    """As when the service was started anew, and has forgotten; its job may do a shard twice, which is harmless."""
+    """A restarted service has forgotten the job. The old one may do a shard twice: no harm."""
     caplog.set_level(logging.INFO)
     with job_service() as (first, port), monkeypatch.context() as patch:
         patch.setattr(transforms.extract, "_extract", lambda *_: pytest.fail("not on this one"))
@@ -163,18 +164,19 @@ def test_a_job_that_the_service_does_not_know_has_a_successor(start, tmp_path, m
     ):
         start(port)
     with job_service() as (other, elsewhere):
-        assert start(elsewhere, no_wait=True).state == "submitted"  # other options: not to be found
+        # With other options the job cannot be found.
+        assert start(elsewhere, no_wait=True).state == "submitted"
         assert "with these options it cannot be found" in caplog.text
         ended(other)
     with job_service(elsewhere) as (successor, _):
         (tmp_path / "out/runs" / note(tmp_path)["run_id"] / "receipts/shard-00000.json").unlink()
         assert start(elsewhere).state == "published"
-        assert "not known there any more" in caplog.text
+        assert "): unknown there" in caplog.text
         assert len(extracts(successor)) == 1
 
 
 def test_a_job_service_that_is_not_there_is_one_line(start, monkeypatch):
-    """Beam would wait for it for five minutes, and then have no word for it."""
+    """Beam would wait for it for five minutes, and then not say so."""
     monkeypatch.setattr("pipeline.runners.jobs._ANSWER_SECONDS", 0.5)
     with job_service() as (_, port):
         pass
@@ -186,7 +188,7 @@ def test_a_job_service_that_is_not_there_is_one_line(start, monkeypatch):
 
 
 def test_a_job_may_take_longer_than_the_services_timeout(start, service, monkeypatch):
-    """Beam gives the stream of states that timeout as its deadline, and the driver broke off."""
+    """Beam gives the stream of states that timeout as its deadline, and the driver failed."""
     real = transforms.extract._extract
     monkeypatch.setattr(
         transforms.extract, "_extract", lambda *rest: threading.Event().wait(1.0) or real(*rest)
@@ -195,14 +197,14 @@ def test_a_job_may_take_longer_than_the_services_timeout(start, service, monkeyp
 
 
 class Dataflow:
-    """Stands in for the service: keeps the graphs that are submitted, and runs one when a test wants it done."""
+    """Stands in for the service: keeps submitted graphs, and runs one when a test asks."""
 
     def __init__(self):
         self.jobs = {}
         self.graphs = {}
 
     def submit(self, runner, pipeline, options):
-        """As ``DataflowRunner.run_pipeline``; a listing is done at once."""
+        """Replace ``DataflowRunner.run_pipeline``; a listing is done at once."""
         job = dataflow.Job(id=f"2026-11-25_{len(self.jobs)}", current_state="JOB_STATE_RUNNING")
         self.jobs[job.id], self.graphs[job.id] = job, pipeline
         runner.dataflow_client = self
@@ -231,12 +233,8 @@ def cloud(monkeypatch):
         "apache_beam.runners.dataflow.internal.apiclient.DataflowApplicationClient",
         lambda _: service,
     )
-    monkeypatch.setattr(
-        GoogleCloudOptions,
-        "validate",
-        lambda *_: [],
-        # Looks for the bucket, and for credentials
-    )
+    # This would look for the bucket and for credentials.
+    monkeypatch.setattr(GoogleCloudOptions, "validate", lambda *_: [])
     monkeypatch.setattr("google.auth.default", lambda *_, **__: (AnonymousCredentials(), "p"))
     return service
 
@@ -252,7 +250,8 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
     words.append(f"--sdk_container_image=registry/image-features:{versions()}")
     config = Config((str(folder),), str(tmp_path / "out"), beam_args=tuple(words), no_wait=True)
 
-    assert extract(config).state == "submitted"  # a listing and an extract
+    # The start submits a listing and an extraction.
+    assert extract(config).state == "submitted"
     assert note(tmp_path)["job"] == {"place": "Dataflow p/europe-west4", "id": "2026-11-25_1"}
     assert extract(config).state == "submitted"
     assert len(cloud.jobs) == 2
@@ -262,10 +261,11 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
     assert note(tmp_path)["job"]["id"] == "2026-11-25_2"
 
     del cloud.jobs["2026-11-25_2"]
-    cloud.jobs["2026-11-25_2 of another project"] = dataflow.Job()  # so that no id comes twice
+    # The next job must not get the same id.
+    cloud.jobs["2026-11-25_2 of another project"] = dataflow.Job()
     assert extract(config).state == "submitted"
     assert note(tmp_path)["job"]["id"] == "2026-11-25_3"
-    assert "2026-11-25_2 (Dataflow p/europe-west4): not known there any more" in caplog.text
+    assert "2026-11-25_2 (Dataflow p/europe-west4): unknown there" in caplog.text
 
     def end_when_found(*arguments):
         found = find_running(*arguments)
@@ -285,11 +285,8 @@ def test_the_next_start_finds_the_job_on_dataflow(cloud, folder, tmp_path, monke
         ("", None),
         ("--runner=DirectRunner --job_endpoint=localhost:8099", None),
         ("--runner=apache_beam.runners.dask.dask_runner.DaskRunner", None),
-        (
-            "--runner=FlinkRunner --flink_master=localhost:8081",
-            None,
-            # Its job server is a child of the driver
-        ),
+        # Its job server is a child of the driver.
+        ("--runner=FlinkRunner --flink_master=localhost:8081", None),
         ("--runner=FlinkRunner --job_endpoint=localhost:8099", "localhost:8099"),
         ("--runner=PortableRunner --job_endpoint=embed", None),
         ("--runner=PortableRunner --job_endpoint=localhost:8099 --environment_type=LOOPBACK", None),

@@ -1,4 +1,4 @@
-"""Beam's options: what one parse says of the runner."""
+"""Check what one parse of Beam's options says about the runner."""
 
 import subprocess
 import sys
@@ -36,7 +36,8 @@ def test_one_parse_says_which_runner_how_many_workers_and_where(
 
 def test_no_options_need_no_beam():
     code = "import sys; from pipeline.runners.options import RunnerOptions as R; r = R.parse(()); "
-    code += "r.workers, r.is_local, r.job_place, r.limit_workers(3); sys.exit('apache_beam' in sys.modules)"
+    code += "r.workers, r.is_local, r.job_place, r.limit_workers(3); "
+    code += "sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 

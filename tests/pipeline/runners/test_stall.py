@@ -1,4 +1,4 @@
-"""A job at which nothing moves is given up; one that moves is not, however slow it is."""
+"""A job that makes no progress is abandoned; a slow one is not."""
 
 import threading
 
@@ -13,7 +13,7 @@ from transforms.storage import open_storage
 
 
 class Result:
-    """A runner's result whose job ends when it is told to."""
+    """A runner's result; its job ends when the test says so."""
 
     def __init__(self):
         self.end = threading.Event()
@@ -55,7 +55,7 @@ def test_a_job_that_goes_on_without_its_driver_is_named_with_the_way_to_cancel_i
 
 
 def test_each_new_file_is_a_sign_of_life(tmp_path, result):
-    """Three looks fit into the time, and each finds one file more."""
+    """Three checks fit into the time, and each finds one more file."""
     looks = 0
 
     class Growing:

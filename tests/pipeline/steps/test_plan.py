@@ -1,4 +1,4 @@
-"""A plan in many ranges of uris, with a few rows in memory at once, is the plan in one."""
+"""A plan in many ranges of URIs, with few rows in memory at once, is the same as in one."""
 
 import random
 from itertools import chain
@@ -16,13 +16,13 @@ from transforms.shards import ShardPolicy
 from transforms.sources import files as listing_files
 from transforms.storage import open_storage
 
-# Of the table, in parts of 50; the listing lacks the first 100 and has 200 more
+# Rows of the table, in parts of 50; the listing lacks the first 100 and has 200 more.
 ROWS = 600
 
 
 @pytest.fixture
 def output(tmp_path, monkeypatch):
-    """A real table, and a listing of it in files whose uris overlap."""
+    """Make a real table, and a listing of it in files whose URIs overlap."""
     monkeypatch.setattr(plan_million, "PART_ROWS", 50)
     monkeypatch.setattr(listing_files, "GROUP_ROWS", 16)
     monkeypatch.setattr("pipeline.steps.listing.GROUP_ROWS", 16)
