@@ -40,7 +40,7 @@ ERRORS_SCHEMA = pa.schema(
 
 
 def features_schema(dimension: int) -> pa.Schema:
-    """Columns of the features table: scalars first, the wide vector of ``dimension`` float32 last."""
+    """Return the columns of the features table; ``dimension`` float32 numbers come last."""
     element = pa.field("element", pa.float32(), nullable=False)
     return pa.schema(
         [

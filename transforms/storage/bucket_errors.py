@@ -36,7 +36,7 @@ class OutOfRange(StorageError):
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the client raises for a request that failed."""
+    """Return what the client raises for a request that failed."""
     from obstore.exceptions import BaseError
 
     return BaseError, FileNotFoundError, ValueError

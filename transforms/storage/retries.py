@@ -24,7 +24,7 @@ _SECONDS = re.compile(r" in (\d+)\.\d+s\b")
 
 
 def broke_off(error: Exception) -> bool:
-    """Tell whether a client's error is an exchange that broke off, and that the client could have tried again."""
+    """Tell whether a client's error is a broken exchange that may be tried again."""
     text = _COLOR.sub("", str(error).split("Debug source")[0])
     if "HTTP error" not in text or re.search(r"status code: [34]", text):
         return False
@@ -33,7 +33,7 @@ def broke_off(error: Exception) -> bool:
 
 
 def wait_before(attempt: int) -> bool:
-    """Wait before try number ``attempt`` (1 is the first repetition); False when there have been enough."""
+    """Wait before repetition number ``attempt``, from 1; return False after the last one."""
     if attempt > len(_WAITS):
         return False
     time.sleep(_WAITS[attempt - 1] * random.uniform(0.5, 1))

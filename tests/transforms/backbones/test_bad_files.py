@@ -1,4 +1,4 @@
-"""Files that are no model: each gives one line that names the file, what was seen, and what to do."""
+"""Files that are no model give one line: the file, what was seen, and what to do."""
 
 import os
 import re

@@ -155,7 +155,7 @@ def test_golden_images_are_unlike_each_other() -> None:
 
 
 def test_a_wrong_value_range_shows_in_the_golden_batch(tmp_path: Path) -> None:
-    """Golden vectors come from Keras' own preprocessing: a wrong line of the table cannot pass unseen."""
+    """Golden vectors come from Keras' own preprocessing, so they reveal a wrong table row."""
     export(replace(resolve(BackboneConfig(input_size=64)), preprocess="torch"), tmp_path)
     with np.load(tmp_path / "golden.npz") as golden, pytest.raises(AssertionError, match="off by"):
         assert_same(in_openvino(tmp_path)(golden["images"])[0], golden["vectors"])

@@ -1,4 +1,4 @@
-"""Every family: the exported graph gives Keras' own vectors and labels, for the same pixels and weights."""
+"""Every family: the exported graph gives Keras' own vectors and labels."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_max_pooling_comes_before_the_norm_of_convnext(photos: Path) -> None:
 def test_efficientnet_v1_keeps_the_layer_that_keras_builds_for_imagenet_only(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keras' own builder is fed our file as if it had downloaded it: what weights="imagenet" means."""
+    """Give Keras' own builder our file as if it had downloaded it, as weights="imagenet" does."""
     import keras.src.utils.file_utils as file_utils
 
     name = "EfficientNetB0"
@@ -119,7 +119,7 @@ def test_efficientnet_v1_keeps_the_layer_that_keras_builds_for_imagenet_only(
 
 
 def test_vgg_gives_pooled_block5_and_labels(photos: Path, tmp_path: Path) -> None:
-    """At 64 pixels as if that were its own size: its first dense layer has then 8 instead of 103 million weights."""
+    """Use 64 pixels as its own size: its first dense layer has 8 instead of 103 million weights."""
     images, row = pixels(photos, 64), replace(BACKBONES["VGG16"], size=64)
     keras = import_keras()
     keras.utils.set_random_seed(0)  # what --weights random does

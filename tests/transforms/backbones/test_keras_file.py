@@ -1,4 +1,4 @@
-"""The user's own Keras models: whole files of Keras 3 and 2, what is found by itself, and what is refused."""
+"""The user's own Keras models: files of Keras 3 and 2, what is found, and what is refused."""
 
 import hashlib
 import json
@@ -27,7 +27,10 @@ def labels(tmp_path: Path) -> str:
 
 
 def _save_as_keras2(model: Any, path: Path) -> None:
-    """What Keras 2.x wrote: batch_input_shape, class names without modules, dtype as a word, inbound nodes as lists."""
+    """Write what Keras 2.x wrote.
+
+    batch_input_shape, class names without modules, dtype as a word, inbound nodes as lists.
+    """
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 

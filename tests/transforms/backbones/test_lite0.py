@@ -1,4 +1,4 @@
-"""The embedded default: right labels for real photos, without network, torch, or TensorFlow to resolve it."""
+"""The default network: right labels for real photos, without network, torch or TensorFlow."""
 
 import subprocess
 import sys

@@ -46,7 +46,8 @@ def test_nothing_that_touches_the_machine_is_allowed() -> None:
 
 
 def test_what_the_list_of_bad_operations_let_pass_is_not_allowed() -> None:
-    passed = """CacheDatasetV2 ImmutableConst InitializeTableFromTextFileV2 DataServiceDatasetV4 RegisterDataset
+    passed = """CacheDatasetV2 ImmutableConst InitializeTableFromTextFileV2 DataServiceDatasetV4
+    RegisterDataset
         DistributedSave DebugNanCount LoadAndRemapMatrix RecordInput FixedUnigramCandidateSampler"""
     assert not PURE.intersection(passed.split())
 
@@ -175,7 +176,7 @@ def test_a_resource_that_writes_when_it_is_loaded_is_refused(saver: bool, tmp_pa
 
 
 def _make_the_initialiser_harmful(path: Path, saver: bool) -> None:
-    """Let its result wait for what it writes, and let the saver call it, so that it looks like the saver's own."""
+    """Make the result depend on a write that the saver calls, so that it looks like the saver's."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())

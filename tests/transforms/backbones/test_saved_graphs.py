@@ -1,4 +1,4 @@
-"""SavedModels of other shapes: loops, several outputs, blocks beside the way, random numbers, counters."""
+"""Other SavedModels: loops, several outputs, side blocks, random numbers, counters."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""SavedModels of the user's: of Keras' model.export and of plain TensorFlow; and those that carry code."""
+"""The user's SavedModels, by Keras' model.export and by TensorFlow; and those with code."""
 
 from pathlib import Path
 from typing import Any

@@ -28,7 +28,7 @@ class _Call:
 
 
 def _pickle(value: Any) -> bytes:
-    """A protocol-2 pickle of the few things that torch writes; names are written without importing them."""
+    """Write a protocol-2 pickle of what torch writes; names are not imported."""
     if isinstance(value, _Global):
         return b"c" + value.name.replace(" ", "\n").encode() + b"\n"
     if isinstance(value, _Call):

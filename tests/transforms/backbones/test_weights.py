@@ -1,4 +1,4 @@
-"""Weight files of Keras: with a top or not, new or legacy, known by name, in the cache, or out of reach."""
+"""Weight files of Keras: with or without top, new or legacy, cached, or out of reach."""
 
 import hashlib
 import shutil
@@ -46,7 +46,7 @@ def files(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def _save_legacy(model: Any, path: Path) -> None:
-    """Weights in the layout of Keras 2, which Keras 3 reads and no longer writes by save_weights."""
+    """Write weights in the layout of Keras 2, which Keras 3 reads and does not write."""
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
@@ -137,7 +137,7 @@ def test_a_known_name_with_another_hash_is_refused(files: dict[str, Any], tmp_pa
 
 @pytest.fixture
 def closed_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownFile:
-    """A machine without network: Keras' file is at an address where nobody listens, and the cache is empty."""
+    """Imitate a machine without network: nobody listens at the file's address, and no cache."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

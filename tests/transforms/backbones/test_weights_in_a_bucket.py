@@ -1,4 +1,4 @@
-"""A weights file that lies in a bucket: fetched once into the user's cache, and hashed like any other."""
+"""A weights file in a bucket: fetched once into the user's cache, and hashed."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The exported network in the user's cache and in the output: damage to it is seen, and made good by the next start."""
+"""The exported network, in the cache and in the output: the next start repairs damage."""
 
 import json
 import os
