@@ -18,7 +18,7 @@ from pipeline.steps.receipts import missing_shards
 from pipeline.steps.reconcile import reconcile_run
 from pipeline.steps.resume import check_fits, newest_run, planned_run, resume
 from pipeline.steps.session import Session, open_session
-from pipeline.tables import Tables
+from pipeline.tables import Table, Tables
 from transforms.errors import Refused, UserError
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
@@ -117,7 +117,7 @@ def publish_run(
         metrics.reached(run)
         tables = Tables.open(storage)
         check_fits(run, tables)
-        _check_done(run, storage)
+        _check_done(run, storage, tables.features)
         if max_failure_rate is not None:
             run = replace(run, max_failure_rate=max_failure_rate)
         return metrics.end(_publish(run, storage, tables, metrics, stores))
@@ -146,9 +146,9 @@ def _publish(
     return published.counts
 
 
-def _check_done(run: Run, output: Storage) -> None:
+def _check_done(run: Run, output: Storage, features: Table) -> None:
     """Raise ``Refused`` when shards of a run are missing."""
-    if missing := missing_shards(run, output):
+    if missing := missing_shards(run, output, features):
         raise Refused(
             f"{len(missing):,} of the {len(run.shards):,} shards of run {run.run_id} are not done "
             f"yet; nothing was published. 'image-features status {output.url}' says how far it is; "

@@ -64,6 +64,7 @@ class ExtractJob:
     cores: int | None = None
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
+    table: str = "features"
     # Key of the index of existing vectors (``transforms.parts.reuse``); None for no reuse.
     index_key: str | None = None
     # Where buckets are (``transforms.storage.settings``); no secrets.
@@ -123,7 +124,7 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
 
 
 def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Receipt:
-    progress = _Progress(Reuse(output, job.index_key))
+    progress = _Progress(Reuse(output, job.index_key, job.table))
     references = read_shard(output, f"{job.run_folder}/plan/{shard}.parquet")
     chunks = _prepared(references, progress, job, engine)
     for chunk in prefetch(chunks) if engine.overlaps else chunks:
@@ -132,7 +133,7 @@ def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Re
     if progress.tables:
         with progress.watch.time("write"):
             table = pa.concat_tables(progress.tables)
-            part = write_part(output, table, "features", f"part-{job.run_id}-{shard}", job.recipe)
+            part = write_part(output, table, job.table, f"part-{job.run_id}-{shard}", job.recipe)
     failures = tuple(progress.failures)
     seconds = progress.watch.seconds
     return Receipt(

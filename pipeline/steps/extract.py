@@ -61,7 +61,7 @@ def extract_missing(run: Run, session: Session) -> Extracted:
         RunFailed: The workers, the runner or the storage failed, or the job stalled.
     """
     config, output = session.config, session.output
-    missing = missing_shards(run, output)
+    missing = missing_shards(run, output, session.tables.features)
     submission = Submission(
         session.runner,
         partial(_note_job, run, output),
@@ -77,7 +77,7 @@ def extract_missing(run: Run, session: Session) -> Extracted:
                 return Extracted(run, submitted=True)
             if running:
                 submission.wait_for(running)
-        missing = missing_shards(run, output)
+        missing = missing_shards(run, output, session.tables.features)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
         job = prepare_job(run, session)
@@ -171,6 +171,7 @@ def prepare_job(run: Run, session: Session) -> ExtractJob:
         started_at=datetime.fromisoformat(run.started_at),
         recipe=session.recipe,
         model_id=network_id,
+        table=session.tables.features.name,
         resize=config.resize,
         engine=config.engine,
         precision=config.precision,

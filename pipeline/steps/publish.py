@@ -13,7 +13,7 @@ from pipeline.maintenance.announce import bringing
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.changes import read_stale
-from pipeline.steps.receipts import is_lost, sizes_of_parts
+from pipeline.steps.receipts import is_lost
 from pipeline.steps.reconcile import Reconciled, check_failure_rate, failed_again
 from pipeline.tables import Tables
 from pipeline.tables.table import Commit, Table
@@ -69,7 +69,7 @@ def _commit_both(reconciled: Reconciled, output: Storage, tables: Tables) -> int
     run, counts, receipts = reconciled.run, reconciled.counts, reconciled.receipts
     features, errors = tables.features, tables.errors
     parts = [receipt.part for receipt in receipts if receipt.part]
-    _check_parts(parts, output)
+    _check_parts(parts, features)
     pending: list[tuple[Table, Commit]] = []
     if not errors.has_run(run.run_id):
         commit = _commit(run, errors, _write_failures(run, receipts, output, errors), output)
@@ -122,12 +122,12 @@ def _check_rows(table: Table, commit: Commit, expected: int) -> None:
         )
 
 
-def _check_parts(parts: Sequence[Part], output: Storage) -> None:
-    sizes = sizes_of_parts(output)
+def _check_parts(parts: Sequence[Part], features: Table) -> None:
+    sizes = features.sizes()
     for part in parts:
         if is_lost(part, sizes):
             raise Refused(
-                f"part features/{part.path} has {sizes.get(part.path, 'no')} bytes, and its "
+                f"part {features.key(part.path)} has {sizes.get(part.path, 'no')} bytes, and its "
                 f"receipt says {part.size}; nothing was published. Was the output changed by hand? "
                 "Run the same command again."
             )

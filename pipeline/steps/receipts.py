@@ -5,32 +5,28 @@ from __future__ import annotations
 import logging
 
 from pipeline.state.run import Run
+from pipeline.tables import Table
 from transforms.parts.write import Part, Receipt
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 
 
-def missing_shards(run: Run, output: Storage) -> list[str]:
+def missing_shards(run: Run, output: Storage, features: Table) -> list[str]:
     """Return the shards without a receipt, or with one whose part is gone."""
-    done = {receipt.shard for receipt in forget_lost_parts(run, output)}
+    done = {receipt.shard for receipt in forget_lost_parts(run, output, features)}
     return [shard for shard in run.shards if shard not in done]
 
 
-def forget_lost_parts(run: Run, output: Storage) -> list[Receipt]:
+def forget_lost_parts(run: Run, output: Storage, features: Table) -> list[Receipt]:
     """Return a run's receipts; delete those whose part is gone, to do their shards again."""
     receipts = run.receipts(output)
-    sizes = sizes_of_parts(output) if receipts else {}
+    sizes = features.sizes() if receipts else {}
     for receipt in receipts:
         if is_lost(receipt.part, sizes):
             _LOG.warning("the part of %s is missing; the shard is done again", receipt.shard)
             run.forget(receipt, output)
     return [receipt for receipt in receipts if not is_lost(receipt.part, sizes)]
-
-
-def sizes_of_parts(output: Storage) -> dict[str, int]:
-    """Return the size in bytes of each part in the features folder, by path."""
-    return {entry.key.rsplit("/", 1)[-1]: entry.size for entry in output.list("features/")}
 
 
 def is_lost(part: Part | None, sizes: dict[str, int]) -> bool:

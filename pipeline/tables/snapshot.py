@@ -52,6 +52,10 @@ class Snapshot:
         parts: list[dict[str, Any]] = self._add_actions().to_pylist()
         return parts
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file that lies in the table's folder, by its path."""
+        return {entry.key: entry.size for entry in self.storage.list()}
+
     def lost_parts(self) -> list[str]:
         """The paths of the parts that are not there, or have another size than the log says."""
         there = {(entry.key, entry.size) for entry in self.storage.list()}

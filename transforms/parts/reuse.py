@@ -60,8 +60,9 @@ def _load_index(output: Storage, key: str) -> pa.Table:
 class Reuse:
     """Vectors that a shard need not compute: those of the table, and those of earlier chunks."""
 
-    def __init__(self, output: Storage, index_key: str | None) -> None:
+    def __init__(self, output: Storage, index_key: str | None, table: str = "features") -> None:
         self._output = output
+        self._table = table
         self._index = _load_index(output, index_key) if index_key else None
         self._held: OrderedDict[str, pa.Table | None] = OrderedDict()
         self._reads_left = _MAX_PARTS
@@ -115,7 +116,7 @@ class Reuse:
             return None
         self._reads_left -= 1
         try:
-            encoded = read_part(self._output, f"features/{part}")
+            encoded = read_part(self._output, f"{self._table}/{part}")
             rows = parquet.read(encoded).replace_schema_metadata(None)
         except Damaged as error:
             # Vacuum may have deleted the part since the plan.

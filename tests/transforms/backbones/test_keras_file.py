@@ -39,8 +39,13 @@ def _save_as_keras2(model: Any, path: Path) -> None:
         kind = type(layer).__name__
         config = {"name": layer.name, "trainable": True, "dtype": "float32"}
         if kind == "InputLayer":
-            config = {"name": layer.name, "batch_input_shape": [None, SIZE, SIZE, 3], "dtype": "float32",
-                      "sparse": False, "ragged": False}  # fmt: skip
+            config = {
+                "name": layer.name,
+                "batch_input_shape": [None, SIZE, SIZE, 3],
+                "dtype": "float32",
+                "sparse": False,
+                "ragged": False,
+            }
         for key in (
             "filters",
             "kernel_size",
@@ -130,8 +135,13 @@ def test_a_feature_layer_by_name_is_pooled(images: np.ndarray, tmp_path: Path) -
     maps = import_keras().Model(model.inputs, model.get_layer("conv_again").output)
     truth = maps.predict(images.astype(np.float32), verbose=0)
     for pooling, pooled in (("avg", truth.mean(axis=(1, 2))), ("max", truth.max(axis=(1, 2)))):
-        _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="none",
-                            feature_layer="conv_again", pooling=pooling)  # fmt: skip
+        _, graph = exported(
+            tmp_path / "out",
+            backbone=str(tmp_path / "own.keras"),
+            preprocess="none",
+            feature_layer="conv_again",
+            pooling=pooling,
+        )
         (vectors,) = graph(images)
         assert_same(vectors, pooled)
 

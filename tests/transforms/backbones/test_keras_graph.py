@@ -48,8 +48,12 @@ def test_the_vector_is_what_a_nested_head_takes(images: np.ndarray, tmp_path: Pa
     inputs = images / np.float32(255)
     conv, gated = (rows.mean(axis=(1, 2)) for rows in maps.predict(inputs, verbose=0))
     for layer, truth in ((None, gated), ("base", gated), ("base/conv", conv)):
-        resolved, graph = exported(tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="unit",
-                                   feature_layer=layer)  # fmt: skip
+        resolved, graph = exported(
+            tmp_path / "out",
+            backbone=str(tmp_path / "own.keras"),
+            preprocess="unit",
+            feature_layer=layer,
+        )
         assert resolved.feature_layer == (layer or "input of head/answer")
         assert_same(graph(images)[0], truth)
     with pytest.raises(UserError, match="no such layer; close: base/conv"):

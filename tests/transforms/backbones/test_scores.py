@@ -63,7 +63,8 @@ def test_one_logit_is_refused_unless_it_is_said(images: np.ndarray, tmp_path: Pa
     options = _options(tmp_path, model)
     with pytest.raises(
         UserError,
-        match=r"own.keras: its outputs are numbers one an image.* by --scores: softmax .* sigmoid .* none",
+        match=r"own.keras: its outputs are numbers one an image.* by --scores: "
+        r"softmax .* sigmoid .* none",
     ):
         export(resolve(BackboneConfig(**options)), tmp_path / "out")
     _, graph = exported(tmp_path / "out", **options, scores="sigmoid")
