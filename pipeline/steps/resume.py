@@ -45,7 +45,7 @@ def resume(session: Session) -> Run | None:
         )
         if latest.job:
             _LOG.warning(
-                "run %s is superseded; its job %s may still be running, for nothing",
+                "run %s is not resumed; its job %s may still be running, for nothing",
                 latest.run_id,
                 latest.job,
             )

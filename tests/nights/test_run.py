@@ -218,7 +218,7 @@ def test_vectors_do_not_depend_on_neighbours_or_order(folder, run, tmp_path):
             np.testing.assert_allclose(vector, by_uri[uri], atol=1e-5)
 
 
-def test_a_broken_off_run_is_taken_up(folder, run, tmp_path, monkeypatch):
+def test_an_unfinished_run_is_resumed(folder, run, tmp_path, monkeypatch):
     """The second shard fails for an outside reason; the next start does only the missing shard."""
     import transforms.extract
 

@@ -160,7 +160,8 @@ def test_a_job_that_the_service_does_not_know_has_a_successor(start, tmp_path, m
         start(port, no_wait=True)
         ended(first)
     with pytest.raises(
-        RunFailed, match=rf"the job service at localhost:{port} does not answer, and job \S+ may be"
+        RunFailed,
+        match=rf"the job service at localhost:{port} does not answer, and job \S+ may still be",
     ):
         start(port)
     with job_service() as (other, elsewhere):
