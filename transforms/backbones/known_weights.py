@@ -1,7 +1,7 @@
 """The weight files that Keras knows: names, URLs, hashes and sizes, and Keras' own cache.
 
 ``keras_weights.json`` holds what Keras 3.15 states; ``python -m transforms.backbones.keras_facts``
-writes it anew.
+writes it again.
 """
 
 from __future__ import annotations

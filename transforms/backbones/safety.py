@@ -30,7 +30,7 @@ def check_file(path: Path) -> None:
     except DecodeError as error:
         raise UserError(
             f"--backbone {path}: saved_model.pb cannot be read ({error}); copy the folder again or "
-            "save it anew"
+            "save it again"
         ) from error
     if not saved.meta_graphs:
         raise UserError(

@@ -22,7 +22,7 @@ class Frozen:
     dtype: Any
     shape: tuple[int | None, ...]
     outputs: str
-    # The signature as it was loaded: tensor → the output [N, classes]
+    # Calls the loaded signature: pixels → the output [N, classes].
     predict: Any
 
 
@@ -38,27 +38,9 @@ def freeze(path: Path, config: BackboneConfig) -> Frozen:
     """
     import tensorflow as tf
 
-    from transforms.backbones.frozen import cut, frozen_graph, tell_of_functions, without_effects
-
     if not config.allow_code:
         check_file(path)
-    try:
-        loaded = tf.saved_model.load(str(path))
-        signature = _signature(loaded, path)
-        all_outputs = tuple(output.name for output in signature.outputs)
-        graph = cut(
-            without_effects(frozen_graph(signature)), [*all_outputs, signature.inputs[0].name]
-        )
-        tell_of_functions(graph)
-    except UserError:
-        raise
-    except Exception as error:  # TensorFlow raises many kinds
-        index = "variables/variables.index"
-        seen = first_line(error) if (path / index).exists() else f"{index} is missing"
-        raise UserError(
-            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save "
-            "it anew"
-        ) from error
+    loaded, signature, graph = _load(path)
     check_random(path, graph)
     if not config.allow_code:
         check_signature(path, graph)
@@ -74,12 +56,37 @@ def freeze(path: Path, config: BackboneConfig) -> Frozen:
         graph=graph,
         input=signature.inputs[0].name,
         output=output,
-        all_outputs=all_outputs,
+        all_outputs=tuple(output.name for output in signature.outputs),
         dtype=spec.dtype,
         shape=tuple(spec.shape),
         outputs=", ".join(str(list(o.shape)) for o in signature.structured_outputs.values()),
         predict=predict,
     )
+
+
+def _load(path: Path) -> tuple[Any, Any, Any]:
+    """Return the loaded model, its serving signature, and the signature's frozen GraphDef."""
+    import tensorflow as tf
+
+    from transforms.backbones.frozen import cut, frozen_graph, tell_of_functions, without_effects
+
+    try:
+        loaded = tf.saved_model.load(str(path))
+        signature = _signature(loaded, path)
+        needed = [output.name for output in signature.outputs] + [signature.inputs[0].name]
+        graph = cut(without_effects(frozen_graph(signature)), needed)
+        tell_of_functions(graph)
+    except UserError:
+        raise
+    # TensorFlow raises many kinds.
+    except Exception as error:
+        index = "variables/variables.index"
+        seen = first_line(error) if (path / index).exists() else f"{index} is missing"
+        raise UserError(
+            f"--backbone {path}: TensorFlow cannot load it ({seen}); copy the whole folder or save "
+            "it again"
+        ) from error
+    return loaded, signature, graph
 
 
 def _signature(loaded: Any, path: Path) -> Any:
