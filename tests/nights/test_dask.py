@@ -48,7 +48,7 @@ def test_a_driver_that_is_killed_goes_on_at_its_next_start(
     assert run.wait() == -signal.SIGKILL
     assert not (tmp_path / "features/_delta_log").exists()
     _, error = finish(extract(two_hundred, tmp_path, *words(dask_cluster)))
-    assert "taking up run" in error
+    assert "resuming run" in error
     assert same_table(tmp_path, expected)
 
 

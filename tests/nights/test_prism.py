@@ -145,5 +145,5 @@ def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(
     assert receipts(tmp_path) < SHARDS
 
     _, error = finish(extract(two_hundred, tmp_path, "@launch/prism.args"))
-    assert "taking up run" in error
+    assert "resuming run" in error
     assert same_table(tmp_path, expected)
