@@ -92,8 +92,8 @@ def _run_group(parser: Parser) -> None:
         "--max-failure-rate",
         type=float,
         metavar="SHARE",
-        help="refuse to publish when more than this share of the tried images fail; failures "
-        "that lie in the image itself count as a share of all listed images",
+        help="refuse to publish when more than this share of the tried images fail; where the "
+        "cause lies in the images themselves, more than this share of all listed images",
     )
     run.add_argument(
         "--max-removed-rate",

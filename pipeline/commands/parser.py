@@ -57,7 +57,7 @@ def _command_parser() -> Parser:
         "--version",
         action="version",
         version=versions(),
-        help="print the versions of this package, Python and Beam, in the form of a worker image's tag",
+        help="print the versions of this package, Python and Beam, as in a worker image's tag",
     )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
