@@ -117,8 +117,8 @@ class Config:
         """Raise ``UserError`` for two options that exclude each other."""
         if self.rebuild and self.keep_removed:
             raise UserError(
-                "--rebuild replaces the whole table, and --keep-removed keeps rows of it; give only one "
-                "of them"
+                "--rebuild replaces the whole table, and --keep-removed keeps rows of it; give "
+                "only one of them"
             )
         if self.planned and self.dry_run:
             raise UserError(

@@ -43,10 +43,12 @@ def extract(config: Config) -> Summary:
     runner = RunnerOptions.parse(config.beam_args)
     _check_no_wait(config, runner)
     with Metrics.of(config) as metrics:
-        return metrics.end(healed(config, lambda: _night(open_session(config, runner), metrics)))
+        return metrics.end(
+            healed(config, lambda: _run_steps(open_session(config, runner), metrics))
+        )
 
 
-def _night(session: Session, metrics: Metrics) -> Summary:
+def _run_steps(session: Session, metrics: Metrics) -> Summary:
     """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
     config = session.config
     run = metrics.reached(planned_run(session)) if config.planned else _plan(session, metrics)

@@ -56,10 +56,13 @@ class Command:
     """
 
     name: str
-    help: str  # a line in the list of commands
+    # One line in the list of commands.
+    help: str
     add_options: Callable[[Parser], None]
-    run: Callable[[argparse.Namespace], int]  # returns the exit code
-    description: str | None = None  # None: the help as a sentence
+    # Returns the exit code.
+    run: Callable[[argparse.Namespace], int]
+    # ``None`` makes ``help`` a sentence.
+    description: str | None = None
     epilog: str | None = None
     takes_beam_options: bool = False
 
