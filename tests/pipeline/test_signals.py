@@ -96,7 +96,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(
     assert not (output / "features/_delta_log").exists()
     if not options:
         out, error = start(many, output).communicate(timeout=200)
-        assert "taking up run" in error
+        assert "resuming run" in error
         assert "embedded 200, reused 0, failed 0" in out
         assert read_features(output).num_rows == 200
 
