@@ -1,4 +1,4 @@
-"""One run: options → config → plan, extract, publish; and what people do with its tables.
+"""Run the pipeline (plan, extract, publish) and maintain its tables: the public Python API.
 
 From Python: ``pipeline.extract(pipeline.Config(inputs=("photos",), output="features"))``.
 """
@@ -57,9 +57,16 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that ``image-features --help`` does not wait for Arrow or Beam.
+    """Import a public name on first use, so that ``--help`` does not wait for Arrow or Beam.
 
+<<<<<<< HEAD
     Beam, gRPC and Arrow read their settings when they are imported, so these come before that.
+=======
+    Beam and gRPC read their settings when they are imported, so ``hush`` is called first.
+
+    Raises:
+        AttributeError: The package has no such public name.
+>>>>>>> wtP1
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

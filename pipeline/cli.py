@@ -1,4 +1,4 @@
-"""The process of ``image-features``: dispatch, exit codes, standard streams and signals."""
+"""The entry point of ``image-features``: dispatch, exit codes, standard streams and signals."""
 
 from __future__ import annotations
 
@@ -19,40 +19,53 @@ from transforms.names import printable, printable_lines
 
 
 def command() -> NoReturn:
-    """The console script: ``main`` in a process of its own, which signals may end."""
+    """Run ``main`` as the console script, in a process of its own that signals may end."""
     _open_closed_streams()
     stop_on_signals()
     try:
         code = main()
-    except SystemExit as asked:  # --help
+    except SystemExit as asked:
+        # ``--help`` and ``--version`` exit in this way.
         code = asked.code if isinstance(asked.code, int) else EXIT_PUBLISHED
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-    # All is written. Unloading Arrow, Beam and the engines is left out: on Python 3.13 their
-    # threads' end aborted the process once ("terminate called without an active exception") and
-    # with it its exit code.
+    # All output is written. Skip the unloading of Arrow, Beam and the engines: on Python 3.13
+    # the end of their threads once aborted the process ("terminate called without an active
+    # exception"), and its exit code was lost.
     os._exit(code)
 
 
 def _open_closed_streams() -> None:
-    """Let standard streams that a scheduler closed lead nowhere; else the next file opened would get their number."""
+    """Open ``/dev/null`` for each standard stream that a scheduler closed.
+
+    Otherwise the next file that is opened would get the number of that stream.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with suppress(OSError):
                 os.fstat(number)
-                # Something else has the number already
+                # Another open file already has this number.
                 continue
             null = os.open(os.devnull, os.O_RDWR)
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
             os.set_inheritable(number, True)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+            stream = open(number, "w" if number else "r", encoding="utf-8")  # noqa: PTH123, SIM115
+            setattr(sys, name, stream)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; returns the exit code: 0 published or nothing new, 1 failed or refused, 2 usage."""
+    """Run one command line, and print every error in one line.
+
+    Args:
+        argv: The words after ``image-features``; ``None`` takes those of this process.
+
+    Returns:
+        The exit code: 0 published or nothing new, 1 failed or refused, 2 invalid usage,
+            130 interrupted.
+    """
     hush()
     share_one_heap()
     _log_to_stderr()
@@ -66,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("stopped. Run the same command again: it resumes the run.", 130)
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does
+        # The reader of our output has closed it, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PUBLISHED
     except Exception as error:
@@ -81,16 +94,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Printable(logging.Formatter):
-    """Messages whose names obey no terminal."""
+    """Formats messages so that the names in them cannot control the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the message with its control characters escaped."""
         return printable_lines(super().format(record))
 
 
 def _log_to_stderr() -> None:
-    """Our own messages.
+    """Log our own messages to standard error, without those of libraries.
 
-    Libraries warn of all that they did not find, and what they fail with is raised anyway.
+    Libraries warn of everything that they did not find, and raise their errors anyway.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))
@@ -102,12 +116,15 @@ def _log_to_stderr() -> None:
 
 
 def _is_storage_error(error: Exception) -> bool:
-    from transforms.storage import StorageError  # not at the top: it imports Arrow
+    """Tell whether an error comes from the storage."""
+    # Not imported at the top, since it imports Arrow.
+    from transforms.storage import StorageError
 
     return isinstance(error, StorageError)
 
 
 def _complain(message: str, code: int) -> int:
+    """Print an error message and return the exit code."""
     print(f"image-features: {printable(message)}", file=sys.stderr)
     return code
 

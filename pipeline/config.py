@@ -1,4 +1,4 @@
-"""The configuration of a run: what the command line says, checked once, at construction."""
+"""The configuration of a run, validated once, at construction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from transforms.storage.settings import Stores, parse_store
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One run. Raises ``UserError`` for a value that cannot be meant."""
+    """The options of one run.
+
+    Raises:
+        UserError: A value is invalid, or two options exclude each other.
+    """
 
     inputs: tuple[str, ...]
     output: str
@@ -31,7 +35,7 @@ class Config:
     precision: Precision = "float32"
     engine: EngineName = "auto"
     cores_per_worker: int | None = None
-    # Of the extraction's workers, as Dataflow's hint says it
+    # The accelerator of the extraction's workers, in the syntax of Dataflow's resource hint.
     accelerator: str | None = None
     shard_size: int = 2048
     shard_bytes: int = 1024 * MIB
@@ -43,31 +47,34 @@ class Config:
     max_pixels: int = MAX_PIXELS
     rebuild: bool = False
     dry_run: bool = False
-    stall_timeout: float = (
-        # Seconds without anything done, after which a run is given up; 0: never
-        3600.0
-    )
-    planned: bool = (
-        # Only the shards of a run that was planned before; neither plan nor publish
-        False
-    )
-    # Submit, and leave a job that goes on by itself
+    # Seconds without progress after which a run fails; 0 waits for ever.
+    stall_timeout: float = 3600.0
+    # Extract only the shards of a run that was planned before; neither plan nor publish.
+    planned: bool = False
+    # Submit the job and return; the job continues by itself.
     no_wait: bool = False
-    # A file to which one line is added, or "-" for standard output
+    # File to which one line is appended, or "-" for standard output.
     metrics_json: str | None = None
-    metrics_prometheus: str | None = None  # a file that is written anew
-    # Where buckets are, as of ``--store``: no secrets
+    # File that is overwritten.
+    metrics_prometheus: str | None = None
+    # Settings of buckets, in the syntax of ``--store``; never secrets.
     stores: Stores = ()
-    # Options of Beam and its runners, as on its own command line
+    # Options of Beam and its runners, in the syntax of Beam's command line.
     beam_args: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, **options: Any) -> Config:
-        """Make a run of flat options, those of the network among them: ``Config.of(inputs=…, output=…, top_k=0)``.
+        """Build a configuration from flat options, such as ``Config.of(inputs=…, top_k=0)``.
+
+        Args:
+            **options: Fields of ``Config``, and of ``BackboneConfig`` unless ``network`` is given.
+
+        Returns:
+            The configuration.
 
         Raises:
-            UserError: An invalid value.
-            TypeError: An option that does not exist.
+            UserError: An option is invalid.
+            TypeError: An option does not exist.
         """
         own = {f.name: options.pop(f.name) for f in fields(cls) if f.name in options}
         network = own.pop("network", None) or BackboneConfig(
@@ -82,7 +89,8 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if any(isinstance(value, str) for value in (self.inputs, self.beam_args, self.stores)):
             raise UserError("inputs, beam_args and stores are tuples of strings, not one string")
-        _ = [parse_store(text) for text in self.stores]  # raises for what is none
+        # Parse them only to raise for invalid ones.
+        _ = [parse_store(text) for text in self.stores]
         for name in (
             "shard_size",
             "shard_bytes",
@@ -106,18 +114,23 @@ class Config:
         self._check_pairs()
 
     def _check_pairs(self) -> None:
+        """Raise ``UserError`` for two options that exclude each other."""
         if self.rebuild and self.keep_removed:
             raise UserError(
-                "--rebuild replaces the whole table, and --keep-removed wants rows kept; give one "
-                "of them"
+                "--rebuild replaces the whole table, and --keep-removed keeps rows of it; give "
+                "only one of them"
             )
         if self.planned and self.dry_run:
             raise UserError(
-                "--planned does what was planned, and --dry-run only plans; give one of them"
+                "--planned extracts what was planned, and --dry-run only plans; give only one of "
+                "them"
             )
 
     @property
     def plan_options(self) -> dict[str, Any]:
-        """The options that a plan depends on, besides the inputs and the recipe: another plan for others."""
+        """The options that a plan depends on, besides the inputs and the recipe.
+
+        A run with other values needs another plan.
+        """
         names = ("rebuild", "keep_removed", "retry_failed", "max_removed_rate")
         return {name: getattr(self, name) for name in names}

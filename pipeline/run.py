@@ -1,4 +1,4 @@
-"""THE run: plan → extract → publish; in one command, or in three."""
+"""Run the pipeline (plan → extract → publish) as one command, or as three."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ from transforms.storage.settings import Stores
 
 
 def extract(config: Config) -> Summary:
-    """Plan, extract and publish, as far as the options say.
+    """Plan, extract and publish, unless the options stop earlier.
 
-    An error leaves the published tables as they were, and the same call resumes the run.
+    An error leaves the published tables unchanged, and the same call resumes the run.
 
     Args:
-        config: The run.
+        config: Options of the run.
 
     Returns:
         The reconciled summary; its ``state`` says how far the run got.
 
     Raises:
-        UserError: Something that the caller can correct.
+        UserError: The caller can correct something.
         Refused: Nothing may be published: too many failures or removals, or another writer.
         RunFailed: The workers, the runner or the storage failed.
     """
     runner = RunnerOptions.parse(config.beam_args)
     _check_no_wait(config, runner)
     with Metrics.of(config) as metrics:
-        return metrics.end(healed(config, lambda: _night(open_session(config, runner), metrics)))
+        return metrics.end(
+            healed(config, lambda: _run_steps(open_session(config, runner), metrics))
+        )
 
 
-def _night(session: Session, metrics: Metrics) -> Summary:
-    """Do one night; damaged parts of the tables raise ``Damaged``."""
+def _run_steps(session: Session, metrics: Metrics) -> Summary:
+    """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
     config = session.config
     run = metrics.reached(planned_run(session)) if config.planned else _plan(session, metrics)
     if config.planned and run.state != "planned":
@@ -63,18 +65,18 @@ def _night(session: Session, metrics: Metrics) -> Summary:
 
 
 def plan_run(config: Config) -> Summary:
-    """Do the first of three steps: list, compare, write the plan.
+    """Run the first of three steps: list the images, compare them, write the plan.
 
-    ``extract`` with ``planned`` does its shards.
+    ``extract`` with ``planned`` then extracts its shards.
 
     Args:
-        config: The run.
+        config: Options of the run.
 
     Returns:
         The counts of the plan.
 
     Raises:
-        UserError: Something that the caller can correct.
+        UserError: The caller can correct something.
         Refused: Too many images would be removed.
         RunFailed: The listing failed.
     """
@@ -92,22 +94,24 @@ def publish_run(
     metrics_prometheus: str | None = None,
     stores: Stores = (),
 ) -> Summary:
-    """Do the last of three steps: commit a run whose shards are done. Needs no network, no runner.
+    """Run the last of three steps: commit a run whose shards are done.
+
+    This step needs no backbone and no runner.
 
     Args:
         output: Folder or URL that ``extract`` wrote.
-        max_failure_rate: Instead of the one that the run was planned with.
-        metrics_json: File to which a line is added, or "-".
-        metrics_prometheus: File that is written anew.
-        stores: Where buckets are, as of ``--store``.
+        max_failure_rate: Share from 0 to 1 that replaces the one of the plan.
+        metrics_json: File to which a line is appended, or "-" for standard output.
+        metrics_prometheus: File that is overwritten.
+        stores: Settings of buckets, in the syntax of ``--store``.
 
     Returns:
         The reconciled summary; its state is ``unchanged`` when nothing was planned.
 
     Raises:
-        UserError: No run is there.
+        UserError: The output holds no run.
         Refused: Shards are missing, too many images failed, or the tables have changed.
-        RunFailed: The storage did not take the commit.
+        RunFailed: The storage did not accept the commit.
     """
     with Metrics(output, metrics_json, metrics_prometheus) as metrics:
         storage = open_storage(output, stores)
@@ -124,7 +128,7 @@ def publish_run(
 
 
 def _plan(session: Session, metrics: Metrics) -> Run:
-    """Resume a run that did not end, or plan a new one."""
+    """Resume an unfinished run, or plan a new one."""
     if not session.config.dry_run and (run := resume(session)):
         return metrics.reached(run)
     compared = metrics.step("plan", lambda: compare(session))
@@ -132,7 +136,7 @@ def _plan(session: Session, metrics: Metrics) -> Run:
 
 
 def _planned(run: Run, config: Config) -> Summary:
-    """Return the counts of a run that is planned, and no more."""
+    """Return the counts of a run that goes no further than its plan."""
     return replace(run.counts, state="dry_run" if config.dry_run else run.state)
 
 
@@ -152,15 +156,15 @@ def _check_done(run: Run, output: Storage, features: Table) -> None:
         raise Refused(
             f"{len(missing):,} of the {len(run.shards):,} shards of run {run.run_id} are not done "
             f"yet; nothing was published. 'image-features status {output.url}' says how far it is; "
-            "'extract' does what is missing."
+            "'extract' extracts the missing ones."
         )
 
 
 def _check_no_wait(config: Config, runner: RunnerOptions) -> None:
-    """Raise ``UserError`` when a job would end with the command that leaves it."""
+    """Raise ``UserError`` for ``--no-wait`` when jobs of the runner end with the command."""
     if config.no_wait and runner.job_place is None:
         raise UserError(
             "--no-wait: the jobs of this runner end with the command that started them. It is for "
-            "jobs that go on by themselves: --runner=DataflowRunner, or a job service that runs by "
-            "itself, at --job_endpoint"
+            "jobs that continue by themselves: --runner=DataflowRunner, or a job service that runs "
+            "by itself, at --job_endpoint"
         )

@@ -1,8 +1,8 @@
-"""SIGTERM and Ctrl-C: stop at once, say how to go on, leave nothing half done.
+"""Stop at once on SIGTERM or Ctrl-C, say how to resume, and leave nothing half done.
 
-Every write of a run is whole or absent, so there is nothing to unwind: after a few words the
-process ends. Raising ``KeyboardInterrupt`` would not do: Beam turns it into an error of its own, or
-waits for the shard under way.
+Every write of a run is complete or absent, so nothing needs to be undone: the process prints a
+message and ends. Raising ``KeyboardInterrupt`` would not work: Beam turns it into an error of its
+own, or waits for the shard in progress.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ _last_words: list[Callable[[str], None]] = []
 
 @contextmanager
 def at_stop(last_words: Callable[[str], None]) -> Iterator[None]:
-    """Have ``last_words(reason)`` called if a signal stops the process within the block."""
+    """Call ``last_words(reason)`` if a signal stops the process within the block.
+
+    Args:
+        last_words: Function to call, in another thread, with the text "stopped by SIGNAL".
+
+    Yields:
+        Nothing.
+    """
     _last_words.append(last_words)
     try:
         yield
@@ -29,22 +36,21 @@ def at_stop(last_words: Callable[[str], None]) -> Iterator[None]:
 
 
 def stop_on_signals() -> None:
-    """From now on SIGINT and SIGTERM end the process with exit code 128 + their number.
+    """End the process on SIGINT or SIGTERM, with exit code 128 + the signal's number.
 
-    A thread waits for them, since the main thread may be in the network's engine for a long while.
+    A thread waits for them, since the main thread may stay in the network's engine for long.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
-    signal.set_wakeup_fd(
-        write
-        # The interpreter writes the signal's number there, whatever the main thread does
-    )
+    # The interpreter writes the signal's number there, whatever the main thread does.
+    signal.set_wakeup_fd(write)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_wait, args=(read,), name="signals", daemon=True).start()
 
 
 def _wait(read: int) -> None:
+    """Wait for a signal's number in the pipe ``read``, then end the process and its workers."""
     number = 0
     while number not in (signal.SIGINT, signal.SIGTERM):
         number = os.read(read, 1)[0]
@@ -52,7 +58,7 @@ def _wait(read: int) -> None:
         reason = f"stopped by {signal.Signals(number).name}"
         for words in list(_last_words):
             words(reason)
-        # There, the progress line is not ended
+        # On a terminal, the progress line has no line end yet.
         line = "\n" if sys.stderr.isatty() else ""
         print(
             f"{line}image-features: {reason}; the published tables are whole. Run the same command "
@@ -60,8 +66,8 @@ def _wait(read: int) -> None:
             file=sys.stderr,
         )
         sys.stdout.flush()
+        # Beam's workers do not notice that the run has ended, and would wait for ever.
         for worker in list(children(os.getpid())):
-            # Beam's do not notice that the run has ended, and wait for ever
             with suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
     finally:
@@ -69,11 +75,16 @@ def _wait(read: int) -> None:
 
 
 def children(process: int, thread: int | None = None) -> Iterator[int]:
-    """The ids of the processes that a process, or one thread of it, has started, those below them first.
+    """Iterate over the descendants of a process, each after its own descendants.
 
-    None on a system without /proc.
+    Args:
+        process: Id of the process.
+        thread: Id of the thread whose descendants to take; ``None`` takes those of all threads.
+
+    Yields:
+        Process ids; none on a system without ``/proc``.
     """
-    # Also for a process that has ended by itself
+    # The process may also have ended by itself.
     with suppress(OSError):
         for task in Path(f"/proc/{process}/task").iterdir():
             if thread is None or task.name == str(thread):

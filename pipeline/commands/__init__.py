@@ -1,6 +1,6 @@
-"""The commands of `image-features`, one file each: its options, its call, its printing.
+"""The commands of ``image-features``; one file each holds its options, its call and its printing.
 
-ADD A COMMAND: one file here, and its line in this list.
+To add a command, add its file here and its line to ``COMMANDS``.
 """
 
 from pipeline.commands import (
@@ -20,7 +20,7 @@ from pipeline.commands import (
     verify,
 )
 
-# In the order of --help.
+# The order in which ``--help`` lists them.
 COMMANDS = (
     extract.COMMAND,
     plan.COMMAND,

@@ -1,4 +1,4 @@
-"""``image-features backbones``: the networks that there are."""
+"""``image-features backbones``: list the available backbones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _backbones_table() -> str:
-    """Name, vector length, input size, parameters and the weights' origin, a line each."""
+    """Format the backbones with vector length, input size, parameters and source of weights."""
     from pipeline.reports.text import format_table
     from transforms.backbones import BACKBONES
 

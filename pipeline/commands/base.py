@@ -1,4 +1,4 @@
-"""What every command shares: description, parser, types of options, exit codes, printing."""
+"""What all commands share: description, parser, option types, exit codes, printing."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse, with ``@file.args`` that may hold comments and quotes, and errors as ``UserError``."""
+    """Parses with ``@file.args`` that may hold comments and quotes; raises ``UserError``."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **kwargs)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """One line of an arguments file: words as in a shell, ``#`` starts a comment."""
+        """Split one line of an arguments file as a shell does; ``#`` starts a comment."""
         return shlex.split(arg_line, comments=True)
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting: the command line prints every mistake in one way."""
+        """Raise instead of exiting, since the command line prints all errors in one way.
+
+        Raises:
+            UserError: Always, with the message.
+        """
         raise UserError(f"{message} (see '{self.prog} --help')")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Shows each option's default where there is one to show."""
+    """Shows the default of each option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.help or ""
@@ -47,20 +51,23 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 class Command:
     """One command of ``image-features``.
 
-    Each call of ``image-features`` imports its file, so that file imports neither Arrow nor Beam at
-    the top. ``run`` imports them.
+    Each call of ``image-features`` imports the files of all commands. So these files import
+    neither Arrow nor Beam at the top; ``run`` imports them.
     """
 
     name: str
-    help: str  # a line in the list of commands
+    # One line in the list of commands.
+    help: str
     add_options: Callable[[Parser], None]
-    run: Callable[[argparse.Namespace], int]  # returns the exit code
-    description: str | None = None  # None: the help as a sentence
+    # Returns the exit code.
+    run: Callable[[argparse.Namespace], int]
+    # ``None`` makes ``help`` a sentence.
+    description: str | None = None
     epilog: str | None = None
     takes_beam_options: bool = False
 
     def add_to(self, commands: argparse._SubParsersAction[Parser]) -> None:
-        """Add the command's parser to those of ``image-features``."""
+        """Add the command's parser to the subparsers of ``image-features``."""
         parser = commands.add_parser(
             self.name,
             help=self.help,
@@ -72,12 +79,21 @@ class Command:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print text to ``stream`` (default: standard output), its control characters escaped."""
+    """Print text with its control characters escaped.
+
+    Args:
+        text: One or more lines.
+        stream: Where to print; ``None`` is standard output.
+    """
     print(printable_lines(text), file=stream, flush=True)
 
 
 def duration(text: str) -> timedelta:
-    """``36h``, ``14d`` or ``2w``."""
+    """Parse a duration such as ``36h``, ``14d`` or ``2w``.
+
+    Raises:
+        ArgumentTypeError: The text is no duration, or less than 1 hour.
+    """
     found = re.fullmatch(r"(\d{1,6})([hdw])", text)
     hours = int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]] if found else 0
     if hours < 1:
@@ -88,14 +104,22 @@ def duration(text: str) -> timedelta:
 
 
 def count(text: str) -> int:
-    """A number, 0 or more."""
+    """Parse a number that is at least 0.
+
+    Raises:
+        ArgumentTypeError: The text is no such number.
+    """
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: a number, 0 or more")
     return int(text)
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a share from 0 to 1.
+
+    Raises:
+        ArgumentTypeError: The text is no such number.
+    """
     try:
         value = float(text)
     except ValueError:

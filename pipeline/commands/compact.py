@@ -1,4 +1,4 @@
-"""``image-features compact``: merge small parts."""
+"""``image-features compact``: merge small parts of the tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "compact",
-    "merge small parts of the tables; extract does it by itself when there are many",
+    "merge small parts of the tables; extract also does this when there are many",
     output_argument,
     _run,
 )

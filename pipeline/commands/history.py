@@ -1,4 +1,4 @@
-"""``image-features history``: the versions of the features table."""
+"""``image-features history``: list the versions of the features table."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The options that several commands share, in groups; ``config_of`` makes them a ``Config``.
+"""Define the options that several commands share, and build a ``Config`` from them.
 
-Imports neither Beam nor TensorFlow: ``--help`` answers at once.
+This module imports neither Beam nor TensorFlow, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -28,25 +28,34 @@ _DEFAULTS: dict[str, Any] = {f.name: f.default for f in (*_OWN, *_NETWORK)}
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
-    """The run that the command line of ``extract`` or ``plan`` means."""
+    """Build the configuration from the command line of ``extract`` or ``plan``.
+
+    Raises:
+        UserError: An option is invalid.
+    """
     values = {f.name: getattr(arguments, f.name) for f in (*_OWN, *_NETWORK)}
     return Config.of(**{**values, "inputs": tuple(values["inputs"])})
 
 
 def output_argument(parser: Parser) -> None:
-    """The output that a command works on, local or in a bucket."""
+    """Add the argument for the output, local or in a bucket."""
     parser.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     store_option(parser)
 
 
 def run_options(parser: Parser) -> None:
-    """All options of a run that ``extract`` and ``plan`` share."""
+    """Add the options of a run, which ``extract`` and ``plan`` share."""
     places = parser.add_argument_group("where from, where to")
     places.add_argument(
-        "--input", action="append", metavar="PATTERN", dest="inputs", default=[],
+        "--input",
+        action="append",
+        metavar="PATTERN",
+        dest="inputs",
+        default=[],
         help="a folder, a prefix, a glob (*, **, ?, […]), local or gs://, s3://, az://, file://; "
-        "or list:FILE with one URI a line (list:- reads standard input). May be given several times",
-    )  # fmt: skip
+        "or list:FILE with one URI a line (list:- reads standard input). May be given several "
+        "times",
+    )
     places.add_argument("--output", metavar="DIR_OR_URL", default="", help="folder of the tables")
     store_option(places)
     backbone_options(parser)
@@ -58,35 +67,63 @@ def run_options(parser: Parser) -> None:
 
 
 def _run_group(parser: Parser) -> None:
+    """Add the group of options that control a run."""
     run = parser.add_argument_group("the run")
     run.add_argument(
-        "--cores-per-worker", type=int, metavar="N",
-        help="cores that each worker process computes with (default: all, shared among local processes)",
-    )  # fmt: skip
-    run.add_argument("--accelerator", metavar="HINT",
-                     help="what the extraction's workers compute on, on a cluster that gives it out, as in "
-                     "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'")  # fmt: skip
-    run.add_argument("--shard-size", type=int, metavar="N", help="most images in one unit of work")
-    run.add_argument("--shard-bytes", type=int, metavar="N",
-                     help="a unit of work ends after as many bytes: large images make no straggler")  # fmt: skip
-    run.add_argument("--max-failure-rate", type=float, metavar="SHARE",
-                     help="refuse to publish when more of the images tried than this share fail; where the cause lies "
-                     "in the images themselves, more of all that are listed")  # fmt: skip
-    run.add_argument("--max-removed-rate", type=float, metavar="SHARE",
-                     help="refuse to publish when more of the table's images than this share are no longer listed; "
-                     "1 allows all")  # fmt: skip
+        "--cores-per-worker",
+        type=int,
+        metavar="N",
+        help="cores of each worker process (default: all, shared among local processes)",
+    )
+    run.add_argument(
+        "--accelerator",
+        metavar="HINT",
+        help="accelerator of the extraction's workers, on a cluster that assigns one, as in "
+        "'type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver'",
+    )
+    run.add_argument("--shard-size", type=int, metavar="N", help="max images in one unit of work")
+    run.add_argument(
+        "--shard-bytes",
+        type=int,
+        metavar="N",
+        help="a unit of work ends after this many bytes, so that large images make no straggler",
+    )
+    run.add_argument(
+        "--max-failure-rate",
+        type=float,
+        metavar="SHARE",
+        help="refuse to publish when more than this share of the tried images fail; where the "
+        "cause lies in the images themselves, more than this share of all listed images",
+    )
+    run.add_argument(
+        "--max-removed-rate",
+        type=float,
+        metavar="SHARE",
+        help="refuse to publish when more than this share of the table's images are no longer "
+        "listed; 1 allows all",
+    )
     run.add_argument(
         "--keep-removed",
         action="store_true",
         help="keep the rows of images that are no longer listed",
     )
-    run.add_argument("--retry-failed", action="store_true",
-                     help="try all failed images again, those too whose failure lies in the image")  # fmt: skip
-    run.add_argument("--rebuild", action="store_true",
-                     help="do all images again and replace the table, in one commit")  # fmt: skip
+    run.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try all failed images again, also those whose failure lies in the image itself",
+    )
+    run.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="extract all images again and replace the table, in one commit",
+    )
     run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
-    run.add_argument("--stall-timeout", type=float, metavar="SECONDS",
-                     help="give up when nothing was done for so long, by any worker; 0 waits for ever")  # fmt: skip
+    run.add_argument(
+        "--stall-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="fail after this time without progress of any worker; 0 waits for ever",
+    )
     metrics_options(run)
     run.add_argument(
         "--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)"
@@ -94,28 +131,39 @@ def _run_group(parser: Parser) -> None:
 
 
 def store_option(group: argparse._ActionsContainer) -> None:
-    """Where buckets are."""
+    """Add the option that says where buckets are."""
     group.add_argument(
-        "--store", action="append", metavar="s3://BUCKET,KEY=VALUE", dest="stores", default=[],
-        help="where a bucket is, or all of them (s3://,…), if not where the environment says: endpoint, region, "
-        "account, anonymous, allow-http; may be given several times. Credentials come from the environment only",
-    )  # fmt: skip
+        "--store",
+        action="append",
+        metavar="s3://BUCKET,KEY=VALUE",
+        dest="stores",
+        default=[],
+        help="where a bucket is, or all buckets (s3://,…), if not where the environment says: "
+        "endpoint, region, account, anonymous, allow-http; may be given several times. Credentials "
+        "come from the environment only",
+    )
 
 
 def metrics_options(parser: Any) -> None:
-    """Where a run's metrics go."""
-    text = "add a line of JSON for each run, also a failed one, to this file; - is stdout"
+    """Add the options that say where a run's metrics go."""
+    text = "append a line of JSON to this file for each run, also a failed one; - is stdout"
     parser.add_argument("--metrics-json", metavar="PATH_OR_-", help=text)
-    text = "write the last run's metrics to this file, for the textfile collector of Prometheus' node_exporter"
+    text = (
+        "write the last run's metrics to this file, for the textfile collector of Prometheus' "
+        "node_exporter"
+    )
     parser.add_argument("--metrics-prometheus", metavar="PATH", help=text)
 
 
 def backbone_options(parser: Parser) -> None:
-    """The network, its weights and its labels."""
+    """Add the options of the network, its weights and its labels."""
     group = parser.add_argument_group("the network")
     add = group.add_argument
-    add("--backbone", metavar="NAME_OR_PATH",
-        help="a name of 'image-features backbones', or your own .keras, .h5 or SavedModel")  # fmt: skip
+    add(
+        "--backbone",
+        metavar="NAME_OR_PATH",
+        help="a name that 'image-features backbones' lists, or your own .keras, .h5 or SavedModel",
+    )
     add(
         "--weights",
         metavar="imagenet|random|PATH",
@@ -144,31 +192,40 @@ def backbone_options(parser: Parser) -> None:
         help="value range that your own model expects: caffe, tf, torch, unit, none",
     )
     add("--normalize", choices=words(Normalize), help="l2: vectors of length 1")
-    add("--top-k", type=int, metavar="K", help="labels an image; 0 for none")
+    add("--top-k", type=int, metavar="K", help="number of labels for each image; 0 for none")
     add(
         "--allow-code",
         action="store_true",
-        help="load a model file that carries code; it can do anything",
+        help="load a model file that contains code; this code can do anything",
     )
-    add("--scores", choices=words(Scores),
-        help="what is still to be taken of your own model's outputs (default: found out, or refused)")  # fmt: skip
+    add(
+        "--scores",
+        choices=words(Scores),
+        help="function to apply to the outputs of your own model (default: found out, or refused)",
+    )
     parser.set_defaults(**{f.name: f.default for f in _NETWORK})
 
 
 def compute_options(parser: Parser) -> None:
-    """How the vectors are computed."""
+    """Add the options that say how the vectors are computed."""
     group = parser.add_argument_group("how it computes")
     add = group.add_argument
-    add("--resize", choices=words(ResizeMode),
-        help="squash: the whole picture, its aspect ratio given up; crop: the middle square")  # fmt: skip
-    add("--precision", choices=words(Precision), help="of the network's arithmetic")
-    add("--engine", choices=words(EngineName),
-        help="auto: openvino on a machine without a GPU where it is installed, otherwise tensorflow")  # fmt: skip
+    add(
+        "--resize",
+        choices=words(ResizeMode),
+        help="squash: the whole image, without its aspect ratio; crop: the middle square",
+    )
+    add("--precision", choices=words(Precision), help="precision of the network's arithmetic")
+    add(
+        "--engine",
+        choices=words(EngineName),
+        help="auto: openvino where it is installed and there is no GPU, otherwise tensorflow",
+    )
     parser.set_defaults(**{name: _DEFAULTS[name] for name in ("resize", "precision", "engine")})
 
 
 def limit_options(parser: Parser) -> None:
-    """Which images are refused before they are decoded."""
+    """Add the limits for images, which are checked before decoding."""
     group = parser.add_argument_group("limits, checked before an image is decoded")
     group.add_argument("--max-image-bytes", type=int, metavar="N", help="larger files fail")
     group.add_argument("--max-pixels", type=int, metavar="N", help="images with more pixels fail")

@@ -1,7 +1,7 @@
-"""The parser of the command line, built from the list of commands.
+"""Parse the command line; the parser is built from the list of commands.
 
-An option that is not ours must be one of Beam's. Beam is imported only when there is such an
-option.
+An option that is not ours must be one of Beam's. Beam is imported only when such an option is
+given.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         argv: The words after ``image-features``.
 
     Returns:
-        The command's options; ``stores`` is a tuple, and ``beam_args`` holds what was left for
-            Beam.
+        The command's options; ``stores`` is a tuple, and ``beam_args`` holds the options for Beam.
 
     Raises:
-        UserError: An unknown or invalid option.
+        UserError: An option is unknown or invalid.
     """
     parser = _command_parser()
     arguments, left = parser.parse_known_args(argv)
@@ -41,21 +40,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
         left = [*left, f"--runner={runner}"]
     arguments.beam_args = tuple(left)
     arguments.stores = tuple(map(str, getattr(arguments, "stores", ())))
+    # Parse them only to raise for invalid ones.
     _ = [parse_store(text) for text in arguments.stores]
     return arguments
 
 
 def _command_parser() -> Parser:
+    """Build the parser of ``image-features`` with all its commands."""
     parser = Parser(
         prog="image-features",
-        description="Image collections → pooled vectors and labels from a pretrained network, in Parquet.",
+        description="Image collections → pooled vectors and labels from a pretrained network, in "
+        "Parquet.",
         formatter_class=Formatter,
     )
     parser.add_argument(
         "--version",
         action="version",
         version=versions(),
-        help="print the versions here, of Python and Beam too: a worker image's tag",
+        help="print the versions of this package, Python and Beam, as in a worker image's tag",
     )
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
@@ -66,6 +68,7 @@ def _command_parser() -> Parser:
 
 
 def _own_options(parser: Parser, command: str) -> list[str]:
+    """Return the option strings that a command itself defines."""
     subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     chosen: argparse.ArgumentParser = subparsers.choices[command]
     return [name for action in chosen._actions for name in action.option_strings]

@@ -1,4 +1,4 @@
-"""``image-features plan``: the first of three steps."""
+"""``image-features plan``: do the first of three steps."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "plan",
-    "the first of three steps: list and compare, write the plan; 'extract --planned' is next",
+    "do the first of three steps: list, compare, write the plan; 'extract --planned' is next",
     run_options,
     _run,
-    description="List, compare and write the plan of a run; with the options of 'extract'. "
-    "'extract --planned' does its shards, and 'publish' commits it.",
+    description="List the images, compare them with the table and write the plan of a run. The "
+    "options are those of 'extract'. 'extract --planned' then extracts the shards, and 'publish' "
+    "commits the run.",
     takes_beam_options=True,
 )

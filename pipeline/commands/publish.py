@@ -1,4 +1,4 @@
-"""``image-features publish``: the last of three steps."""
+"""``image-features publish``: do the last of three steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _add_options(parser: Parser) -> None:
         "--max-failure-rate",
         type=share,
         metavar="SHARE",
-        help="instead of the one that the run was planned with",
+        help="replaces the rate that the run was planned with",
     )
     metrics_options(parser)
 
@@ -32,5 +32,5 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    "publish", "the last of three steps: commit a run whose shards are done", _add_options, _run
+    "publish", "do the last of three steps: commit a run whose shards are done", _add_options, _run
 )

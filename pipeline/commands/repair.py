@@ -1,4 +1,4 @@
-"""``image-features repair``: take damaged parts out of the tables."""
+"""``image-features repair``: remove damaged parts from the tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "repair",
-    "take parts that are gone or damaged out of the tables; the next run does their images again",
+    "remove missing and damaged parts from the tables; the next run extracts their images again",
     output_argument,
     _run,
 )

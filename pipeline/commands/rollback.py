@@ -1,4 +1,4 @@
-"""``image-features rollback``: back to an earlier version."""
+"""``image-features rollback``: restore an earlier version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pipeline.commands.options import output_argument
 
 def _add_options(parser: Parser) -> None:
     output_argument(parser)
-    parser.add_argument("version", type=int, metavar="VERSION", help="a number of 'history'")
+    parser.add_argument(
+        "version", type=int, metavar="VERSION", help="a version number that 'history' lists"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -22,7 +24,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "rollback",
-    "make both tables what they were at a version, in a commit on top",
+    "restore both tables to an earlier version, in a new commit",
     _add_options,
     _run,
 )

@@ -1,4 +1,4 @@
-"""``image-features selfcheck``: whether this machine computes Keras' own vectors."""
+"""``image-features selfcheck``: check that this machine computes the vectors of Keras."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "selfcheck",
-    "compute known vectors here, and compare",
+    "compute known vectors on this machine and compare them",
     _add_options,
     _run,
-    description="Compute the golden batch with each engine that is installed, and compare with Keras' vectors.",
+    description="Compute the vectors of the golden batch with each installed engine, and compare "
+    "them with those of Keras.",
 )

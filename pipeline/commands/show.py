@@ -1,4 +1,4 @@
-"""``image-features show``: what is in an output."""
+"""``image-features show``: show what is in an output."""
 
 from __future__ import annotations
 

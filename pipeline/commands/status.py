@@ -1,4 +1,4 @@
-"""``image-features status``: how far the newest run is."""
+"""``image-features status``: tell how far the newest run is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "status",
-    "tell how far the newest run is, on whatever runner; from its receipts",
+    "tell from the receipts how far the newest run is, on any runner",
     output_argument,
     _run,
 )

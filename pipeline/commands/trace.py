@@ -1,4 +1,4 @@
-"""``image-features trace``: one photo's way through all stages."""
+"""``image-features trace``: show one photo in each stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.commands.options import (
 def _add_options(parser: Parser) -> None:
     parser.add_argument("photo", metavar="PHOTO", help="path or URL of an image")
     parser.add_argument(
-        "--save", metavar="DIR", help="save there the picture that the network sees"
+        "--save", metavar="DIR", help="save the image that the network sees in this folder"
     )
     store_option(parser)
     backbone_options(parser)
@@ -34,8 +34,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "trace",
-    "show one photo's way through all stages",
+    "show one photo in each stage",
     _add_options,
     _run,
-    description="Show one photo's way: loaded → resized → preprocessed → pooled vector → top-k labels.",
+    description="Show one photo in each stage: loaded → resized → preprocessed → pooled vector → "
+    "top-k labels.",
 )

@@ -15,7 +15,7 @@ def _add_options(parser: Parser) -> None:
         type=duration,
         default="14d",
         metavar="TIME",
-        help="h, d or w: 36h, 14d, 2w; at least 1h (default: %(default)s)",
+        help="a number and h, d or w, as in 36h, 14d, 2w; at least 1h (default: %(default)s)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="list what would be deleted; delete nothing"
@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "vacuum",
-    "delete files that neither a version younger than this nor an unfinished run needs",
+    "delete files that no unfinished run and no version younger than --older-than needs",
     _add_options,
     _run,
 )

@@ -1,4 +1,4 @@
-"""``image-features verify``: read every part again and check it."""
+"""``image-features verify``: read and check every part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _add_options(parser: Parser) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="compute the vectors of N images again too, from the images themselves",
+        help="also compute the vectors of N images again, from the images",
     )
 
 
@@ -29,8 +29,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "verify",
-    "read every part again and check it",
+    "read and check every part",
     _add_options,
     _run,
-    epilog="exit codes: 0 clean; 1 problems, a line each",
+    epilog="exit codes: 0 clean; 1 problems, one a line",
 )

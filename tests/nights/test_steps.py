@@ -163,7 +163,7 @@ def test_a_part_that_is_gone_before_publish_is_a_shard_to_do_again(command, tmp_
         ),
         (
             ["extract", "--planned", "--dry-run"],
-            "--planned does what was planned, and --dry-run only plans",
+            "--planned extracts what was planned, and --dry-run only plans",
         ),
         (["extract", "--no_wait_until_finish"], "give --no-wait"),
         (["plan", "--planned"], "unknown option --planned"),

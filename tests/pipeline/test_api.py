@@ -1,4 +1,4 @@
-"""The package as Python sees it: what it offers, what its import changes, what its functions return."""
+"""The Python API: its public names, the effects of its import, and what its functions return."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The command as a stranger uses it: what it prints, and its exit codes."""
+"""The command as a user calls it: what it prints, and its exit codes."""
 
 import os
 import re
@@ -28,16 +28,16 @@ def command(*words, **options):
     "workers", [(), ("--direct_num_workers=2", "--direct_running_mode=multi_processing")]
 )
 def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_path):
-    """Nor does it without Beam's ``gcp`` extra, whose absence Beam tells of in every process."""
+    """Test without Beam's ``gcp`` extra, since Beam then logs its absence in every process."""
     (tmp_path / "apitools.py").write_text("raise ImportError")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     words = ["--input", folder, "--output", tmp_path / "out", "--shard-size", 3, *workers]
     done = command("extract", *words, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert (
-        lines[0]
-        == "listed 6 = new 6 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, failed 0"
+    assert lines[0] == (
+        "listed 6 = new 6 + changed 0 + unchanged 0 + retried 0; removed 0; embedded 6, reused 0, "
+        "failed 0"
     )
     assert re.fullmatch(r"time: (\w+ \d+ %, )+\w+ \d+ %: (model|decode|read|write)-bound", lines[1])
     assert lines[2] == f"published version 0 of {tmp_path}/out/features"
@@ -60,9 +60,12 @@ def test_the_second_run_says_that_nothing_is_new(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["extract", "--input", "{tmp}/none", "--output", "{tmp}/out"], 2, "there is no file or folder {tmp}/none"),
-        (["extract", "--input", "{tmp}/*.jpg", "--output", "{tmp}/out"], 2, "nothing matches {tmp}/*.jpg"),
-        (["extract", "--input", "ftp://host/x", "--output", "{tmp}/out"], 2, "ftp:// is not supported"),
+        (["extract", "--input", "{tmp}/none", "--output", "{tmp}/out"], 2,
+         "there is no file or folder {tmp}/none"),
+        (["extract", "--input", "{tmp}/*.jpg", "--output", "{tmp}/out"], 2,
+         "nothing matches {tmp}/*.jpg"),
+        (["extract", "--input", "ftp://host/x", "--output", "{tmp}/out"], 2,
+         "ftp:// is not supported"),
         (["extract", "--input", "{images}", "--output", "{tmp}/out", "--backbone", "ResNet5"], 2,
          "did you mean ResNet50"),
         (["extract", "--input", "{images}", "--output", "{tmp}/out", "--max-pixels", "9"], 1,
@@ -119,9 +122,13 @@ def test_trace_shows_the_five_stages_of_what_extract_does(folder, tmp_path, caps
     assert main(["trace", str(folder / "coffee.jpg"), "--save", str(tmp_path / "seen")]) == 0
     out = capsys.readouterr().out
     for row in (
-        r"loaded +200×300×3 +uint8", r"resized +224×224×3 +uint8", r"preprocessed +224×224×3 +float32 +-0\.99",
-        r"pooled vector +1280 +float32", r"top-k labels +5 +float32", r"label +espresso 0\.\d",
-    ):  # fmt: skip
+        r"loaded +200×300×3 +uint8",
+        r"resized +224×224×3 +uint8",
+        r"preprocessed +224×224×3 +float32 +-0\.99",
+        r"pooled vector +1280 +float32",
+        r"top-k labels +5 +float32",
+        r"label +espresso 0\.\d",
+    ):
         assert re.search(row, out), row
     from PIL import Image
 
@@ -149,7 +156,7 @@ def test_list_from_standard_input(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_thousand_images_balance_in_bounded_memory(tmp_path, photos):
-    """1000 different JPEGs of 500×375 on the machine's cores; memory of the whole process under 2 GiB."""
+    """Embed 1000 different JPEGs of 500×375 pixels; the process stays under 2 GiB of memory."""
     from PIL import Image
 
     folder = tmp_path / "images"
@@ -174,7 +181,8 @@ def test_a_thousand_images_balance_in_bounded_memory(tmp_path, photos):
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=280
     )
     assert "removed 0; embedded 1,000, reused 0, failed 0" in done.stdout, done.stderr
-    assert int(done.stdout.splitlines()[-1]) < 2 << 20  # KiB
+    # In KiB.
+    assert int(done.stdout.splitlines()[-1]) < 2 << 20
     assert len(list(Path(tmp_path / "out/features").glob("part-*.parquet"))) == 4
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end the real command in seconds, say how to go on, and leave no process behind."""
+"""SIGTERM and Ctrl-C end the command in seconds, say how to resume, and leave no process."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.helpers.runs import read_features
 
 @pytest.fixture
 def many(tmp_path, photos):
-    """200 different images, seconds of work."""
+    """Return a folder of 200 different images, which take seconds."""
     folder = tmp_path / "many"
     folder.mkdir()
     with Image.open(photos / "coffee.png") as image:
@@ -80,15 +80,11 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(
     assert out == ""
     reason = f"stopped by {number.name}"
     how = "Run the same command again: it resumes the run."
-    lines = (
-        error.splitlines() if options else error.splitlines()[-1:]
-        # Worker processes have words of their own
-    )
+    # Worker processes may print lines of their own after it.
+    lines = error.splitlines() if options else error.splitlines()[-1:]
     assert f"image-features: {reason}; the published tables are whole. {how}" in lines
-    assert (
-        "fork_posix" not in error
-        # gRPC's word on worker processes, which it does not always say
-    )
+    # The source file that gRPC's note on worker processes names; gRPC does not always print it.
+    assert "fork_posix" not in error
     assert not [pid for pid in workers if alive(pid)]
     [line] = map(json.loads, metrics.read_text().splitlines())
     assert (line["state"], line["error"], line["listed"], line["todo"]) == (
@@ -100,7 +96,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(
     assert not (output / "features/_delta_log").exists()
     if not options:
         out, error = start(many, output).communicate(timeout=200)
-        assert "taking up run" in error
+        assert "resuming run" in error
         assert "embedded 200, reused 0, failed 0" in out
         assert read_features(output).num_rows == 200
 
@@ -109,7 +105,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(
 def test_a_worker_process_that_is_killed_ends_the_run_at_once_and_the_others_with_it(
     many, tmp_path
 ):
-    """And not after the time of --stall-timeout, which is an hour."""
+    """Test that the run does not wait for ``--stall-timeout``, which is one hour."""
     process = start(many, tmp_path / "out", *LOCAL)
     wait_for(process, "200 images in")
     wait_for_workers(process, 2)

@@ -1,4 +1,4 @@
-"""History, and the commands of upkeep: what they print, how they end, and that buckets do as well."""
+"""The commands history, compact, rollback, vacuum, verify: output, exit codes, and buckets."""
 
 import re
 import shutil
@@ -37,8 +37,8 @@ def test_history_tells_what_each_version_did(night, own_images, tmp_path):
         "added",
         "removed",
     ]
-    told = [re.fullmatch(r"(\d) +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(.*?) +\d{8}T\S+ +(\d+) +(\d+) +(\d+)", line).groups()
-            for line in lines]  # fmt: skip
+    pattern = r"(\d) +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +(.*?) +\d{8}T\S+ +(\d+) +(\d+) +(\d+)"
+    told = [re.fullmatch(pattern, line).groups() for line in lines]
     assert told == [
         ("4", "rebuild", "9", "9", "7"),
         ("3", "rollback to 0", "7", "1", "3"),

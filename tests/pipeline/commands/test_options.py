@@ -1,4 +1,4 @@
-"""The command line: every option reaches the configuration, and no mistake passes."""
+"""The command line: every option reaches the configuration, and every error is refused."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def config(*more: str) -> Config:
 
 
 def flat(config: Config) -> dict[str, object]:
-    """All options by name, those of the network among them."""
+    """Return all options by name, including those of the network."""
     values = {f.name: getattr(config, f.name) for f in fields(Config)}
     network = values.pop("network")
     return {**{f.name: getattr(network, f.name) for f in fields(network)}, **values}
