@@ -59,14 +59,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``--help`` does not wait for Arrow or Beam.
 
-<<<<<<< HEAD
-    Beam, gRPC and Arrow read their settings when they are imported, so these come before that.
-=======
-    Beam and gRPC read their settings when they are imported, so ``hush`` is called first.
+    Beam, gRPC and Arrow read their settings when they are imported, so these are set first.
 
     Raises:
         AttributeError: The package has no such public name.
->>>>>>> wtP1
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -65,7 +65,7 @@ class Damaged(Refused):
 
 
 class RunFailed(Exception):
-    """The run broke off (storage, workers, the runner); the published tables are as they were."""
+    """Storage, a worker or the runner failed; the published tables are unchanged."""
 
 
 def first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ def check_newest_entry(table: Storage) -> bool:
     left of it: rows would be missing, and nothing would say so.
 
     Raises:
-        StorageError: The entry is empty or cut off, as after a power cut or a copy that broke off.
+        StorageError: The entry is empty or cut off, as after a power cut or an incomplete copy.
     """
     keys = [found.key for found in table.list("_delta_log")]
     newest = max((key for key in keys if _ENTRY.fullmatch(key)), default=None)
