@@ -1,9 +1,8 @@
-"""Retries: requests whose answer broke off, which the clients of buckets give up at once.
+"""Retry requests that the clients of buckets give up after one try.
 
-obstore and deltalake (both Rust object_store 0.13) try again by themselves what the server answered
-with 408, 429 or 5xx, and connections that broke before the answer; not an answer that broke off in
-its body (a page of a listing, a small file of Delta's log), and not a conditional put of which
-nobody knows whether it was done.
+obstore and deltalake (both Rust object_store 0.13) retry the answers 408, 429 and 5xx, and
+connections that break before the answer. They do not retry an answer whose body breaks off (a page
+of a listing, a small file of Delta's log), nor a conditional put that may have been done.
 """
 
 from __future__ import annotations
