@@ -40,9 +40,9 @@ def extract(config: Config) -> Summary:
         Refused: Nothing may be published: too many failures or removals, or another writer.
         RunFailed: The workers, the runner or the storage failed.
     """
-    runner = RunnerOptions.parse(config.beam_args)
-    _check_no_wait(config, runner)
     with Metrics.of(config) as metrics:
+        runner = RunnerOptions.parse(config.beam_args)
+        _check_no_wait(config, runner)
         return metrics.end(
             healed(config, lambda: _run_steps(open_session(config, runner), metrics))
         )
@@ -80,8 +80,8 @@ def plan_run(config: Config) -> Summary:
         Refused: Too many images would be removed.
         RunFailed: The listing failed.
     """
-    runner = RunnerOptions.parse(config.beam_args)
     with Metrics.of(config) as metrics:
+        runner = RunnerOptions.parse(config.beam_args)
         return metrics.end(
             healed(config, lambda: _planned(_plan(open_session(config, runner), metrics), config))
         )

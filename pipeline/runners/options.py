@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transforms.engines.base import available_cores
+from transforms.errors import UserError
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -24,14 +26,22 @@ class RunnerOptions:
 
     @classmethod
     def parse(cls, args: Sequence[str]) -> RunnerOptions:
-        """Parse options, written as on Beam's own command line."""
+        """Parse options, written as on Beam's own command line.
+
+        Raises:
+            UserError: An option has an invalid value.
+        """
         if not args:
             return cls()
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        options = PipelineOptions(list(args))
-        given = options.get_all_options(drop_default=True)
-        return cls(tuple(args), options.get_all_options(), given)
+        try:
+            options = PipelineOptions(list(args))
+            given = options.get_all_options(drop_default=True)
+            return cls(tuple(args), options.get_all_options(), given)
+        except SystemExit:
+            # Beam's parser has printed what is invalid.
+            raise UserError(f"cannot read the Beam options {shlex.join(args)}") from None
 
     def for_beam(self, more: Sequence[str] = ()) -> PipelineOptions:
         """Return the options as a Beam object, with ``more`` options added."""

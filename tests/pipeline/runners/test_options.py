@@ -1,11 +1,14 @@
 """Check what one parse of Beam's options says about the runner."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from pipeline.runners.options import RunnerOptions
+from transforms.engines.base import available_cores
+from transforms.errors import UserError
 
 DATAFLOW = ("--runner=DataflowRunner", "--project=p", "--region=r", "--num_workers=3")
 
@@ -32,6 +35,19 @@ def test_one_parse_says_which_runner_how_many_workers_and_where(
     runner = RunnerOptions.parse(args)
     assert (runner.is_local, runner.on_dataflow, runner.workers) == (local, on_dataflow, workers)
     assert runner.job_place == place
+
+
+def test_an_invalid_option_is_a_mistake_of_the_user_and_has_its_line_of_metrics(run, tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    with pytest.raises(UserError, match="cannot read the Beam options --num_workers=abc"):
+        run(tmp_path, beam_args=("--num_workers=abc",), metrics_json=str(metrics))
+    assert json.loads(metrics.read_text())["state"] == "invalid"
+
+
+def test_local_processes_share_the_cores():
+    args = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    assert RunnerOptions.parse(args).cores_per_worker == max(1, available_cores() // 2)
+    assert RunnerOptions.parse(args[:1]).cores_per_worker is None
 
 
 def test_no_options_need_no_beam():
