@@ -7,7 +7,7 @@ Stage = Literal["read", "decode", "embed"]
 
 
 class UserError(Exception):
-    """A mistake that its user can mend: one clear line, no traceback.
+    """A mistake that its user can fix: one clear line, no traceback.
 
     The message says what was seen, what is allowed and what to do.
     """
@@ -65,7 +65,7 @@ class Damaged(Refused):
 
 
 class RunFailed(Exception):
-    """The run broke off (storage, workers, the runner); the published tables are as they were."""
+    """The run failed (storage, workers, the runner); the published tables are as they were."""
 
 
 def first_line(error: Exception) -> str:
