@@ -32,13 +32,21 @@ def words(kind: Any) -> tuple[str, ...]:
 
 
 def check_word(option: str, value: str | None, kind: Any) -> None:
-    """Raise ``UserError`` when ``value`` is no word of ``kind``."""
+    """Check that ``value`` is a word of ``kind``.
+
+    Raises:
+        UserError: It is not.
+    """
     if value not in words(kind):
         raise UserError(f"--{option} {value}: must be {' or '.join(words(kind))}")
 
 
 def check_least(option: str, value: float | None, least: float) -> None:
-    """Raise ``UserError`` when a number that was given is too small."""
+    """Check that a number is at least the minimum, if it was given.
+
+    Raises:
+        UserError: It is too small.
+    """
     if value is not None and value < least:
         raise UserError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
 
@@ -52,25 +60,23 @@ class BackboneConfig:
             the network or its files is checked by ``transforms.backbones.resolve``.
     """
 
-    backbone: str = (
-        # A name of the table, or a path to .keras, .h5 or a SavedModel folder
-        "efficientnet_lite0"
-    )
+    # A name of the table, or a path to a .keras or .h5 file or a SavedModel folder.
+    backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"  # imagenet, random, or a path
-    # Path of a text file, one label a line
+    # Path of a text file with one label per line.
     labels: str | None = None
     feature_layer: str | None = None
     pooling: Pooling = "avg"
     input_size: int | None = None  # height and width, pixels
-    # Of a custom model: one of VALUE_MODES
+    # Value range of a custom model's input: one of VALUE_MODES.
     preprocess: str | None = None
     normalize: Normalize = "none"
     top_k: int = 5
-    # Load a custom model that carries code
+    # Whether to load a custom model that carries code.
     allow_code: bool = False
     # What to apply to the outputs of a custom model; None: find out from its graph.
     scores: Scores | None = None
-    # Where buckets are, for a weights file in one
+    # Where buckets are, for a weights file in a bucket.
     stores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ Stage = Literal["read", "decode", "embed"]
 
 
 class UserError(Exception):
-    """A mistake that its user can mend: one clear line, no traceback.
+    """A mistake that its user can fix: one clear line, no traceback.
 
     The message says what was seen, what is allowed and what to do.
     """

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-_HIDDEN = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-    # Control, format (direction marks), lone surrogates, line separators
-)
+# Control, format (direction marks), lone surrogates, line separators.
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def printable(name: str) -> str:

@@ -6,10 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-Recipe = Mapping[
-    str, str | int | float | bool | None
-    # Flat, so that a difference reads field by field
-]
+# Flat, so that a difference reads field by field.
+Recipe = Mapping[str, str | int | float | bool | None]
 
 
 def canonical_json(recipe: Recipe) -> str:
@@ -18,7 +16,7 @@ def canonical_json(recipe: Recipe) -> str:
 
 
 def recipe_id(recipe: Recipe) -> str:
-    """Sha256 of the canonical JSON, 64 hexadecimal digits."""
+    """Return the sha256 of the canonical JSON, 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
 
 

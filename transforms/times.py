@@ -26,7 +26,7 @@ def file_time(nanoseconds: int) -> datetime | None:
 
 
 def known_times(times: pa.Array) -> pa.Array:
-    """Times of a bucket's page as microseconds in UTC, null outside the calendar."""
+    """Return the times of a bucket's page as microseconds in UTC, null outside the calendar."""
     numbers = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     known = pc.and_(pc.greater_equal(numbers, _FIRST), pc.less_equal(numbers, _LAST))
     return pc.if_else(known, numbers, None).cast(pa.timestamp("us", "UTC"))

@@ -63,10 +63,8 @@ def facts_of(spec: Backbone) -> dict[str, Any]:
             for word in ("file", "url"):
                 facts[part][word] = facts[part][word].replace(f"_{spec.size}", "_{size}")
         if include_top:
-            facts["size"] = model.input_shape[
-                1
-                # Null for MobileNetV3, which Keras builds for any size
-            ]
+            # None for MobileNetV3, which Keras builds for any size.
+            facts["size"] = model.input_shape[1]
             head = [weight for layer in model.layers for weight in layer.weights][-2]
             facts["per_class"] = math.prod(head.shape[:-1]) + 1
         else:

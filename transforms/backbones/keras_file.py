@@ -82,7 +82,7 @@ def open_model(resolved: Resolved, path: Path) -> Network:
 
 def _load(path: Path, allow_code: bool) -> Any:
     if path.suffix == ".keras" and not is_zipfile(path):
-        # Keras would say that there is no such file
+        # Keras would say that there is no such file.
         raise UserError(
             f"--backbone {path}: Keras cannot load it (a .keras file is a zip archive, and this is "
             "none, or is cut short); copy it again, or save the model anew by model.save()"
@@ -100,11 +100,8 @@ def _load(path: Path, allow_code: bool) -> Any:
             f"W, 3]{hint}"
         )
     for layer in model._flatten_layers():
-        if layer.compute_dtype in (
-            "bfloat16",
-            "float16",
-        ):
-            # How it was trained; --precision says how it is run
+        if layer.compute_dtype in ("bfloat16", "float16"):
+            # This is how the model was trained; --precision says how it runs.
             layer.dtype_policy = "float32"
     return model
 
@@ -161,7 +158,7 @@ def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tup
 
 
 def _classes(model: Any) -> int:
-    """Classes of a model with one output [N, classes]; 0 for any other."""
+    """Count the classes of a model with one output [N, classes]; return 0 for any other."""
     shape = tuple(model.outputs[0].shape)
     return int(shape[1]) if len(model.outputs) == 1 and len(shape) == 2 and shape[1] else 0
 

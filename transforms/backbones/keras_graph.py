@@ -21,7 +21,7 @@ class Call:
     layer: Any
     inputs: Sequence[Any]
     outputs: Sequence[Any]
-    # A model, whose layers are calls of their own
+    # Whether this is a model, whose layers are calls of their own.
     whole: bool
 
 

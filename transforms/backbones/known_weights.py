@@ -115,11 +115,12 @@ def keras_home() -> Path:
 
 
 def fetch(file: KnownFile) -> Path:
-    """Return the file in Keras' cache: as it lies there, or downloaded by Keras.
+    """Return the file in Keras' cache; let Keras download it if it is missing.
 
-    TensorFlow is imported for the latter.
+    Imports TensorFlow only for a download.
 
-    Raises ``UserError`` without network, with the ways out.
+    Raises:
+        UserError: The download fails. The message names the ways to do without it.
     """
     cached = keras_home() / "models" / file.name
     if cached.exists() and matches(file, cached):

@@ -11,7 +11,7 @@ _IMAGENET = Path(__file__).with_name("imagenet_labels.txt")
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """ImageNet's 1000 names in the order of its classes.
+    """Return ImageNet's 1000 names in the order of its classes.
 
     Two names occur twice: tell classes by their index.
     """
@@ -42,5 +42,5 @@ def read_labels(path: str) -> tuple[str, ...]:
 
 
 def labels_sha256(labels: tuple[str, ...]) -> str:
-    """Sha256 of the labels, joined by newlines."""
+    """Return the sha256 of the labels, joined by newlines."""
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()

@@ -193,7 +193,7 @@ def _fold_rescaling(model: Any) -> None:
 
 def _unfolded_pixels(pixels: Floats, loaded: list[np.ndarray]) -> Floats:
     """Return pixels that Normalization alone maps to what Normalization and Rescaling give."""
-    # Of Normalization, the first layer with weights
+    # Normalization is the first layer with weights, and its mean comes first.
     mean = loaded[0]
     stretched: Floats = ((pixels / 255 - mean) / np.sqrt(_DEVIATION) + mean) * 255
     return stretched.astype(np.float32)

@@ -24,14 +24,10 @@ Rows = tuple[Floats, Floats | None]
 class Network:
     """A network with its weights, in two forms: one to trace, and one that Keras runs itself."""
 
-    forward: Callable[
-        [Any], tuple[Any, Any]
-        # Tensor float32 [N, H, W, 3] in its value range → vectors, probabilities
-    ]
-    reference: Callable[
-        [Images], Rows
-        # Pixels → the same, by the framework's own preprocessing and prediction
-    ]
+    # Tensor float32 [N, H, W, 3] in its value range → vectors, probabilities.
+    forward: Callable[[Any], tuple[Any, Any]]
+    # Pixels → the same, by the framework's own preprocessing and prediction.
+    reference: Callable[[Images], Rows]
     dimension: int
     classes: int  # 0 without probabilities
     parameters: int
@@ -44,10 +40,10 @@ class CustomFacts:
     input_size: tuple[int, int]  # height, width
     feature_layer: str  # where the vector comes from
     dimension: int
-    # Of its one output [N, classes]; 0 where it has another kind of output
+    # Classes of its one output [N, classes]; 0 if it has another kind of output.
     classes: int
     outputs: str  # its outputs, in words for an error
-    # A layer of its own that scales pixels
+    # The name of its own layer that scales pixels.
     own_scaling: str | None = None
 
 
@@ -101,7 +97,9 @@ def pooled(tensor: Any, pooling: str, layer: str) -> Any:
 def layer_output(model: Any, name: str, how_to_list: str) -> Any:
     """Return the symbolic output of the layer called ``name``.
 
-    Raises ``UserError`` with close names.
+    Raises:
+        UserError: There is no such layer, or it gives several outputs. The message for an unknown
+            layer has the closest names.
     """
     names = [layer.name for layer in model.layers]
     if name not in names:

@@ -15,11 +15,14 @@ from transforms.errors import UserError
 
 
 def check_file(path: Path) -> None:
-    """Raise ``UserError`` for a folder whose ``saved_model.pb`` holds any other operation.
+    """Check that ``saved_model.pb`` of a folder holds only allowed operations.
 
-    Those that touch files are allowed in the saver's own part alone, and those that write only
-    where it saves: whatever else the file names may run when it is loaded, with paths of the file's
-    choice.
+    Operations that touch files are allowed only in the saver's own part, and operations that write
+    files only where it saves. Anything else in the file may run when it is loaded, with paths that
+    the file chooses.
+
+    Raises:
+        UserError: The file cannot be read, holds no graph, or holds any other operation.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -35,7 +38,7 @@ def check_file(path: Path) -> None:
     if not saved.meta_graphs:
         raise UserError(
             f"--backbone {path}: saved_model.pb holds no graph; copy the folder again or save it "
-            "anew"
+            "again"
         )
     for meta in saved.meta_graphs:
         parts = _Parts(meta)
@@ -45,12 +48,20 @@ def check_file(path: Path) -> None:
 
 
 def check_signature(path: Path, graph: Any) -> None:
-    """Raise ``UserError`` for a serving signature (a GraphDef) with any other operation."""
+    """Check that a serving signature (a GraphDef) holds only pure operations.
+
+    Raises:
+        UserError: It holds any other operation.
+    """
     _refuse(path, _operations(graph), PURE)
 
 
 def check_random(path: Path, graph: Any) -> None:
-    """Raise ``UserError`` for a GraphDef that draws random numbers: vectors would vary."""
+    """Check that a GraphDef draws no random numbers: vectors would vary.
+
+    Raises:
+        UserError: It draws random numbers.
+    """
     found = sorted(name for name in _operations(graph) if "Random" in name)
     if found:
         raise UserError(

@@ -50,7 +50,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
 
 
 def _check_rows(frozen: Frozen, path: Path, images: Any, vectors: Any, outputs: Any) -> None:
-    """Raise ``UserError`` unless each image has a vector, and fixed variables change no output."""
+    """Check that each image has a vector, and that fixed variables change no output."""
     if len(vectors) != len(images):
         raise UserError(
             f"--backbone {path}: {len(images)} images give {len(vectors)} vectors; name another "

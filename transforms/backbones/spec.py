@@ -51,17 +51,16 @@ class Backbone:
     """One row of the table: a network, how to feed it, and which vector it gives."""
 
     name: str  # Keras' own class name
-    # Of keras.applications, where that family's preprocess_input is
+    # Module of keras.applications with the family's preprocess_input.
     module: str
-    # Height and width of its input, pixels
-    size: int
+    size: int  # height and width of its input, pixels
     mode: ValueMode  # value range of its input
     feature: str  # POOL, POOL_NORM or BLOCK5_POOL
     dimension: int  # numbers in the vector
-    # Millions, with the top for 1000 classes
+    # In millions, with the top for 1000 classes.
     parameters: float
     least_size: int = 32
-    # Embedded (in a package) or keras (downloaded by it)
+    # "embedded" (in a package) or "keras" (downloaded by Keras).
     weights: str = "keras"
 
     @property
@@ -83,12 +82,12 @@ class Backbone:
 class Weights:
     """Which numbers fill the network."""
 
-    # Imagenet, random, own (inside a custom model's file), or the file's name
+    # "imagenet", "random", "own" (inside a custom model's file), or the file's name.
     word: str
-    # Of the file, of a SavedModel's sorted contents, or "random-seed-0"
+    # Sha256 of the file or of a SavedModel's sorted contents, or "random-seed-0".
     sha256: str
     path: Path | None = None
-    # Of the top; 0 for a file without one
+    # Classes of the top; 0 for a file without a top.
     classes: int = 0
 
 
@@ -97,21 +96,19 @@ class Resolved:
     """A choice that was checked: all that an export needs, and what the recipe says of it."""
 
     config: BackboneConfig
-    # Of the table, or the custom model's file name
+    # The backbone's name in the table, or the custom model's file name.
     name: str
     backbone: Backbone | None  # None for a custom model
     weights: Weights
     labels: tuple[str, ...] | None
-    # "imagenet", or the sha256 of the label lines
+    # "imagenet", or the sha256 of the label lines.
     labels_id: str | None
     input_size: tuple[int, int]  # height, width
     preprocess: ValueMode
-    feature_layer: (
-        # POOL, POOL_NORM, BLOCK5_POOL, or a layer's (a SavedModel's: an operation's) name
-        str
-    )
+    # POOL, POOL_NORM, BLOCK5_POOL, or the name of a layer (in a SavedModel: of an operation).
+    feature_layer: str
     dimension: int
-    # What the user should know; logged as warnings by resolve
+    # What the user should know; resolve logs these as warnings.
     notes: tuple[str, ...] = ()
 
     @property
@@ -140,6 +137,6 @@ class Resolved:
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, hexadecimal."""
+    """Return the sha256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

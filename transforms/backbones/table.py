@@ -12,8 +12,8 @@ from transforms.backbones.spec import BLOCK5_POOL, POOL, POOL_NORM, Backbone
 from transforms.errors import UserError
 
 _ROWS = (
-    # name, module of keras.applications, input size, value mode, feature, dimension, parameters in
-    # millions
+    # Name, module of keras.applications, input size, value mode, feature, dimension, parameters
+    # in millions.
     Backbone("efficientnet_lite0", "lite0", 224, "lite", POOL, 1280, 4.7, weights="embedded"),
     Backbone("ResNet50", "resnet", 224, "caffe", POOL, 2048, 25.6),
     Backbone("ResNet101", "resnet", 224, "caffe", POOL, 2048, 44.7),
@@ -77,7 +77,8 @@ def is_backbone(name: str) -> bool:
 def find_backbone(name: str) -> Backbone:
     """Return the row called ``name``, in any case, with or without - and _.
 
-    Raises ``UserError`` with the closest names and all of them.
+    Raises:
+        UserError: No row has this name. The message lists the closest names, then all names.
     """
     if is_backbone(name):
         return _BY_PLAIN_NAME[_plain(name)]

@@ -63,18 +63,17 @@ class _Unpickler(pickle.Unpickler):
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read the state dict of a file: name → float32 or int64 array of the tensor's shape.
 
-    Raises ``pickle.UnpicklingError`` for another format, for a name that is no tensor's, and for a
-    short file.
+    Raises:
+        pickle.UnpicklingError: The file has another format, names something that is no tensor, or
+            is cut short.
     """
     with path.open("rb") as file:
         try:
             if _load(file) != _MAGIC or _load(file) != _VERSION:
                 raise pickle.UnpicklingError(f"{path} is no file of torch.save in the old format")
-            _load(
-                file
-                # Byte order and word sizes of the machine that wrote it; all such files are
-                # little-endian
-            )
+            # Skip the byte order and word sizes of the machine that wrote the file: all such files
+            # are little-endian.
+            _load(file)
             tensors, keys = _load(file), _load(file)
             if not isinstance(tensors, Mapping) or not all(
                 isinstance(t, _Tensor) for t in tensors.values()

@@ -60,8 +60,9 @@ def _embedded() -> Weights:
 def local_path(word: str, stores: Stores = ()) -> Path:
     """Return the local file of ``--weights``; fetch one in a bucket into the user's cache.
 
-    Raises ``UserError`` for a file that is not there or a scheme that is not read,
-    ``StorageError``.
+    Raises:
+        UserError: The file does not exist, is a folder or a whole model, or has an unknown scheme.
+        StorageError: The bucket cannot be read.
     """
     path = _fetched(word, stores) if "://" in word else Path(word).expanduser()
     if path.is_dir():
@@ -100,7 +101,7 @@ def is_legacy(path: Path) -> bool:
 
 
 def _classes(spec: Backbone, path: Path) -> int:
-    """Classes of the file's top; 0 without one. Checks that the file is this backbone's."""
+    """Check that the file is this backbone's, and count its classes: 0 without a top."""
     known = known_file(path.name)
     if known and known.backbone != spec.name:
         raise UserError(
