@@ -96,7 +96,7 @@ def test_a_run_that_is_not_finished_keeps_its_version(
 def test_a_run_merges_by_itself_when_there_are_many_small_parts(
     night, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(pipeline.maintenance.compact, "MOST_SMALL_PARTS", 2)
+    monkeypatch.setattr(pipeline.maintenance.compact, "MAX_SMALL_PARTS", 2)
     caplog.set_level(logging.INFO)
     summary = night()
     assert (summary.published, summary.version) == (True, 0)
@@ -107,12 +107,12 @@ def test_a_run_merges_by_itself_when_there_are_many_small_parts(
 
 def test_a_run_leaves_few_small_parts_alone(night, tmp_path):
     night()
-    assert len(live(tmp_path / "out")) == 3 < pipeline.maintenance.compact.MOST_SMALL_PARTS
+    assert len(live(tmp_path / "out")) == 3 < pipeline.maintenance.compact.MAX_SMALL_PARTS
     assert compact_if_needed(str(tmp_path / "out")) == []
 
 
 def test_a_merge_that_fails_does_not_fail_the_run(night, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(pipeline.maintenance.compact, "MOST_SMALL_PARTS", 2)
+    monkeypatch.setattr(pipeline.maintenance.compact, "MAX_SMALL_PARTS", 2)
 
     def full(*_):
         raise OSError("No space left on device")

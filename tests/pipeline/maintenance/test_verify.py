@@ -216,7 +216,7 @@ def test_a_run_between_its_two_commits(images, run, monkeypatch, tmp_path):
             run(copies, output, max_failure_rate=1)
     [(kind, text)] = found(output)
     assert kind == "unfinished"
-    assert "broken off between the commits of the two tables" in text
+    assert "interrupted between the commits of the two tables" in text
     run(copies, output, max_failure_rate=1)
     assert found(output) == []
 
