@@ -16,7 +16,7 @@ from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
 # A night adds one or a few small parts, so a table reaches this limit about once a month. Each part
-# costs a reader a few milliseconds to open, in a bucket tens of milliseconds: 64 parts cost seconds.
+# costs a reader a few milliseconds to open, in a bucket tens of them: 64 parts cost seconds.
 MAX_SMALL_PARTS = 64
 
 

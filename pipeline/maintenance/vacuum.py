@@ -34,7 +34,8 @@ from transforms.storage.local import unlisted
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
-# An active run or compaction, or a reader, may need younger files.
+# The min of --older-than: an active run or compaction, or a reader, may need younger files. Vacuum
+# warns when the clocks differ by more.
 MIN_AGE = timedelta(hours=1)
 # Deletions at once: each takes some 20 ms in a bucket.
 _DELETES = 16
