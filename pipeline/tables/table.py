@@ -68,6 +68,7 @@ class Table(Snapshot):
         Args:
             uris: The images, strings [n].
             run_id: The run that the new parts belong to.
+            recipe: The recipe of the rows.
 
         Returns:
             The new parts, and the paths of the old ones.
@@ -210,10 +211,7 @@ class Table(Snapshot):
         return int(self._delta.version())
 
     def _change(self, commit: Commit) -> dict[str, Any]:
-        """Return the row counts of a commit, as a dict for its metadata.
-
-        A row that it writes for another run is moved: neither added nor removed.
-        """
+        """Return the row counts of a commit; the rows of other runs that it writes only move."""
         known = {part["path"]: part["num_records"] for part in self.parts}
         fresh = sum(part.rows for part in commit.add if part.minimum["run_id"] == commit.run_id)
         moved = sum(part.rows for part in commit.add) - fresh
