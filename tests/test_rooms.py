@@ -1,4 +1,4 @@
-"""docs/architecture.md against the folders of the code: the tree names what is there, and all of it."""
+"""The tree in docs/architecture.md names every folder and file of the code."""
 
 import ast
 import re

@@ -1,1 +1,1 @@
-"""Care for an output between runs: compact, rollback, vacuum, verify, repair."""
+"""Maintain an output between runs: compact, rollback, vacuum, verify, repair."""

@@ -1,9 +1,9 @@
-"""Vacuum and commits at once: each says in the output what it is about to do, and then looks for the other.
+"""Keep vacuum and commits apart: each writes a note to the output, then looks for the other's.
 
-A commit notes the parts that it brings and looks for deletions; a deletion notes its files and
-looks for commits. So whatever the order, at least one of the two sees the other and stops. A note
-lasts for seconds, and one that a killed process left counts no more after ``ABANDONED``, by the
-storage's own clock.
+A commit notes the parts that it adds and looks for deletions. A deletion notes its files and looks
+for commits. So in either order at least one of the two sees the other and stops. A note exists for
+seconds. The note of a killed process stops counting after ``ABANDONED``, by the storage's own
+clock.
 """
 
 from __future__ import annotations
@@ -21,17 +21,28 @@ from transforms.storage import NotFound, Storage
 
 FOLDER = "announced"
 ABANDONED = timedelta(hours=1)
-# Seconds for one deletion: far less than ABANDONED
+# Seconds that one deletion may take: far less than ABANDONED.
 _PATIENCE = 900
 Kind = Literal["commit", "vacuum"]
 
 
 @contextmanager
 def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
-    """Commit parts within it: vacuum leaves them alone. ``keys`` are of the output.
+    """Protect files from vacuum while the body commits them.
 
-    A run does the same with the network that its workers will load, once its own note is there for
-    vacuum to see. Raises ``Refused`` when vacuum is deleting one of them, or has deleted it.
+    A run also protects the network that its workers will load. By then its own ``run.json`` is
+    written, so that vacuum sees it.
+
+    Args:
+        output: Folder of the tables.
+        keys: Files that the body needs, as keys of the output.
+
+    Yields:
+        Nothing. The files exist when the body starts.
+
+    Raises:
+        Refused: Vacuum is deleting one of the files, or has deleted it.
+        RunFailed: The body took longer than ``ABANDONED``, and vacuum removed the note.
     """
     note = _write(output, "commit", keys)
     try:
@@ -47,14 +58,21 @@ def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
         if not output.exists(note):
             raise RunFailed(
                 f"the commit to {output.url} took more than {_hours()}, and vacuum may have "
-                "deleted parts of it: 'image-features verify' tells."
+                "deleted parts of it. Run 'image-features verify' to check."
             )
     finally:
         output.delete(note)
 
 
 def storage_time(output: Storage) -> datetime | None:
-    """The time by the storage's own clock, which files' ages are told by; None where it gives files no times."""
+    """Return the time of the storage's own clock, which also sets the times of files.
+
+    Args:
+        output: Folder of the tables. A note is written there and deleted again.
+
+    Returns:
+        The time, or None where the storage gives files no times.
+    """
     note = _write(output, "vacuum", ())
     try:
         return next((entry.modified for entry in output.list(FOLDER) if entry.key == note), None)
@@ -64,11 +82,20 @@ def storage_time(output: Storage) -> datetime | None:
 
 @contextmanager
 def deleting(output: Storage, keys: Collection[str]) -> Iterator[float]:
-    """Delete files within it, no later than the moment (of ``time.monotonic``) that it gives.
+    """Announce a deletion; the body does it.
 
-    Raises ``Refused`` when a commit is under way. Look at the tables' versions and at the runs'
-    notes within it: a commit that has ended by then, and a run that has found its network, are in
-    them.
+    The body must first look at the tables' versions and at the notes of the runs (``run.json``).
+    They show a commit that has ended by then, and a run that has found its network.
+
+    Args:
+        output: Folder of the tables.
+        keys: Files that the body deletes, as keys of the output.
+
+    Yields:
+        The moment, in seconds of ``time.monotonic``, after which the body may delete no more.
+
+    Raises:
+        Refused: A commit is under way.
     """
     until = time.monotonic() + _PATIENCE
     note = _write(output, "vacuum", keys)
@@ -85,14 +112,14 @@ def deleting(output: Storage, keys: Collection[str]) -> Iterator[float]:
 
 
 def _write(output: Storage, kind: Kind, keys: Collection[str]) -> str:
-    """Make the note that this process has; a second process on the same run has another."""
+    """Write a note of this process alone; a second process on the same run writes another."""
     note = f"{FOLDER}/{kind}-{secrets.token_hex(8)}.json"
     output.write_if_absent(note, json.dumps(sorted(keys)).encode())
     return note
 
 
 def _others(output: Storage, mine: str, kind: Kind) -> list[str]:
-    """The notes of others at work. A deletion removes those that killed processes left."""
+    """Return the notes of other active processes; a deletion removes abandoned notes."""
     notes = {entry.key: entry.modified for entry in output.list(FOLDER)}
     now = notes.get(mine)
     found = []
@@ -108,22 +135,26 @@ def _others(output: Storage, mine: str, kind: Kind) -> list[str]:
 
 
 def _read(output: Storage, note: str) -> list[str]:
+    """Return the keys in a note; none when it has been deleted."""
     try:
         keys: list[str] = json.loads(output.read(note))
-    except NotFound:  # it has ended since
+    except NotFound:
+        # The other process has ended since.
         return []
     return keys
 
 
 def _check_there(output: Storage, keys: Collection[str]) -> None:
+    """Raise ``Refused`` when a file is missing."""
     folders = {key.partition("/")[0] for key in keys}
     there = {entry.key for folder in folders for entry in output.list(folder)}
     if gone := sorted(set(keys) - there):
         raise Refused(
             f"{len(gone)} files that are needed here are not there any more ({gone[0]} is the "
-            "first), as after vacuum; nothing was done. Run the same command again."
+            "first); vacuum may have deleted them. Nothing was done. Run the same command again."
         )
 
 
 def _hours() -> str:
+    """Format ``ABANDONED`` for a message, for example "1 h"."""
     return f"{ABANDONED.total_seconds() / 3600:g} h"

@@ -15,14 +15,14 @@ from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
-# A night adds one to a few small parts, so this is reached about once a month. Opening one more
-# part costs a reader some milliseconds, in a bucket tens of them: 64 are seconds.
-MOST_SMALL_PARTS = 64
+# A night adds one or a few small parts, so a table reaches this limit about once a month. Each part
+# costs a reader a few milliseconds to open, in a bucket tens of them: 64 parts cost seconds.
+MAX_SMALL_PARTS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What merging did to one table."""
+    """The result of merging the small parts of one table."""
 
     table: TableName
     merged: int  # parts before
@@ -30,23 +30,37 @@ class Compaction:
     version: int
 
     def __str__(self) -> str:
-        return f"merged {self.merged:,} small parts of {self.table} into {self.into:,}: version {self.version}"
+        return (
+            f"merged {self.merged:,} small parts of {self.table} into {self.into:,}: "
+            f"version {self.version}"
+        )
 
 
-def compact(output: str, most_small: int = 1, stores: Stores = ()) -> list[Compaction]:
-    """Merge the small parts of each table that has more than ``most_small`` of them, in one commit a table.
+def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compaction]:
+    """Merge the small parts of each table that has too many, in one commit per table.
 
-    Rows, vectors and earlier versions stay; ``vacuum`` deletes the old parts in the end. Raises
-    ``Refused`` when a run is not finished (it would have to start anew on the new version), or when
-    another writer was faster.
+    Rows, vectors and earlier versions stay. ``vacuum`` deletes the old parts later.
+
+    Args:
+        output: Folder or URL of the tables.
+        max_small: Leave a table alone that has no more small parts than this.
+        stores: Where buckets are.
+
+    Returns:
+        One result for each table that changed.
+
+    Raises:
+        UserError: No run has published there.
+        Refused: A run is not finished, and would have to start over on the new version; or another
+            writer was faster.
     """
     storage = open_storage(output, stores)
-    tables = [table for table in Tables.published(storage) if len(_small_parts(table)) > most_small]
+    tables = [table for table in Tables.published(storage) if len(_small_parts(table)) > max_small]
     run = unfinished_run(storage) if tables else None
     if run:
         raise Refused(
             f"run {run.run_id} in {output} is not finished, and merging parts would make it start "
-            "anew; nothing was done. Wait for it, or run its command again, and then this one."
+            "over; nothing was done. Wait for it, or run its command again, and then this one."
         )
     run_id = new_run_id(storage)
     done = [_compact(table, run_id, storage) for table in tables]
@@ -54,14 +68,21 @@ def compact(output: str, most_small: int = 1, stores: Stores = ()) -> list[Compa
 
 
 def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
-    """The same after a run, for a table with many small parts.
+    """Merge small parts after a run, in tables that have more than ``MAX_SMALL_PARTS``.
 
-    Never fails the run: it has published.
+    An error is logged and not raised: the run has published already.
+
+    Args:
+        output: Folder or URL of the tables.
+        stores: Where buckets are.
+
+    Returns:
+        One result for each table that changed; none after an error.
     """
     try:
-        done = compact(output, MOST_SMALL_PARTS, stores)
+        done = compact(output, MAX_SMALL_PARTS, stores)
     except Exception as error:
-        # Whatever it is: the tables are as the run left them
+        # Catch any error: the tables are as the run left them.
         cause = str(error).rstrip(".")
         _LOG.warning(
             "small parts were not merged: %s. 'image-features compact %s' tries again.",
@@ -75,6 +96,7 @@ def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
 
 
 def _small_parts(table: Table) -> list[SmallPart]:
+    """Return the parts of a table that are small enough to merge."""
     parts = [part for part in table.parts if is_small(part["size_bytes"])]
     return [
         SmallPart(part["path"], part["size_bytes"], part.get("min.uri") or "") for part in parts
@@ -82,6 +104,7 @@ def _small_parts(table: Table) -> list[SmallPart]:
 
 
 def _compact(table: Table, run_id: str, output: Storage) -> Compaction | None:
+    """Merge the small parts of one table; return None when none fit together."""
     groups = group_parts(_small_parts(table))
     if not groups:
         return None

@@ -1,4 +1,4 @@
-"""The versions of an output: when each was made, by which run, and what it did to the rows."""
+"""List the versions of an output: the time, the run and the row counts of each."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def history(output: str, stores: Stores = ()) -> History:
 
 
 def _row(version: Version) -> tuple[str, ...]:
+    """Return the cells of one version, in the order of ``_HEADER``."""
     change = version.change
     if change is None:
         what, counts = f"{version.delta_operation} (another writer)", ["?", "?", "?"]

@@ -1,4 +1,4 @@
-"""Which files of an output this program wrote, told by the exact forms of their names."""
+"""Recognise the files of an output that this program wrote, by the exact form of their names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import re
 
 from pipeline.state.run import RUN_ID
 
-FOLDERS = (
-    "features",
-    "errors",
-    "runs",
-    "models",
-    # Where it writes; what lies elsewhere is nobody's business
-)
+# The folders that this program writes to. Vacuum ignores files elsewhere.
+FOLDERS = ("features", "errors", "runs", "models")
 _PART = re.compile(
     rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet"
 )
@@ -26,13 +21,24 @@ _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")
 
 
 def run_of_part(name: str) -> str | None:
-    """The id of the run, or compaction, that wrote a part of this name; None for a file that is no part of ours."""
+    """Return the id of the run or compaction that wrote a part.
+
+    Args:
+        name: File name, without a folder.
+
+    Returns:
+        The id, or None when the name is not that of a part.
+    """
     found = _PART.fullmatch(name)
     return found[1] if found else None
 
 
 def is_ours(key: str) -> bool:
-    """Whether a key of the output has a form that this program writes; Delta's log counts as such."""
+    """Tell whether this program writes files with such a key; all of Delta's log counts.
+
+    Args:
+        key: Key of a file in the output.
+    """
     folder, _, name = key.partition("/")
     if folder in ("features", "errors"):
         return name.startswith("_delta_log/") or run_of_part(name) is not None
@@ -43,5 +49,5 @@ def is_ours(key: str) -> bool:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file's name is one that only a killed process leaves."""
+    """Tell whether a file name is that of a temporary file, which only a killed process leaves."""
     return bool(_TEMPORARY.fullmatch(name))

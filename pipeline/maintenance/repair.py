@@ -1,4 +1,4 @@
-"""Repair: parts that are gone or damaged leave their table, and the next night does their images again."""
+"""Repair: remove missing and damaged parts, so that the next night processes their images again."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
-_CHECKS = 2  # parts at once, each up to 64 MB
+# Parts checked at once, each up to 64 MB.
+_CHECKS = 2
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What left one table."""
+    """The parts that were removed from one table."""
 
     table: TableName
-    # What is wrong with each of the parts
+    # One message per part: what is wrong with it.
     found: tuple[str, ...]
     rows: int  # of those parts
     version: int
@@ -41,11 +42,22 @@ class Repair:
 
 
 def repair(output: str, stores: Stores = ()) -> list[Repair]:
-    """Read every part of both tables, and take out those that are not what was written, in one commit a table.
+    """Read every part of both tables and remove the damaged ones, in one commit per table.
 
-    A run that is not finished starts anew then. Raises ``UserError`` where there is no table,
-    ``StorageError`` when the output does not answer: then nothing is known to be damaged, and
-    nothing leaves.
+    A part is damaged when it is missing or differs from what was written. An unfinished run starts
+    over afterwards.
+
+    Args:
+        output: Folder or URL of the tables.
+        stores: Where buckets are.
+
+    Returns:
+        One result for each table that changed.
+
+    Raises:
+        UserError: No run has published there.
+        StorageError: The output does not answer. Then no part is known to be damaged, and none is
+            removed.
     """
     storage = open_storage(output, stores)
     tables = [table for table in Tables.open(storage) if table.version is not None]
@@ -53,11 +65,22 @@ def repair(output: str, stores: Stores = ()) -> list[Repair]:
         raise UserError(f"nothing in {output}: no run has published there")
     run_id = new_run_id(storage)
     found = [(table, _find_damaged(table)) for table in tables]
-    return [_take_out(table, damaged, run_id) for table, damaged in found if damaged]
+    return [_remove(table, damaged, run_id) for table, damaged in found if damaged]
 
 
 def healed(config: Config, night: Callable[[], T]) -> T:
-    """Do what ``night`` does; where damage stops it, take the damaged parts out and do it once more."""
+    """Run ``night``; if damage stops it, remove the damaged parts and run it once more.
+
+    Args:
+        config: Options of the run. A dry run, or the shards of a planned run, repair nothing.
+        night: The run.
+
+    Returns:
+        What ``night`` returns.
+
+    Raises:
+        Damaged: Repair removed nothing, or ``night`` meets damage again.
+    """
     try:
         return night()
     except Damaged as error:
@@ -71,9 +94,9 @@ def healed(config: Config, night: Callable[[], T]) -> T:
 
 
 def _find_damaged(table: Table) -> dict[str, str]:
-    """The path of each damaged part, and what is wrong with it."""
+    """Return the path of each damaged part, with what is wrong with it."""
 
-    def look(path: str) -> str:
+    def check(path: str) -> str:
         try:
             read_part(table.storage, path)
         except Damaged as error:
@@ -82,10 +105,13 @@ def _find_damaged(table: Table) -> dict[str, str]:
 
     paths = sorted(str(part["path"]) for part in table.parts)
     with ThreadPoolExecutor(_CHECKS) as pool:
-        return {path: what for path, what in zip(paths, pool.map(look, paths), strict=True) if what}
+        return {
+            path: what for path, what in zip(paths, pool.map(check, paths), strict=True) if what
+        }
 
 
-def _take_out(table: Table, damaged: dict[str, str], run_id: str) -> Repair:
+def _remove(table: Table, damaged: dict[str, str], run_id: str) -> Repair:
+    """Commit the removal of damaged parts."""
     rows = sum(part["num_records"] for part in table.parts if part["path"] in damaged)
     version = table.commit(Commit(run_id, [], list(damaged), operation="repair"))
     return Repair(table.name, tuple(damaged.values()), rows, version)

@@ -1,4 +1,4 @@
-"""Rollback: make both tables what they were at an earlier version."""
+"""Rollback: restore both tables to an earlier version."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from transforms.storage.settings import Stores
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """What a rollback did."""
+    """The result of a rollback."""
 
-    output: str  # as it was given
-    # The version of features that was gone back to
-    restored: int
+    output: str  # as the caller named it
+    restored: int  # the earlier version of features
     time: datetime  # UTC, of that version
     features_rows: int
     errors_rows: int
@@ -37,12 +36,23 @@ class Rollback:
 
 
 def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
-    """Make both tables what they were at version ``number`` of features.
+    """Restore both tables to what they were at version ``number`` of features.
 
-    It is a commit on top: nothing is deleted, and it can be undone in the same way. A run that was
-    broken off is given up. Called again after a crash between its two commits, it does the second.
-    Raises ``UserError`` for a version that there is not, ``Refused`` when parts of it have been
-    deleted or another writer was faster.
+    A rollback is a new commit: it deletes nothing, and another rollback undoes it. An unfinished
+    run becomes ``superseded``. After a crash between the two commits, call it again: it does the
+    second one.
+
+    Args:
+        output: Folder or URL of the tables.
+        number: Version of the features table.
+        stores: Where buckets are.
+
+    Returns:
+        The row counts and the version that readers see now.
+
+    Raises:
+        UserError: No run has published there, or there is no such version.
+        Refused: Parts of that version have been deleted, or another writer was faster.
     """
     storage = open_storage(output, stores)
     tables = Tables.published(storage)
@@ -74,11 +84,11 @@ def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
 
 
 def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> int:
-    """The errors table's version that belongs to version ``number`` of features.
+    """Return the version of the errors table that belongs to version ``number`` of features.
 
-    It is the newest that was written by one of the runs up to there, or by compactions and repairs
-    of that one: the parts of one from before a compaction may have been deleted, and those from
-    before a repair are damaged.
+    It is the newest version that one of the runs up to ``number`` wrote. Compactions and repairs
+    that follow it directly count too: vacuum may have deleted the parts from before a compaction,
+    and those from before a repair are damaged.
     """
     runs = {version.run_id for version in versions if version.number <= number and version.change}
     found: int | None = None
@@ -89,21 +99,23 @@ def _errors_version(errors: Table, versions: Sequence[Version], number: int) -> 
     if found is None:
         raise Refused(
             f"the errors table of {errors.url} has no version of that time any more; nothing was "
-            "done. Go back less far."
+            "done. Roll back to a newer version."
         )
     return found
 
 
 def _check_parts(table: Table, version: int) -> None:
+    """Raise ``Refused`` when a part of a version is missing or has another size."""
     gone = table.at(version).lost_parts()
     if gone:
         raise Refused(
             f"version {version} of {table.url} needs {len(gone)} parts that are not there any more "
             f"({gone[0]} is the first), or not whole, as after vacuum or damage; nothing was done. "
-            "Go back less far; where the newest version is damaged too, 'image-features repair "
-            "OUTPUT' repairs it."
+            "Roll back to a newer version; if the newest version is damaged too, 'image-features "
+            "repair OUTPUT' repairs it."
         )
 
 
 def _paths(table: Table) -> set[str]:
+    """Return the paths of a table's parts."""
     return {part["path"] for part in table.parts}

@@ -1,22 +1,27 @@
-"""Vacuum: delete what no version of the tables, and no run that can go on, needs any more."""
+"""Vacuum: delete the files that no kept version and no resumable run needs."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from pipeline.maintenance.announce import deleting, storage_time
-from pipeline.maintenance.garbage import Freed, Garbage
-from pipeline.maintenance.ours import FOLDERS, is_ours, is_temporary, run_of_part
+from pipeline.maintenance.garbage import (
+    Freed,
+    Garbage,
+    Kept,
+    find_garbage,
+    is_leftover,
+    is_old,
+)
+from pipeline.maintenance.ours import FOLDERS, is_ours, run_of_part
 from pipeline.state.run import Run, load_runs
 from pipeline.tables import Tables
 from pipeline.tables.history import current_since, last_run, versions_of
@@ -29,31 +34,18 @@ from transforms.storage.local import unlisted
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
-LEAST_AGE = timedelta(
-    hours=1
-    # Younger files may be a run's or a compaction's at work, or a reader's
-)
-# At once: in a bucket each takes some 20 ms
+# The min of --older-than: an active run or compaction, or a reader, may need younger files. Vacuum
+# warns when the clocks differ by more.
+MIN_AGE = timedelta(hours=1)
+# Deletions at once: each takes some 20 ms in a bucket.
 _DELETES = 16
-_FRUITLESS = ("planned", "refused", "superseded")
-# What makes a folder whole, and goes first: of a deletion that is broken off nothing is left that
-# looks whole.
+# Vacuum keeps the newest run of each state but these.
+_WITHOUT_RESULT = ("planned", "refused", "superseded")
+# A folder counts as complete when it holds this file. It is deleted first, so that an interrupted
+# deletion leaves no folder that looks complete.
 _MARKERS = ("/run.json", "/model.json")
-# Files announced and deleted at once
+# Files that are announced and deleted together.
 _BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What has to stay, whatever its age."""
-
-    parts: frozenset[str]  # keys in the output
-    runs: frozenset[str]
-    models: frozenset[str]
-    going_on: frozenset[
-        str
-        # The run that the next start may take up, and those that may be at work
-    ]
 
 
 def vacuum(
@@ -63,12 +55,28 @@ def vacuum(
     now: datetime | None = None,
     stores: Stores = (),
 ) -> Freed:
-    """Delete what is older than ``older_than`` and not needed; with ``dry_run`` only find it.
+    """Delete old files that are not needed.
 
-    Needed are the parts of each version that readers saw within that time, and of the newest one;
-    everything of a run that the next start may take up; the notes of the runs that wrote those
-    versions, and of the last ones; and the networks of those versions' recipes. Files that are not
-    ours are left alone.
+    These stay: the parts of the newest version, and of each version that readers saw within
+    ``older_than``; all files of a run that the next start may resume; the folders of the runs that
+    wrote those versions, and of the last published and the last unchanged run; the networks in
+    those versions' recipes; and files that this program did not write.
+
+    Args:
+        output: Folder or URL of the tables.
+        older_than: Files younger than this stay.
+        dry_run: Find the files, and delete nothing.
+        now: The time that ages count from; by default the time of the storage's clock.
+        stores: Where buckets are.
+
+    Returns:
+        What was deleted, or would be.
+
+    Raises:
+        UserError: No run has published there.
+        Damaged: No part of a recipe can be read.
+        Refused: A commit is under way, or another command has changed the output since vacuum
+            looked; or the deletion takes too long.
     """
     storage = open_storage(output, stores)
     entries = [entry for folder in FOLDERS for entry in storage.list(folder)]
@@ -77,38 +85,31 @@ def vacuum(
         for entry in unlisted(output)
         if entry.key.startswith(tuple(f"{folder}/" for folder in FOLDERS))
     ]
-    runs = load_runs(
-        storage,
-        most=1_000_000,
-        # Before the tables: a run that publishes now is in one or the other
-    )
+    # Load the runs before the tables: so a run that publishes now is in one or the other.
+    runs = load_runs(storage, most=1_000_000)
     tables = Tables.published(storage)
     cutoff = (now or _now(storage, dry_run)) - older_than
-    kept = _kept(tables, runs, storage, cutoff, _at_work(entries, cutoff))
+    kept = _kept(tables, runs, storage, cutoff, _active(entries, cutoff))
     ours = [entry for entry in entries if is_ours(entry.key)]
-    found = [
-        *_parts(ours, kept, cutoff),
-        *_folders(ours, kept, cutoff),
-        *_temporary(hidden, cutoff),
-    ]
+    found = find_garbage(ours, hidden, kept, cutoff)
     if not dry_run:
         noted = {entry.key.split("/")[1] for entry in entries if entry.key.endswith("/run.json")}
         _delete(storage, found, partial(_check_same, storage, tables, noted))
     others = [entry.key for entry in entries if not is_ours(entry.key)]
-    others += [entry.key for entry in hidden if not _is_ours_unlisted(entry)]
+    others += [entry.key for entry in hidden if not is_leftover(entry)]
     return Freed(tuple(found), tuple(sorted(others)), cutoff, dry_run)
 
 
 def _now(storage: Storage, dry_run: bool) -> datetime:
-    """The time by the storage's clock: by one of this machine that is ahead, all would look old.
+    """Return the time of the storage's clock; if this machine's clock is fast, all looks old.
 
-    A dry run deletes nothing, so that its own clock will do: it writes nothing either.
+    A dry run uses this machine's clock: it deletes nothing, and must not write to the storage.
     """
     here = datetime.now(UTC)
     there = None if dry_run else storage_time(storage)
-    if there and abs(there - here) > LEAST_AGE:
+    if there and abs(there - here) > MIN_AGE:
         _LOG.warning(
-            "this machine's clock says %s, and that of %s %s: the latter counts",
+            "this machine's clock says %s, and that of %s says %s: the latter counts",
             here,
             storage.url,
             there,
@@ -116,24 +117,24 @@ def _now(storage: Storage, dry_run: bool) -> datetime:
     return there or here
 
 
-def _at_work(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
-    """The runs that have written something since: one may be at work though a later one has taken its place."""
-    young = [entry.key.split("/") for entry in entries if not _is_old([entry], cutoff)]
+def _active(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
+    """Return the runs that wrote since ``cutoff``: even a superseded run may still be active."""
+    young = [entry.key.split("/") for entry in entries if not is_old([entry], cutoff)]
     return {run_of_part(place) or place for folder, place, *_ in young if folder != "models"}
 
 
 def _kept(
-    tables: Tables, runs: Sequence[Run], storage: Storage, cutoff: datetime, at_work: set[str]
+    tables: Tables, runs: Sequence[Run], storage: Storage, cutoff: datetime, active: set[str]
 ) -> Kept:
+    """Collect what must stay."""
     parts: set[str] = set()
     run_ids: set[str] = set()
-    parts_of_recipe: dict[
-        str, list[str]
-        # A recipe's id → parts that were made with it, newest version first
-    ] = {}
+    # A recipe's id → the parts that were made with it, newest version first.
+    parts_of_recipe: dict[str, list[str]] = {}
     for table in tables:
         versions = versions_of(table.history())
-        run_ids.add(last_run(versions) or "")  # verify compares its receipts
+        # Verify compares the receipts of this run with the tables.
+        run_ids.add(last_run(versions) or "")
         for version in current_since(versions, cutoff):
             run_ids.add(version.run_id)
             for part in table.at(version.number).parts:
@@ -143,77 +144,32 @@ def _kept(
                     parts_of_recipe.setdefault(part["min.recipe"], []).append(key)
     recipes = [_recipe_of(storage, keys) for keys in parts_of_recipe.values()]
     unfinished = {run.run_id for run in runs[:1] if run.state == "planned"}
-    going_on = at_work | unfinished
-    recipes += [run.recipe for run in runs if run.run_id in going_on]
-    newest_good = {run.state: run.run_id for run in reversed(runs) if run.state not in _FRUITLESS}
+    active = active | unfinished
+    recipes += [run.recipe for run in runs if run.run_id in active]
+    newest_good = {
+        run.state: run.run_id for run in reversed(runs) if run.state not in _WITHOUT_RESULT
+    }
     return Kept(
         parts=frozenset(parts),
-        runs=frozenset(run_ids | set(newest_good.values()) | going_on),
+        runs=frozenset(run_ids | set(newest_good.values()) | active),
         models=frozenset(model_id_of(recipe) for recipe in recipes),
-        going_on=frozenset(going_on),
+        active=frozenset(active),
     )
 
 
 def _recipe_of(storage: Storage, keys: Sequence[str]) -> Recipe:
-    """The recipe of parts that share one, from the first that is sound.
-
-    Raises ``Damaged`` where none is.
-    """
+    """Read the recipe that parts share from the first sound one; raise ``Damaged`` if none is."""
     for key in keys[:-1]:
         with suppress(Damaged):
             return read_recipe(read_part(storage, key))
     return read_recipe(read_part(storage, keys[-1]))
 
 
-def _parts(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
-    """Parts of versions that are over, and orphans: parts that no version ever had."""
-    for entry in ours:
-        run_id = run_of_part(entry.key.rpartition("/")[2])
-        if (
-            run_id
-            and run_id not in kept.going_on
-            and entry.key not in kept.parts
-            and _is_old([entry], cutoff)
-        ):
-            yield Garbage("part", entry.key, entry.size, (entry.key,))
-
-
-def _folders(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
-    """Folders of runs and of networks."""
-    for kind, folder, needed in (("run", "runs", kept.runs), ("model", "models", kept.models)):
-        for name, entries in _by_place(ours, folder).items():
-            if name not in needed and _is_old(entries, cutoff):
-                files = tuple(entry.key for entry in entries)
-                yield Garbage(kind, f"{folder}/{name}", sum(entry.size for entry in entries), files)
-
-
-def _by_place(ours: Sequence[StoredObject], folder: str) -> Mapping[str, list[StoredObject]]:
-    places: defaultdict[str, list[StoredObject]] = defaultdict(list)
-    for entry in ours:
-        if entry.key.startswith(f"{folder}/"):
-            places[entry.key.split("/")[1]].append(entry)
-    return places
-
-
-def _temporary(hidden: Sequence[StoredObject], cutoff: datetime) -> Iterator[Garbage]:
-    """What processes were writing when they were killed."""
-    for entry in hidden:
-        if _is_ours_unlisted(entry) and _is_old([entry], cutoff):
-            yield Garbage("temporary file", entry.key, entry.size, (entry.key,))
-
-
-def _is_ours_unlisted(entry: StoredObject) -> bool:
-    return is_temporary(entry.key.rpartition("/")[2])
-
-
-def _is_old(entries: Sequence[StoredObject], cutoff: datetime) -> bool:
-    return all(entry.modified is not None and entry.modified < cutoff for entry in entries)
-
-
 def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None]) -> None:
-    """Delete in batches, each announced and then checked.
+    """Delete in batches: announce each, then check that nobody needs it by now.
 
-    Raises ``Refused`` when somebody may need them by then.
+    Raises:
+        Refused: Another process may need the files.
     """
     files = sorted(
         (key for garbage in found for key in garbage.files),
@@ -231,16 +187,20 @@ def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None
 
 
 def _delete_file(storage: Storage, until: float, key: str) -> None:
+    """Delete one file; raise ``Refused`` after the moment ``until`` of the monotonic clock."""
     if monotonic() > until:
         raise Refused(
-            f"{storage.url} is too slow, or this process stood still; the rest stays. Run vacuum "
+            f"{storage.url} is too slow, or this process was paused; the rest stays. Run vacuum "
             "again."
         )
     storage.delete(key)
 
 
 def _check_same(storage: Storage, tables: Tables, noted: set[str]) -> None:
-    """Raise ``Refused`` when a run's plan, which names the network, or a commit has come since the look around."""
+    """Raise ``Refused`` when a run was planned or a commit was made since vacuum looked.
+
+    The plan of a run names the network that it needs.
+    """
     for run_id in set(storage.folders("runs/")) - noted:
         if storage.exists(f"runs/{run_id}/run.json"):
             raise Refused(
@@ -255,6 +215,8 @@ def _check_same(storage: Storage, tables: Tables, noted: set[str]) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
+    """Remove the empty folders in a local folder, and the folder itself."""
     for parent, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # it holds a file that is not ours
+        # A folder that holds a foreign file cannot be removed.
+        with suppress(OSError):
             Path(parent).rmdir()

@@ -1,4 +1,4 @@
-"""Verify an output: read every part again, and on demand compute some vectors again."""
+"""Verify an output: read every part, and on request compute a sample of the vectors again."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from transforms.recompute import Recomputed, recompute
 from transforms.storage import Storage, StorageError, open_storage
 from transforms.storage.settings import Stores
 
-# Parts at once, each some 400 MB when it has the size that compaction aims at
+# Parts checked at once. A part of the size that compaction aims at takes some 400 MB.
 _CHECKS = 2
 _SEED = 2026
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was looked at, and everything that is wrong with it."""
+    """What was checked, and all problems that were found."""
 
     output: str
     version: int
@@ -43,7 +43,7 @@ class Verification:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no problem."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -51,28 +51,42 @@ class Verification:
         if self.sample:
             lines.append(f"sample: {self.sample}")
         verdict = "clean" if self.clean else f"{len(self.problems):,} problems"
-        looked = f"version {self.version} of {self.output}/features, {self.rows:,} rows in {self.parts:,} parts"
-        return "\n".join([*lines, f"{verdict}: {looked}; {self.failures:,} failures"])
+        checked = (
+            f"version {self.version} of {self.output}/features, "
+            f"{self.rows:,} rows in {self.parts:,} parts"
+        )
+        return "\n".join([*lines, f"{verdict}: {checked}; {self.failures:,} failures"])
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """One table, read whole."""
+    """One table, and the report on each of its parts."""
 
     table: Table
     parts: Sequence[LoggedPart]
     reports: Sequence[PartReport]
-    # Of all rows: some 100 MB for a million
+    # Of all rows: some 100 MB per million.
     uris: pa.ChunkedArray
     rows_of_run: Counter[str]
 
 
 def verify(output: str, sample: int = 0, stores: Stores = ()) -> Verification:
-    """Check both tables as they are now, and with ``sample`` compute the vectors of so many images again.
+    """Check the newest version of both tables, and compute a sample of the vectors again.
 
-    The sample is the same for the same version of the table. Raises ``UserError`` where there is no
-    table, and ``StorageError`` when the output cannot be read: damage is a problem of the result
-    and no exception.
+    Damage is a problem in the result and raises nothing.
+
+    Args:
+        output: Folder or URL of the tables.
+        sample: Number of images to compute again. The same version of the table always gives the
+            same sample.
+        stores: Where buckets are.
+
+    Returns:
+        The counts and the problems.
+
+    Raises:
+        UserError: No run has published there.
+        StorageError: The output cannot be read.
     """
     storage = open_storage(output, stores)
     tables = Tables.published(storage)
@@ -96,6 +110,7 @@ def verify(output: str, sample: int = 0, stores: Stores = ()) -> Verification:
 
 
 def _check(table: Table, storage: Storage, sample: int) -> _Checked:
+    """Read all parts of a table, and keep the rows of its sample."""
     parts = [
         LoggedPart(
             key=table.key(part["path"]),
@@ -116,7 +131,7 @@ def _check(table: Table, storage: Storage, sample: int) -> _Checked:
 
 
 def _picks(rows: Sequence[int], sample: int, version: int) -> list[np.ndarray]:
-    """Which rows of each part are in the sample, int64 [n]: drawn from all alike, without repetition."""
+    """Draw a uniform sample of all rows without repetition: the row numbers per part, int64 [n]."""
     total = sum(rows)
     chosen = np.sort(np.random.default_rng((_SEED, version)).permutation(total)[:sample])
     starts = np.cumsum([0, *rows])
@@ -124,14 +139,17 @@ def _picks(rows: Sequence[int], sample: int, version: int) -> list[np.ndarray]:
 
 
 def _problems(checked: _Checked) -> Iterator[Problem]:
-    """What is wrong within one table."""
+    """Yield the problems within one table."""
     for report in checked.reports:
         yield from report.problems
     versions = versions_of(checked.table.history())
     change = versions[0].change if versions else None
     logged = sum(part.rows for part in checked.parts)
     if change and change.rows != logged:
-        what = f"version {versions[0].number} was committed with {change.rows:,} rows, and its parts have {logged:,}"
+        what = (
+            f"version {versions[0].number} was committed with {change.rows:,} rows, "
+            f"and its parts have {logged:,}"
+        )
         yield Problem("history", checked.table.name, what)
     counts = checked.uris.value_counts()
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
@@ -151,10 +169,13 @@ def _problems(checked: _Checked) -> Iterator[Problem]:
 
 
 def _between(features: _Checked, errors: _Checked, storage: Storage) -> Iterator[Problem]:
-    """What is wrong between the tables, and with the receipts of the run that they stand for."""
+    """Yield the problems between the tables, and between them and the receipts of their run."""
     run = unfinished_run(storage)
     if run and errors.table.has_run(run.run_id) and not features.table.has_run(run.run_id):
-        what = "was broken off between the commits of the two tables; run its command again, and then verify"
+        what = (
+            "was interrupted between the commits of the two tables; "
+            "run its command again, and then verify"
+        )
         yield Problem("unfinished", f"run {run.run_id}", what)
         return
     both = errors.uris.filter(pc.is_in(errors.uris, value_set=features.uris.combine_chunks()))
@@ -171,18 +192,24 @@ def _between(features: _Checked, errors: _Checked, storage: Storage) -> Iterator
 
 
 def _receipts(storage: Storage, run_id: str, rows: int, failures: int) -> Iterator[str]:
-    """What the run's receipts say otherwise than the tables' rows of this run."""
+    """Describe how the receipts of a run contradict the tables' rows of this run."""
     run = load_run(storage, run_id)
     if run is None:
         yield "the note of the run that wrote this version is not there"
         return
     receipts = run.receipts(storage)
     if missing := sorted(set(run.shards) - {receipt.shard for receipt in receipts}):
-        yield f"{len(missing):,} of {len(run.shards):,} shards have no receipt ({missing[0]} is the first)"
+        yield (
+            f"{len(missing):,} of {len(run.shards):,} shards have no receipt "
+            f"({missing[0]} is the first)"
+        )
     for receipt in receipts:
         done = receipt.rows + len(receipt.failures)
         if done != receipt.references:
-            yield f"{receipt.shard} has {receipt.references:,} images, and its receipt accounts for {done:,}"
+            yield (
+                f"{receipt.shard} has {receipt.references:,} images, "
+                f"and its receipt accounts for {done:,}"
+            )
     for table, there, said in (
         ("features", rows, sum(receipt.rows for receipt in receipts)),
         ("errors", failures, sum(len(receipt.failures) for receipt in receipts)),
@@ -194,7 +221,7 @@ def _receipts(storage: Storage, run_id: str, rows: int, failures: int) -> Iterat
 def _recompute(
     features: _Checked, storage: Storage, problems: list[Problem], stores: Stores
 ) -> Recomputed:
-    """Compute the sample's vectors again; what is wrong is added to ``problems``."""
+    """Compute the sample's vectors again, and add what is wrong to ``problems``."""
     first = next((report for report in features.reports if report.recipe), None)
     if first is None:
         return Recomputed()

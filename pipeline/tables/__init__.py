@@ -1,4 +1,4 @@
-"""The Delta tables of an output: read, commit, history."""
+"""Read and commit the Delta tables of an output, and list their versions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ __all__ = ["Table", "Tables"]
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The two tables that belong together, each in the version that readers saw when it was opened.
+    """The two tables of an output, each in the version that readers saw when it was opened.
 
-    No path of a table is spelled anywhere else: a second pair in the same output would be another
+    No other code spells the path of a table: a second pair in the same output would be another
     ``Tables``.
     """
 
     features: Table  # one row per image with a vector
-    errors: Table  # one row per image without, and why
+    errors: Table  # one row per image without a vector, with the reason
 
     @classmethod
     def open(cls, output: Storage) -> Tables:
-        """Open the tables of an output; one that no run has written yet has version None.
+        """Open the tables of an output.
+
+        Args:
+            output: Folder of the tables.
+
+        Returns:
+            The tables. One that no run has written yet has version None.
 
         Raises:
             Damaged: A table's log cannot be read.
@@ -37,8 +43,12 @@ class Tables:
     def published(cls, output: Storage) -> Tables:
         """Open the tables of an output in which a run has published.
 
+        Args:
+            output: Folder of the tables.
+
         Raises:
             UserError: No run has published there.
+            StorageError: The storage does not answer, or the newest entry of a log is incomplete.
         """
         tables = cls.open(output)
         if tables.features.version is None:
@@ -50,5 +60,5 @@ class Tables:
 
     @property
     def versions(self) -> Mapping[str, int | None]:
-        """The version of each table, by its name."""
+        """The version of each table, by the table's name."""
         return {table.name: table.version for table in self}

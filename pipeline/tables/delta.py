@@ -1,4 +1,4 @@
-"""Delta's own requests: what its client gives up at once is tried again, errors are one line; and its actions."""
+"""Call Delta: retry its requests, shorten its errors to one line, build its actions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,23 @@ from transforms.storage.retries import broke_off, retry
 from transforms.storage.urls import parse_url, scheme_of
 
 T = TypeVar("T")
+# How deltalake words that error.
 _THERE_ALREADY = re.compile(r"(?:Invalid table version|Failed to commit transaction): \d+$")
 
 
 def read_delta(url: str, read: Callable[[], T]) -> T:
-    """Read something of the table at ``url``.
+    """Read from a table with retries: deltalake gives up on some errors at once.
 
-    Raises ``StorageError`` where its bucket or its log fails.
+    Args:
+        url: Address of the table, for messages. Only reads from a bucket are retried.
+        read: Does the read.
+
+    Returns:
+        What ``read`` returns.
+
+    Raises:
+        StorageError: The bucket does not answer, or the table's log cannot be read.
+        OSError: A local file cannot be read, or the bucket lacks a file.
     """
     from deltalake.exceptions import DeltaError
 
@@ -41,48 +51,66 @@ def read_delta(url: str, read: Callable[[], T]) -> T:
         if remote or not isinstance(error, DeltaError):
             raise
         raise StorageError(
-            f"the log of the table {url} cannot be read: {one_line(error)}. Bring its _delta_log "
-            "back from a copy, or move the output away to do all images again"
+            f"the log of the table {url} cannot be read: {one_line(error)}. Restore its _delta_log "
+            "from a copy, or move the output away to process all images again"
         ) from error
 
 
 def delta_url(url: str) -> str:
-    """Return the address of a table as deltalake wants it: a URL's key percent-encoded, a local path as it is.
+    """Return the address of a table in the form that deltalake expects.
 
-    Raises ``UserError`` for a key that holds what looks encoded: deltalake decodes it once too
-    often, and would write the table to another place.
+    Args:
+        url: URL or local path of the table.
+
+    Returns:
+        The URL with its key percent-encoded; a local path as it is.
+
+    Raises:
+        UserError: The key holds text that looks percent-encoded. deltalake decodes it once too
+            often, and would write the table to another place.
     """
     if not scheme_of(url):
         return url
     if found := re.search(r"%[0-9A-Fa-f]{2}", url):
         raise UserError(
-            f"{url!r}: {found[0]!r} in the name of an output in a bucket is more than Delta can "
-            "address"
+            f"{url!r}: Delta cannot address an output in a bucket with {found[0]!r} in its name"
         )
     scheme, bucket, key = parse_url(url)
     return f"{scheme}://{bucket}/{quote(key)}"
 
 
 def one_line(error: Exception) -> str:
+<<<<<<< HEAD
     """Delta's error without its colors, arrows, line breaks and stack."""
+=======
+    """Return the text of Delta's error as plain text in one line.
+
+    Colours, arrows, line breaks and the stack are removed. The max length is 300 characters.
+    """
+>>>>>>> wtP5
     text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*|\n\s+0: .*", " ", str(error), flags=re.DOTALL)
     return " ".join(text.split())[:300].rstrip(".")
 
 
 def is_there_already(error: Exception) -> bool:
-    """Whether a commit failed because the store says that its version is there: so deltalake says it."""
+    """Tell whether a commit failed because the store says that its version already exists."""
     return bool(_THERE_ALREADY.match(one_line(error)))
 
 
 def commit_error(error: Exception) -> str:
-    """One line on a commit that failed for good, though nobody else wrote."""
+    """Describe in one line a commit that failed for good though nobody else wrote."""
     if is_there_already(error):
         return "the store answers each time that the new version is there already, and it is not"
     return one_line(error)
 
 
 def add_action(part: Part, data_change: bool) -> Any:
-    """A part that comes; ``data_change``: whether its rows are new to readers, or only moved."""
+    """Return Delta's action that adds a part to a table.
+
+    Args:
+        part: The part.
+        data_change: Whether its rows are new to readers; False where they only move.
+    """
     from deltalake.transaction import AddAction
 
     stats = {
@@ -97,7 +125,12 @@ def add_action(part: Part, data_change: bool) -> Any:
 
 
 def remove_action(part: Mapping[str, Any], data_change: bool) -> Any:
-    """A part that goes, as Delta's log has it."""
+    """Return Delta's action that removes a part from a table.
+
+    Args:
+        part: The part as Delta's log describes it: ``path``, ``size_bytes``.
+        data_change: Whether readers lose its rows; False where they only move.
+    """
     from deltalake.transaction import RemoveAction
 
     return RemoveAction(
@@ -106,10 +139,17 @@ def remove_action(part: Mapping[str, Any], data_change: bool) -> Any:
 
 
 def row_ids(rows: pa.Table) -> pa.Array:
-    """What tells each row (``uri``, ``run_id``) from those of all versions: its image, and the run that wrote it."""
+    """Return an id for each row that is unique across all versions: its image and its run.
+
+    Args:
+        rows: Columns ``uri`` and ``run_id``, strings [n].
+
+    Returns:
+        Strings [n].
+    """
     return pa.compute.binary_join_element_wise(rows["uri"], rows["run_id"], " ").combine_chunks()
 
 
 def count_missing(rows: pa.Array, other: pa.Array) -> int:
-    """How many of ``rows`` are not in ``other``."""
+    """Count the values of ``rows`` that are not in ``other``."""
     return len(rows) - int(pa.compute.sum(pa.compute.is_in(rows, value_set=other)).as_py() or 0)

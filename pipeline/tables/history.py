@@ -1,4 +1,4 @@
-"""The versions of a table: what each commit did, as its own metadata in Delta's log says."""
+"""List the versions of a table and what each commit did, from the metadata in Delta's log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Operation = Literal["extract", "rebuild", "compact", "rollback", "repair"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a commit does to the rows of a table.
+    """The row counts of a commit.
 
     A row that moves to another part is neither added nor removed.
     """
@@ -21,8 +21,7 @@ class Change:
     rows: int  # of the table afterwards
     added: int
     removed: int
-    # Of a rollback: the version that it went back to
-    restored: int | None = None
+    restored: int | None = None  # the earlier version, after a rollback
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,14 @@ class Version:
 
     number: int
     time: datetime  # UTC, of its commit
-    # Of the run, compaction or rollback; "" for another writer's
+    # The id of the run, compaction, repair or rollback; "" if another program wrote this version.
     run_id: str
     delta_operation: str  # in Delta's own words
-    change: Change | None  # None for another writer's
+    change: Change | None  # None if another program wrote this version
 
 
 def versions_of(history: Sequence[Mapping[str, Any]]) -> list[Version]:
-    """Delta's history, newest first as it is, in our words."""
+    """Convert Delta's history to versions, in the given order: newest first."""
     return [
         Version(
             number=entry["version"],
@@ -52,7 +51,15 @@ def versions_of(history: Sequence[Mapping[str, Any]]) -> list[Version]:
 
 
 def current_since(versions: Sequence[Version], moment: datetime) -> list[Version]:
-    """Those that readers saw at ``moment`` or later, newest first as given: the newest one always is."""
+    """Select the versions that readers saw at some time after ``moment``.
+
+    Args:
+        versions: Newest first.
+        moment: UTC.
+
+    Returns:
+        Newest first. The newest version is always among them.
+    """
     replaced = [None, *(version.time for version in versions)]
     return [
         version
@@ -62,9 +69,14 @@ def current_since(versions: Sequence[Version], moment: datetime) -> list[Version
 
 
 def last_run(versions: Sequence[Version]) -> str | None:
-    """The run whose rows the newest version stands for, through compactions and rollbacks; None if not told.
+    """Return the run that the newest version holds the rows of, through compactions and rollbacks.
 
-    It is not told after a repair: that took some of the run's rows away.
+    Args:
+        versions: Newest first.
+
+    Returns:
+        The run's id. None if it is unknown, and after a repair, which removed some of the run's
+        rows.
     """
     by_number = {version.number: version for version in versions}
     version = versions[0] if versions else None

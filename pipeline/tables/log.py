@@ -1,4 +1,4 @@
-"""Delta's log itself: entries that were not written whole, and how none is left."""
+"""Check that the entries of Delta's log are complete, and make new ones durable."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ _ENTRY = re.compile(r"_delta_log/\d{20}\.json")
 
 
 def check_newest_entry(table: Storage) -> bool:
-    """Whether a table has a log; see that its newest entry was written whole.
+    """Check that the newest entry of a table's log is complete.
 
-    Delta takes an entry that is empty, or cut off at the end of a line, for a commit of what is
-    left of it: rows would be missing, and nothing would say so.
+    Delta accepts an entry that is empty, or cut off at the end of a line, as a commit of the lines
+    that are left: rows would be missing without any error.
+
+    Args:
+        table: Folder of the table.
+
+    Returns:
+        Whether the table has a log.
 
     Raises:
+<<<<<<< HEAD
         StorageError: The entry is empty or cut off, as after a power cut or an incomplete copy.
+=======
+        StorageError: The entry is empty or cut off, as after a power cut or an interrupted copy.
+>>>>>>> wtP5
     """
     keys = [found.key for found in table.list("_delta_log")]
     newest = max((key for key in keys if _ENTRY.fullmatch(key)), default=None)
@@ -27,14 +37,14 @@ def check_newest_entry(table: Storage) -> bool:
     raise StorageError(
         f"{table.url}/{newest} was not written whole ({len(data):,} bytes), as after a power cut. "
         "Delete this file to go back to the version before it, and run the command again: what it "
-        "had added is done again"
+        "had added is processed again"
     )
 
 
 def _is_whole(entry: bytes) -> bool:
-    """Whether nothing is missing at an entry's end.
+    """Tell whether nothing is missing at the end of an entry.
 
-    One of ours has the transaction of its run, and has it last.
+    An entry that this program wrote ends with the transaction of its run.
     """
     lines = entry.strip().splitlines()
     if not lines or b"\0" in entry or not (lines[0].startswith(b"{") and lines[-1].endswith(b"}")):
@@ -47,13 +57,17 @@ def _is_whole(entry: bytes) -> bool:
 
 
 def make_durable(url: str, first: int) -> None:
-    """Have the entries from a version on outlive a power cut: on a local disk deltalake leaves that to the system.
+    """Flush log entries to the local disk, so that they outlive a power cut.
 
-    With them the folders in which a new table is new. Those that are on the disk already cost next
-    to nothing.
+    deltalake leaves that to the system. The folders that hold a new table are flushed too. Entries
+    that are on the disk already cost next to nothing. A table in a bucket needs no flush.
+
+    Args:
+        url: Address of the table.
+        first: The first version to flush.
 
     Raises:
-        StorageError: The disk does not take it.
+        StorageError: The disk reports an error.
     """
     table = local_path(url)
     if table is None:

@@ -1,4 +1,4 @@
-"""A Delta table as a command reads it: features or errors, in the version that was there when it was opened."""
+"""Read a Delta table, features or errors, in the version that was current when it was opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ TableName = Literal["features", "errors"]
 
 
 class Snapshot:
-    """One table as it was when it was opened; ``version`` is None when there is none yet."""
+    """One table as it was when it was opened.
+
+    Args:
+        output: Folder of the tables.
+        name: Which of the two tables.
+
+    Raises:
+        UserError: Delta cannot address the output.
+        StorageError: The storage does not answer, or the log cannot be read.
+    """
 
     def __init__(self, output: Storage, name: TableName) -> None:
         self.name = name
@@ -32,7 +41,8 @@ class Snapshot:
         self._delta = self._open()
 
     def _open(self) -> Any:
-        # Our own look first: its errors are one line
+        """Open Delta's table in its newest version; return None when there is none."""
+        # Check first: the errors of this check are one line.
         if not check_newest_entry(self.storage):
             return None
         from deltalake import DeltaTable
@@ -43,12 +53,12 @@ class Snapshot:
 
     @property
     def version(self) -> int | None:
-        """The version that readers see, or None."""
+        """The version that was opened, or None when there was no table."""
         return self._delta.version() if self._delta else None
 
     @property
     def parts(self) -> list[dict[str, Any]]:
-        """``path``, ``size_bytes``, ``num_records`` and statistics of the parts, as Delta's log has them."""
+        """The parts in Delta's log: ``path``, ``size_bytes``, ``num_records`` and statistics."""
         parts: list[dict[str, Any]] = self._add_actions().to_pylist()
         return parts
 
@@ -57,14 +67,14 @@ class Snapshot:
         return {entry.key: entry.size for entry in self.storage.list()}
 
     def lost_parts(self) -> list[str]:
-        """The paths of the parts that are not there, or have another size than the log says."""
+        """Return the paths of parts that are missing or have another size than the log says."""
         there = {(entry.key, entry.size) for entry in self.storage.list()}
         return sorted(
             part["path"] for part in self.parts if (part["path"], part["size_bytes"]) not in there
         )
 
     def has_run(self, run_id: str) -> bool:
-        """Whether this run is committed already."""
+        """Tell whether this run is committed already."""
         return bool(self._delta) and holds_run(self._delta, self.url, run_id)
 
     def key(self, path: str) -> str:
@@ -73,7 +83,7 @@ class Snapshot:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the table; Delta's own has lists without a length, so that any dimension will do."""
+        """The schema of the table. Its dimension is 1: Delta's schema keeps no list lengths."""
         return ERRORS_SCHEMA if self.name == "errors" else features_schema(dimension=1)
 
     def newest(self) -> Self:
@@ -81,7 +91,7 @@ class Snapshot:
         return type(self)(self._output, self.name)
 
     def at(self, version: int) -> Self:
-        """The same table as an earlier version had it; for reading only."""
+        """Open an earlier version of the same table, for reading only."""
         from deltalake import DeltaTable
 
         table = self.newest()
@@ -92,22 +102,32 @@ class Snapshot:
         return table
 
     def history(self) -> list[dict[str, Any]]:
-        """Delta's history, newest first."""
+        """Return Delta's history, newest first; empty when there is no table."""
         return read_delta(self.url, lambda: list(self._delta.history())) if self._delta else []
 
     def recipe(self) -> Recipe | None:
-        """The recipe of the rows, from the metadata of a part; None for a table without parts.
+        """Return the recipe of the rows, from the metadata of one part.
 
-        Raises ``Damaged`` when that part is not sound.
+        Returns:
+            The recipe, or None for a table without parts.
+
+        Raises:
+            Damaged: That part is damaged.
         """
         parts = self.parts
         return read_recipe(read_part(self.storage, parts[0]["path"])) if parts else None
 
     def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
-        """Some columns of all rows, or of those ``where`` an Arrow expression is true; any ``most`` of them.
+        """Read some columns of the rows.
 
-        ``__filename`` gives the path of each row's part. Raises ``Damaged`` when a part cannot be
-        read.
+        Args:
+            columns: Names of columns. ``__filename`` gives the path of each row's part.
+            where: An Arrow expression that selects rows; by default all.
+            most: The max number of rows, by default no limit. They may be any of the rows.
+
+        Raises:
+            Damaged: A part cannot be read.
+            StorageError: The bucket does not answer.
         """
         if self._delta is None:
             return no_rows(columns)
@@ -121,21 +141,31 @@ class Snapshot:
         return self._rows(read)
 
     def _rows(self, read: Callable[[], pa.Table]) -> pa.Table:
+        """Read rows with retries; raise ``Damaged`` when a part cannot be read."""
         try:
             return read_delta(self.url, read)
         except (OSError, pa.ArrowException) as error:
             raise Damaged(f"the table {self.url} cannot be read: {one_line(error)}") from error
 
     def read_range(self, columns: Sequence[str], within: Range) -> pa.Table:
-        """Some columns of the rows whose uri lies in a range; looks only at parts that may hold such."""
+        """Read some columns of the rows whose uri lies in a range.
+
+        Parts whose bounds lie outside the range are not read.
+
+        Args:
+            columns: Names of columns.
+            within: The range of uris.
+
+        Raises:
+            Damaged: A part cannot be read.
+            StorageError: The bucket does not answer.
+        """
         if self._delta is None or within == Range():
             return self.read(columns)
         uri = pa.compute.field("uri")
         where = uri >= within.low
-        bounds = (
-            [("uri", ">=", within.low)] if within.low else []
-            # To Delta "" is null, and nothing is more than that
-        )
+        # Delta takes "" for null, and no uri compares as larger than null.
+        bounds = [("uri", ">=", within.low)] if within.low else []
         if within.high is not None:
             bounds, where = [*bounds, ("uri", "<", within.high)], where & (uri < within.high)
 
@@ -146,7 +176,7 @@ class Snapshot:
         return self._rows(read)
 
     def spread(self) -> list[tuple[str, int]]:
-        """The least uri of each part, and the part's rows."""
+        """Return the min uri and the row count of each part."""
         parts = self._add_actions()
         if not parts.num_rows:
             return []
@@ -155,18 +185,27 @@ class Snapshot:
         )
 
     def _add_actions(self) -> pa.Table:
-        """The parts of this version, as Delta's log has them."""
+        """Return the parts of this version, as Delta's log describes them."""
         if self._delta is None:
             return pa.table({})
         return pa.table(read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True)))
 
 
 def holds_run(delta: Any, url: str, run_id: str) -> bool:
-    """Whether a run is committed in a version that Delta has opened."""
+    """Tell whether a run is committed in a version that Delta has opened.
+
+    Args:
+        delta: The table, opened by Delta.
+        url: Its address, for messages.
+        run_id: The run.
+
+    Raises:
+        StorageError: The bucket does not answer, or the log cannot be read.
+    """
     return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
 
 
 def no_rows(columns: Sequence[str]) -> pa.Table:
-    """Columns of a table without rows."""
+    """Return a table with these columns and no rows: ``size`` is int64, the others are strings."""
     kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
     return pa.table({name: pa.array([], kinds[name]) for name in columns})

@@ -1,4 +1,4 @@
-"""The two Delta tables of an output, features and errors: what they hold, and how a run is committed.
+"""Commit to the two Delta tables of an output, features and errors.
 
 Delta (``deltalake``, https://delta.io) gives atomic commits of many files with conditional puts, on
 local disk and on object stores, without a server; see docs/decisions/0001-shards-and-delta.md.
@@ -34,39 +34,47 @@ from transforms.storage.retries import broke_off, wait_before
 __all__ = ["Commit", "Table", "TableName"]
 
 _LOG = logging.getLogger(__name__)
-# Without it deltalake takes the bounds of all other columns for null, and a reader's filter on them
-# finds nothing.
+# Without this setting deltalake takes the bounds of all other columns for null, and a reader's
+# filter on them finds nothing.
 _CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(BOUNDED)}
 _ROW = ("uri", "run_id")
-# Parts rewritten at once: each takes some 40 MB, and most of its time is compression without the
-# GIL
+# Parts rewritten at once. Each takes some 40 MB, and spends most of its time on compression without
+# the GIL.
 _REWRITES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One transaction: parts that come and parts that go, in the name of a run."""
+    """One transaction of a run: parts to add and parts to remove."""
 
     run_id: str
     add: Sequence[Part]
     remove: Sequence[str] = ()  # paths of parts
     replace_all: bool = False  # remove every part of the table
-    operation: Operation = (
-        # For the history; one that only moves rows is no change to Delta's readers
-        "extract"
-    )
+    # For the history. Delta's readers see no data change in "compact", which only moves rows.
+    operation: Operation = "extract"
 
 
 class Table(Snapshot):
-    """A table that a command may also change: every change is one commit on top of the version it opened."""
+    """A table that a command may change: each change is one commit on top of the opened version."""
 
     def rewrite_without(
         self, uris: pa.Array, run_id: str, recipe: Recipe
     ) -> tuple[list[Part], list[str]]:
-        """Write the parts that hold rows of ``uris`` anew without them.
+        """Rewrite the parts that hold rows of some images, without these rows.
 
-        Returns the new parts and the paths of the old ones, for the commit; changes nothing by
-        itself.
+        The table changes only when the result is committed.
+
+        Args:
+            uris: The images, strings [n].
+            run_id: The run that the new parts belong to.
+            recipe: The recipe of the rows.
+
+        Returns:
+            The new parts, and the paths of the old ones.
+
+        Raises:
+            Damaged: A part cannot be read.
         """
         from transforms.parts.rewrite import rewrite_part
 
@@ -82,10 +90,16 @@ class Table(Snapshot):
         return [part for part in new if part is not None], old
 
     def commit(self, commit: Commit) -> int:
-        """Commit atomically on top of the version that was opened; returns the new version.
+        """Commit atomically on top of the version that was opened.
 
-        A second call for the same run does nothing. Raises ``Refused`` when another writer was
-        faster.
+        A second call for the same run adds no second commit.
+
+        Returns:
+            The new version.
+
+        Raises:
+            Refused: Another writer was faster.
+            RunFailed: The store does not accept the commit.
         """
         from deltalake import CommitProperties, Schema, Transaction
         from deltalake.transaction import create_table_with_add_actions
@@ -123,13 +137,23 @@ class Table(Snapshot):
         return self._transact(commit.run_id, write)
 
     def make_durable(self) -> None:
-        """Have commits outlive a power cut whose process was killed before it saw to that."""
+        """Flush all commits to the disk: a killed process may have left one that is not durable."""
         make_durable(self.url, 0)
 
     def restore(self, version: int, run_id: str) -> int:
-        """Commit an earlier version's parts on top of the version that was opened; returns the new version.
+        """Commit the parts of an earlier version on top of the version that was opened.
 
-        Raises ``Refused`` when another writer was faster.
+        Args:
+            version: The earlier version.
+            run_id: The id of the rollback.
+
+        Returns:
+            The new version.
+
+        Raises:
+            Refused: Another writer was faster.
+            RunFailed: The store does not accept the commit.
+            Damaged: A part of the earlier version cannot be read.
         """
         from deltalake import CommitProperties, Transaction
 
@@ -144,9 +168,9 @@ class Table(Snapshot):
         )
 
     def _difference(self, goal: Snapshot) -> tuple[int, int, int]:
-        """The rows of ``goal``, those that it has more, and those that it lacks.
+        """Count the rows of ``goal``, those that it adds, and those that it removes.
 
-        Where this version cannot be read, all rows of a part that comes or goes count.
+        If this version cannot be read, all rows of the added and removed parts count.
         """
         after = row_ids(goal.read(_ROW))
         try:
@@ -161,11 +185,11 @@ class Table(Snapshot):
             return len(after), added, sum(here[path] for path in here.keys() - there.keys())
 
     def _transact(self, run_id: str, write: Callable[[], None]) -> int:
-        """Write a commit, again where it was not done and may be done yet; returns the new version.
+        """Write a commit, with retries, and return the new version.
 
-        So it is where the exchange broke off, and where the store answers that the version is there
-        when it is not: a proxy repeated the request, or S3 could not decide between two tries of
-        one.
+        A retry follows when the connection broke, and when the store wrongly says that the version
+        already exists: a proxy repeated the request, or S3 could not decide between two tries of
+        one request.
         """
         from deltalake.exceptions import DeltaError
 
@@ -187,10 +211,7 @@ class Table(Snapshot):
         return int(self._delta.version())
 
     def _change(self, commit: Commit) -> dict[str, Any]:
-        """What a commit does to the rows.
-
-        A row of another run that it writes is one that it only moves.
-        """
+        """Return the row counts of a commit; the rows of other runs that it writes only move."""
         known = {part["path"]: part["num_records"] for part in self.parts}
         fresh = sum(part.rows for part in commit.add if part.minimum["run_id"] == commit.run_id)
         moved = sum(part.rows for part in commit.add) - fresh
@@ -205,12 +226,10 @@ class Table(Snapshot):
         )
 
     def _is_done(self, run_id: str, error: Exception) -> bool:
-        """Whether a failed commit of this run is there all the same.
+        """Tell whether a failed commit of this run exists; raise ``Refused`` if another run's does.
 
-        Raises ``Refused`` when another one is.
-
-        It is when an answer was lost on its way, or when the same command is running twice and the
-        other process, which works on the same run, was first.
+        It exists when an answer was lost on its way, or when the same command is running twice and
+        the other process, which works on the same run, was first.
         """
         current = self._open()
         if current and holds_run(current, self.url, run_id):

@@ -1,4 +1,4 @@
-"""Importing the package changes nothing in a process; what a process needs is set where it starts."""
+"""Importing the package changes nothing; a process sets what it needs where it starts."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Compact: small parts become few, and nothing else changes."""
+"""Compact merges small parts and changes nothing else."""
 
 import json
 import logging
@@ -21,8 +21,8 @@ from transforms.storage import open_storage
 
 
 def test_grouping_fills_parts_up_with_neighbours_and_leaves_one_alone():
-    small = [SmallPart(path, size, uri) for path, size, uri in [("d", 30, "z"), ("a", 40, "c"), ("b", 45, "a"),
-                                                                ("c", 20, "b")]]  # fmt: skip
+    facts = [("d", 30, "z"), ("a", 40, "c"), ("b", 45, "a"), ("c", 20, "b")]
+    small = [SmallPart(path, size, uri) for path, size, uri in facts]
     assert group_parts(small, target=100) == [["b", "c"], ["a", "d"]]
     assert group_parts(small[:1], target=100) == []
     assert group_parts([], target=100) == []
@@ -87,7 +87,7 @@ def test_a_run_that_is_not_finished_keeps_its_version(
         compact(str(tmp_path / "out"))
     assert len(live(tmp_path / "out")) == 3
     caplog.clear()
-    # Three parts are few: nothing to say
+    # Three parts are within the limit, so nothing is logged.
     assert compact_if_needed(str(tmp_path / "out")) == []
     assert caplog.messages == []
     assert night().embedded == 1
@@ -96,7 +96,7 @@ def test_a_run_that_is_not_finished_keeps_its_version(
 def test_a_run_merges_by_itself_when_there_are_many_small_parts(
     night, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(pipeline.maintenance.compact, "MOST_SMALL_PARTS", 2)
+    monkeypatch.setattr(pipeline.maintenance.compact, "MAX_SMALL_PARTS", 2)
     caplog.set_level(logging.INFO)
     summary = night()
     assert (summary.published, summary.version) == (True, 0)
@@ -107,12 +107,12 @@ def test_a_run_merges_by_itself_when_there_are_many_small_parts(
 
 def test_a_run_leaves_few_small_parts_alone(night, tmp_path):
     night()
-    assert len(live(tmp_path / "out")) == 3 < pipeline.maintenance.compact.MOST_SMALL_PARTS
+    assert len(live(tmp_path / "out")) == 3 < pipeline.maintenance.compact.MAX_SMALL_PARTS
     assert compact_if_needed(str(tmp_path / "out")) == []
 
 
 def test_a_merge_that_fails_does_not_fail_the_run(night, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(pipeline.maintenance.compact, "MOST_SMALL_PARTS", 2)
+    monkeypatch.setattr(pipeline.maintenance.compact, "MAX_SMALL_PARTS", 2)
 
     def full(*_):
         raise OSError("No space left on device")

@@ -1,4 +1,4 @@
-"""Damage to published parts: it is named, it is never copied into a new part, and one command makes it good."""
+"""Damaged parts are reported, never copied into a new part, and repaired by one command."""
 
 import os
 import re
@@ -70,7 +70,7 @@ def test_a_damaged_part_gives_no_vectors_to_equal_bytes(output, caplog):
 
 
 def largest(output):
-    """The first of the live parts with the most rows."""
+    """Return the live part with the max number of rows, the first one of equals."""
     return max(
         (output / "features" / name for name in live(output)),
         key=lambda path: pq.read_metadata(path).num_rows,
@@ -107,7 +107,7 @@ def test_a_night_does_the_images_of_a_lost_part_again(night, tmp_path, damage, c
     assert bad.name in line
 
 
-def test_a_night_mends_a_part_with_a_flipped_bit_that_it_has_to_rewrite(
+def test_a_night_repairs_a_part_with_a_flipped_bit_that_it_has_to_rewrite(
     night, own_images, tmp_path
 ):
     night()
@@ -227,11 +227,8 @@ def test_a_night_makes_a_lost_part_in_a_bucket_good(s3, images, run):
 
 @pytest.mark.parametrize("words", [["show"], ["repair"], ["rollback", "0"]])
 def test_a_log_that_cannot_be_read_is_one_line(output, capsys, words):
-    os.truncate(
-        output / "features/_delta_log/00000000000000000000.json",
-        100,
-        # Not the newest: that one is looked at
-    )
+    # Not the newest entry: that one is checked before Delta reads it.
+    os.truncate(output / "features/_delta_log/00000000000000000000.json", 100)
     assert main([words[0], str(output), *words[1:]]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert re.search(

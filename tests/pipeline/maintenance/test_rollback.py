@@ -1,4 +1,4 @@
-"""Rollback: both tables go back together, and the next run does again what came since."""
+"""Rollback restores both tables together, and the next run processes the later images again."""
 
 import re
 
@@ -29,13 +29,16 @@ def test_rollback_brings_both_tables_back_and_the_next_run_does_again_what_came_
     second = state(tmp_path / "out")
     line = str(rollback(str(tmp_path / "out"), 0))
     assert re.fullmatch(
-        rf"rolled back {tmp_path}/out to version 0 of \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC: features 7 rows, "
-        r"errors 1 rows; readers see it as version 2", line,
-    )  # fmt: skip
+        rf"rolled back {tmp_path}/out to version 0 of "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: "
+        r"features 7 rows, errors 1 rows; readers see it as version 2",
+        line,
+    )
     assert state(tmp_path / "out") == first
-    rollback(str(tmp_path / "out"), 1)  # and forth
+    # Back to the newer version.
+    rollback(str(tmp_path / "out"), 1)
     assert state(tmp_path / "out") == second
-    # A version that is a rollback itself
+    # A version that a rollback made.
     rollback(str(tmp_path / "out"), 2)
     assert state(tmp_path / "out") == first
     summary = night()

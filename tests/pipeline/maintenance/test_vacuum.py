@@ -1,4 +1,4 @@
-"""Vacuum: what it deletes, what it never touches, and that the table goes on."""
+"""Vacuum deletes only what nothing needs, and the tables stay usable."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_vacuum_leaves_everything_that_is_young(output):
 
 
 def set_time(output, table, version, moment):
-    """Make a commit as old as the test needs it."""
+    """Set the time of a commit."""
     path = output / table / "_delta_log" / f"{version:020d}.json"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
@@ -66,7 +66,7 @@ def set_time(output, table, version, moment):
 
 
 def test_vacuum_keeps_the_version_that_was_current_when_the_time_began(output):
-    """Three versions; the second was replaced within the fortnight, so somebody may have read it then."""
+    """The second of three versions was replaced within the fortnight: readers may have used it."""
     compact(str(output))
     now = datetime.now(UTC)
     for version, days in ((0, 60), (1, 50), (2, 3)):
@@ -80,7 +80,7 @@ def test_vacuum_keeps_the_version_that_was_current_when_the_time_began(output):
 
 
 def test_a_clock_that_is_months_ahead_makes_nothing_old(output, monkeypatch, caplog):
-    """The storage's own clock counts."""
+    """Vacuum uses the storage's own clock."""
 
     class Ahead(datetime):
         @classmethod
@@ -110,7 +110,7 @@ def test_vacuum_tells_before_it_deletes(output):
 def test_vacuum_leaves_an_unfinished_run_all_that_it_needs(
     night, own_images, tmp_path, monkeypatch
 ):
-    """However old it is: the next start takes it up, with the parts that it has written."""
+    """Even an old run is resumed by the next start, with the parts that it has written."""
     output = tmp_path / "out"
     night()
     make_folder(own_images / "more", own_images, "coffee")
@@ -133,7 +133,7 @@ def test_vacuum_deletes_orphans_of_runs_that_were_given_up(
     break_off(night, monkeypatch)
     [orphan] = set(parts(output)) - set(live(output))
     given_up = load_runs(open_storage(str(output)), 1)[0].run_id
-    # Nothing to roll back: the run may still be taken up
+    # There is nothing to roll back, so the run can still be resumed.
     rollback(str(output), 0)
     assert load_runs(open_storage(str(output)), 1)[0].state == "planned"
     compact_anyway(output)
@@ -145,7 +145,7 @@ def test_vacuum_deletes_orphans_of_runs_that_were_given_up(
 
 
 def compact_anyway(output):
-    """Move the table on, so that the unfinished run cannot be taken up."""
+    """Compact in spite of an unfinished run, so that it cannot be resumed."""
     run = load_runs(open_storage(str(output)), 1)[0]
     note = output / run.folder / "run.json"
     text = note.read_text()
@@ -177,7 +177,8 @@ def test_vacuum_deletes_what_killed_processes_left_and_nothing_of_others(output)
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"not ours")
-    listed_only = output / "runs/20200101T000000Z-aaaa/listing/0.parquet"  # a run that got no plan
+    # A run that never got a plan.
+    listed_only = output / "runs/20200101T000000Z-aaaa/listing/0.parquet"
     listed_only.parent.mkdir(parents=True)
     listed_only.write_bytes(b"listing")
     text = str(vacuum(str(output), FORTNIGHT, now=later()))
@@ -188,7 +189,7 @@ def test_vacuum_deletes_what_killed_processes_left_and_nothing_of_others(output)
 
 
 def test_vacuum_keeps_the_receipts_that_verify_needs(night, own_images, tmp_path):
-    """Those of the run that the newest version stands for, whether it was merged since or gone back to."""
+    """They belong to the run of the newest version, even after a merge or a rollback."""
     output = str(tmp_path / "out")
     night()
     (own_images / "empty.jpg").write_bytes(b"")
@@ -207,7 +208,7 @@ def test_vacuum_keeps_the_receipts_that_verify_needs(night, own_images, tmp_path
 
 
 def test_a_deletion_that_breaks_off_leaves_no_folder_that_looks_whole(output, monkeypatch):
-    """A network's folder counts as whole when model.json is there: that goes first."""
+    """A network's folder counts as complete when it holds model.json: that is deleted first."""
     [model] = (output / "models").iterdir()
     unused = Path(shutil.copytree(model, output / "models" / ("0" * 64)))
     gone = []
@@ -237,7 +238,7 @@ def test_a_deletion_that_breaks_off_leaves_no_folder_that_looks_whole(output, mo
 
 
 def test_vacuum_leaves_what_is_not_ours_and_names_it(output):
-    """Whatever has not the exact form of a name that this program gives, also beside its own files."""
+    """A file whose name is not of the exact form stays, also next to files of this program."""
     old = output / "runs/20200101T000000Z-aaaa"
     foreign = [
         output / "models/X/model.json",

@@ -1,4 +1,7 @@
-"""Vacuum and commits at the same time, in both orders, and after a kill of either; on disk and in a bucket."""
+"""Vacuum and commits at the same time, in both orders, and after either is killed.
+
+On disk and in a bucket.
+"""
 
 import os
 import subprocess
@@ -42,7 +45,7 @@ pipeline.maintenance.rollback.rollback(sys.argv[1], 1)
 
 @pytest.fixture(params=["disk", "bucket"])
 def place(request, output):
-    """An output whose version 1 has parts that its newest version, a merged one, has not."""
+    """An output whose version 1 has parts that its newest version, a merged one, lacks."""
     where = str(output)
     if request.param == "bucket":
         s3 = request.getfixturevalue("s3")
@@ -65,7 +68,7 @@ def kill(script, place):
 
 
 def time_passes(monkeypatch):
-    """Let what killed processes announced be too old to count."""
+    """Make the notes of killed processes too old to count."""
     monkeypatch.setattr("pipeline.maintenance.announce.ABANDONED", timedelta(seconds=-1))
 
 
@@ -171,7 +174,7 @@ def test_vacuum_while_a_run_or_a_merge_commits_deletes_nothing(
 def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(
     night, own_images, tmp_path, monkeypatch
 ):
-    """It is known by what it wrote last."""
+    """Its newest file shows that it is active."""
     output = tmp_path / "out"
     night()
     make_folder(own_images / "more", own_images, "coffee chelsea camera rocket")
@@ -202,7 +205,10 @@ def test_a_run_at_work_keeps_its_old_parts_though_another_has_taken_its_place(
 
 @pytest.fixture
 def old_network(night, tmp_path):
-    """The network of the first night; the table has been made anew with another recipe, so that vacuum deletes it."""
+    """The network of the first night.
+
+    The tables were rebuilt with another recipe, so that vacuum deletes this network.
+    """
     night()
     [old] = (tmp_path / "out/models").iterdir()
     night(top_k=2, rebuild=True)

@@ -1,4 +1,4 @@
-"""Verify --sample: vectors are computed again, and each reason for another one is told from the others."""
+"""Verify --sample computes vectors again, and names each reason for a different one."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ def test_another_vector_of_the_sample(output):
     assert kinds(output) == []
     problems = found(output, sample=7)
     assert {kind for kind, _ in problems} == {"vector"}
-    # Of three that were reversed the middle one stayed
+    # The order of three vectors was reversed: the middle one stays the same.
     assert len(problems) == 2
     assert "of its length; 0.0045 is allowed" in problems[0][1]
     assert (
