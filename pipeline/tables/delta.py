@@ -80,14 +80,10 @@ def delta_url(url: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-<<<<<<< HEAD
-    """Delta's error without its colors, arrows, line breaks and stack."""
-=======
     """Return the text of Delta's error as plain text in one line.
 
     Colours, arrows, line breaks and the stack are removed. The max length is 300 characters.
     """
->>>>>>> wtP5
     text = re.sub(r"\x1b\[\d+m|↳|<\?xml.*|\n\s+0: .*", " ", str(error), flags=re.DOTALL)
     return " ".join(text.split())[:300].rstrip(".")
 

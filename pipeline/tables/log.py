@@ -24,11 +24,7 @@ def check_newest_entry(table: Storage) -> bool:
         Whether the table has a log.
 
     Raises:
-<<<<<<< HEAD
-        StorageError: The entry is empty or cut off, as after a power cut or an incomplete copy.
-=======
         StorageError: The entry is empty or cut off, as after a power cut or an interrupted copy.
->>>>>>> wtP5
     """
     keys = [found.key for found in table.list("_delta_log")]
     newest = max((key for key in keys if _ENTRY.fullmatch(key)), default=None)

@@ -122,17 +122,11 @@ def of_any_length(table):
         (["unreadable"], with_nulls(lambda rows: [None, *rows[1:]]), {},
          "lists to be of size=1280"),
         (["null", "schema"], with_nulls(lambda rows: [[None, *row[1:]] for row in rows]), {},
-<<<<<<< HEAD
          "3 values of vectors are null"),
-        (["schema"], lambda table: table.drop_columns(["width"]), {}, "the column width is missing"),
-        (["schema"], lambda table: table.append_column("more", table["uri"]), {}, "the column more is"),
-=======
-         "3 numbers of vectors are null"),
         (["schema"], lambda table: table.drop_columns(["width"]), {},
          "the column width is missing"),
         (["schema"], lambda table: table.append_column("more", table["uri"]), {},
          "the column more is"),
->>>>>>> wtP5
         (["schema"], lambda table: table.select(table.column_names[::-1]), {}, "in another order"),
         (["schema"], of_any_length, {}, "not a list of fixed size"),
         (["recipe"] * 3, lambda table: table, {"recipe": {"resize": "crop"}},
