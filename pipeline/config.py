@@ -13,7 +13,7 @@ from transforms.choices import (
     EngineName,
     Precision,
     ResizeMode,
-    check_least,
+    check_min,
     check_word,
 )
 from transforms.errors import UserError
@@ -98,8 +98,8 @@ class Config:
             "max_pixels",
             "cores_per_worker",
         ):
-            check_least(name, getattr(self, name), 1)
-        check_least("stall_timeout", self.stall_timeout, 0)
+            check_min(name, getattr(self, name), 1)
+        check_min("stall_timeout", self.stall_timeout, 0)
         for name, kind in (
             ("resize", ResizeMode),
             ("precision", Precision),

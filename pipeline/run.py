@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.config import Config
 from pipeline.maintenance.compact import compact_if_needed
-from pipeline.maintenance.repair import healed
+from pipeline.maintenance.repair import run_with_repair
 from pipeline.reports.metrics import Metrics
 from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
@@ -44,7 +44,7 @@ def extract(config: Config) -> Summary:
         runner = RunnerOptions.parse(config.beam_args)
         _check_no_wait(config, runner)
         return metrics.end(
-            healed(config, lambda: _run_steps(open_session(config, runner), metrics))
+            run_with_repair(config, lambda: _run_steps(open_session(config, runner), metrics))
         )
 
 
@@ -83,7 +83,9 @@ def plan_run(config: Config) -> Summary:
     with Metrics.of(config) as metrics:
         runner = RunnerOptions.parse(config.beam_args)
         return metrics.end(
-            healed(config, lambda: _planned(_plan(open_session(config, runner), metrics), config))
+            run_with_repair(
+                config, lambda: _planned(_plan(open_session(config, runner), metrics), config)
+            )
         )
 
 

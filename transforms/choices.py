@@ -41,7 +41,7 @@ def check_word(option: str, value: str | None, kind: Any) -> None:
         raise UserError(f"--{option} {value}: must be {' or '.join(words(kind))}")
 
 
-def check_least(option: str, value: float | None, least: float) -> None:
+def check_min(option: str, value: float | None, least: float) -> None:
     """Check that a number is at least the minimum, if it was given.
 
     Raises:
@@ -86,4 +86,4 @@ class BackboneConfig:
             check_word("scores", self.scores, Scores)
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
-        check_least("input_size", self.input_size, 1)
+        check_min("input_size", self.input_size, 1)

@@ -19,7 +19,7 @@ from transforms.choices import Precision
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize
 from transforms.embed import embed
-from transforms.engines import LEAST_COSINE, Engine, EngineConfig, load_engine
+from transforms.engines import MIN_COSINE, Engine, EngineConfig, load_engine
 from transforms.errors import FailureKind, ImageError
 from transforms.parts.check import Problem
 from transforms.read import EncodedImage, ReadPolicy, read_images
@@ -87,7 +87,7 @@ def tolerance(precision: Precision) -> float:
     It is the distance of two vectors of equal length at the min cosine that engines must reach:
     0.0045 in float32.
     """
-    return math.sqrt(2 * (1 - LEAST_COSINE[precision]))
+    return math.sqrt(2 * (1 - MIN_COSINE[precision]))
 
 
 def _pixels(

@@ -27,7 +27,7 @@ Kind = Literal["commit", "vacuum"]
 
 
 @contextmanager
-def bringing(output: Storage, keys: Collection[str]) -> Iterator[None]:
+def announce_commit(output: Storage, keys: Collection[str]) -> Iterator[None]:
     """Protect files from vacuum while the body commits them.
 
     A run also protects the network that its workers will load. By then its own ``run.json`` is
@@ -81,7 +81,7 @@ def storage_time(output: Storage) -> datetime | None:
 
 
 @contextmanager
-def deleting(output: Storage, keys: Collection[str]) -> Iterator[float]:
+def announce_deletion(output: Storage, keys: Collection[str]) -> Iterator[float]:
     """Announce a deletion; the body does it.
 
     The body must first look at the tables' versions and at the notes of the runs (``run.json``).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from pipeline.maintenance.announce import bringing
+from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
 from pipeline.tables.table import Commit, Table, TableName
@@ -110,6 +110,6 @@ def _compact(table: Table, run_id: str, output: Storage) -> Compaction | None:
         return None
     merged = [merge_parts(table.storage, group, run_id) for group in groups]
     old = [path for group in groups for path in group]
-    with bringing(output, [table.key(part.path) for part in merged]):
+    with announce_commit(output, [table.key(part.path) for part in merged]):
         version = table.commit(Commit(run_id, merged, old, operation="compact"))
     return Compaction(table.name, len(old), len(merged), version)

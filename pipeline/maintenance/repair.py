@@ -68,7 +68,7 @@ def repair(output: str, stores: Stores = ()) -> list[Repair]:
     return [_remove(table, damaged, run_id) for table, damaged in found if damaged]
 
 
-def healed(config: Config, night: Callable[[], T]) -> T:
+def run_with_repair(config: Config, night: Callable[[], T]) -> T:
     """Run ``night``; if damage stops it, remove the damaged parts and run it once more.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.maintenance.announce import bringing
+from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
 from pipeline.tables.history import Version, versions_of
@@ -72,7 +72,7 @@ def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
     ]
     run = unfinished_run(storage) if goals else None
     run_id = new_run_id(storage)
-    with bringing(
+    with announce_commit(
         storage, [table.key(path) for table, version in goals for path in _paths(table.at(version))]
     ):
         if run:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-from pipeline.maintenance.announce import deleting, storage_time
+from pipeline.maintenance.announce import announce_deletion, storage_time
 from pipeline.maintenance.garbage import (
     Freed,
     Garbage,
@@ -86,7 +86,7 @@ def vacuum(
         if entry.key.startswith(tuple(f"{folder}/" for folder in FOLDERS))
     ]
     # Load the runs before the tables: so a run that publishes now is in one or the other.
-    runs = load_runs(storage, most=1_000_000)
+    runs = load_runs(storage, limit=1_000_000)
     tables = Tables.published(storage)
     cutoff = (now or _now(storage, dry_run)) - older_than
     kept = _kept(tables, runs, storage, cutoff, _active(entries, cutoff))
@@ -177,7 +177,7 @@ def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None
     )
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        with deleting(storage, batch) as until, ThreadPoolExecutor(_DELETES) as pool:
+        with announce_deletion(storage, batch) as until, ThreadPoolExecutor(_DELETES) as pool:
             check()
             list(pool.map(partial(_delete_file, storage, until), batch))
     for garbage in found:

@@ -96,7 +96,7 @@ def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
     storage = open_storage(output, stores)
     tables = Tables.open(storage)
     features, errors = tables.features, tables.errors
-    runs = load_runs(storage, most=_RUNS_SHOWN)
+    runs = load_runs(storage, limit=_RUNS_SHOWN)
     if features.version is None and not runs:
         raise UserError(f"nothing in {output}: no run has written there")
     kinds = Counter(errors.read(["kind"])["kind"].to_pylist())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.reports.progress import progress_text
 from pipeline.reports.text import time_text
-from pipeline.state.run import Run, load_runs
+from pipeline.state.run import Run, latest_run
 from pipeline.state.summary import Summary
 from transforms.errors import UserError
 from transforms.parts.write import Receipt
@@ -103,7 +103,7 @@ def status(output: str, stores: Stores = ()) -> Status:
         UserError: There is no run.
     """
     storage = open_storage(output, stores)
-    run = next(iter(load_runs(storage, most=1)), None)
+    run = latest_run(storage)
     if run is None:
         raise UserError(f"nothing in {output}: no run has got as far as a plan there")
     done = tuple(done_shards(run, storage)) if run.state == "planned" else ()

@@ -148,9 +148,9 @@ def _run_ids(output: Storage) -> list[str]:
     ]
 
 
-def load_runs(output: Storage, most: int) -> list[Run]:
+def load_runs(output: Storage, limit: int) -> list[Run]:
     """Return the newest runs that got as far as a plan, ``most`` at the maximum, newest first."""
-    return list(islice(_newest_first(output), most))
+    return list(islice(_newest_first(output), limit))
 
 
 def latest_run(output: Storage) -> Run | None:

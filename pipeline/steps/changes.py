@@ -54,7 +54,7 @@ def find_changes(listing: Listing, tables: Tables, policy: PlanPolicy) -> Iterat
     """
     columns = ["uri", "etag", "size"]
     features, errors = tables.features, tables.errors
-    row_counts = itertools.chain(listing.spread(), features.spread(), errors.spread())
+    row_counts = itertools.chain(listing.row_counts(), features.row_counts(), errors.row_counts())
     for within in ranges(row_counts, RANGE_ROWS):
         known = _rows(features, columns, within, policy)
         failed = _rows(errors, [*columns, "kind"], within, policy)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.maintenance.announce import bringing
+from pipeline.maintenance.announce import announce_commit
 from pipeline.reports.progress import Progress
 from pipeline.runners.cluster import extract_args
 from pipeline.runners.jobs import Job, Submission, find_running
@@ -162,7 +162,7 @@ def prepare_job(run: Run, session: Session) -> ExtractJob:
         export(session.network, scratch)
 
     folder = cached_model(network_id, fill)
-    with bringing(session.output, save_model(session.output, network_id, folder)):
+    with announce_commit(session.output, save_model(session.output, network_id, folder)):
         # The network is there, and any later vacuum sees this run's note.
         pass
     return ExtractJob(

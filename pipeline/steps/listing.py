@@ -50,7 +50,7 @@ class Listing:
         """The number of files in folders and prefixes whose names are not those of images."""
         return sum(note.ignored for note in self._files.values())
 
-    def spread(self) -> Iterator[tuple[str, int]]:
+    def row_counts(self) -> Iterator[tuple[str, int]]:
         """Yield the first URI and the row count of each row group of the files."""
         for note in self._files.values():
             for number, first in enumerate(note.firsts):

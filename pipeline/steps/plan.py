@@ -79,7 +79,7 @@ def compare(session: Session) -> Compared:
     )
     with listed as listing:
         if not listing.rows:
-            rows = sum(rows for _, rows in session.tables.features.spread())
+            rows = sum(rows for _, rows in session.tables.features.row_counts())
             raise nothing_listed(sources, listing.ignored, rows)
         plan = _compare_listing(listing, run, session)
         counts = summarise(run.run_id, plan, listing, config)
@@ -199,7 +199,7 @@ def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: s
     """
     unknown = pc.any(pc.less(sizes, 0)).as_py()
     where = None if unknown else pc.field("size").isin(sizes)
-    rows = features.read(["content_sha256", "__filename"], where, most=RANGE_ROWS)
+    rows = features.read(["content_sha256", "__filename"], where, limit=RANGE_ROWS)
     if not rows.num_rows:
         return False
     paths = rows["__filename"].combine_chunks().dictionary_encode()

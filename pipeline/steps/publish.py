@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from pipeline.maintenance.announce import bringing
+from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.changes import read_stale
@@ -83,7 +83,7 @@ def _commit_both(reconciled: Reconciled, output: Storage, tables: Tables) -> int
     for table in {*tables} - {table for table, _ in pending}:
         table.make_durable()
     added = [table.key(part.path) for table, commit in pending for part in commit.add]
-    with bringing(output, added):
+    with announce_commit(output, added):
         for table, commit in pending:
             table.commit(commit)
     return features.version or 0

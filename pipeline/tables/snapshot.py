@@ -117,13 +117,13 @@ class Snapshot:
         parts = self.parts
         return read_recipe(read_part(self.storage, parts[0]["path"])) if parts else None
 
-    def read(self, columns: Sequence[str], where: Any = None, most: int | None = None) -> pa.Table:
+    def read(self, columns: Sequence[str], where: Any = None, limit: int | None = None) -> pa.Table:
         """Read some columns of the rows.
 
         Args:
             columns: Names of columns. ``__filename`` gives the path of each row's part.
             where: An Arrow expression that selects rows; by default all.
-            most: The max number of rows, by default no limit. They may be any of the rows.
+            limit: The max number of rows, by default no limit. They may be any of the rows.
 
         Raises:
             Damaged: A part cannot be read.
@@ -134,8 +134,8 @@ class Snapshot:
 
         def read() -> pa.Table:
             dataset = self._delta.to_pyarrow_dataset()
-            if most is not None and most < sum(rows for _, rows in self.spread()):
-                return dataset.head(most, columns=list(columns), filter=where)
+            if limit is not None and limit < sum(rows for _, rows in self.row_counts()):
+                return dataset.head(limit, columns=list(columns), filter=where)
             return dataset.to_table(columns=list(columns), filter=where)
 
         return self._rows(read)
@@ -175,7 +175,7 @@ class Snapshot:
 
         return self._rows(read)
 
-    def spread(self) -> list[tuple[str, int]]:
+    def row_counts(self) -> list[tuple[str, int]]:
         """Return the min uri and the row count of each part."""
         parts = self._add_actions()
         if not parts.num_rows:

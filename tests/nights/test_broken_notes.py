@@ -92,7 +92,7 @@ def test_a_note_of_another_form_and_a_folder_of_an_impossible_date_stop_nothing(
         assert newest.partition(".")[0] <= new_run_id(storage) < "9"
     note = next(output.glob("runs/*/run.json"))
     note.write_text(json.dumps({**json.loads(note.read_text()), "plan": "lost"}))
-    assert len(load_runs(storage, most=9)) == 1
+    assert len(load_runs(storage, limit=9)) == 1
     assert f"{note.relative_to(output)} of a run cannot be read" in caplog.text
 
 
@@ -116,7 +116,7 @@ def test_a_run_whose_plan_is_lost_is_planned_anew(night, own_images, tmp_path, m
     receipt.unlink()
     assert night().published
     assert "is planned anew" in caplog.text
-    assert load_runs(open_storage(str(output)), most=2)[1].state == "superseded"
+    assert load_runs(open_storage(str(output)), limit=2)[1].state == "superseded"
     assert verify(str(output)).clean
 
 

@@ -145,8 +145,13 @@ def test_images_that_change_or_vanish_after_the_plan_are_rows_and_the_next_night
     assert summary.failures_by_kind == {"not_an_image": 1, "changed": 1, "not_found": 1}
     assert {Path(e["uri"]).stem: e["kind"] for e in read_errors(tmp_path / "out")} == {
         "broken": "not_an_image", "cell": "changed", "page": "not_found"}  # fmt: skip
-    healed = second_night()
-    assert (healed.changed, healed.reused, healed.removed, healed.still_failed) == (1, 1, 1, 1)
+    run_with_repair = second_night()
+    assert (
+        run_with_repair.changed,
+        run_with_repair.reused,
+        run_with_repair.removed,
+        run_with_repair.still_failed,
+    ) == (1, 1, 1, 1)
     assert stems(tmp_path / "out") == [stem for stem in AFTER if stem != "page"]
     assert [Path(e["uri"]).stem for e in read_errors(tmp_path / "out")] == ["broken"]
 

@@ -122,7 +122,7 @@ def test_too_many_removed_are_refused_with_how_to_insist(folder, run, tmp_path):
     assert "--keep-removed to keep" in str(error.value)
     assert "--max-removed-rate 1 to remove them" in str(error.value)
     assert DeltaTable(tmp_path / "out/features").version() == 0
-    [latest, _] = load_runs(open_storage(str(tmp_path / "out")), most=9)
+    [latest, _] = load_runs(open_storage(str(tmp_path / "out")), limit=9)
     assert latest.state == "refused"
     assert run(folder, max_removed_rate=0.34).removed == 2
     assert len(names(tmp_path / "out")) == 4
@@ -206,8 +206,8 @@ def test_a_transient_failure_is_tried_again_and_leaves_the_errors(folder, run, t
     assert (again.retried, again.failed, again.still_failed) == (1, 1, 0)
     assert read_errors(tmp_path / "out")[0]["attempts"] == 2
     (folder / "late.jpg").write_bytes((folder / "coffee.jpg").read_bytes())
-    healed = run(f"list:{listed}")
-    assert (healed.failed, healed.embedded) == (0, 1)
+    run_with_repair = run(f"list:{listed}")
+    assert (run_with_repair.failed, run_with_repair.embedded) == (0, 1)
     assert read_errors(tmp_path / "out") == []
 
 
@@ -240,7 +240,7 @@ def test_a_night_without_change_starts_no_workers_and_leaves_a_note(
         == DeltaTable(tmp_path / "out/errors").version()
         == 0
     )
-    [latest, _] = load_runs(open_storage(str(tmp_path / "out")), most=9)
+    [latest, _] = load_runs(open_storage(str(tmp_path / "out")), limit=9)
     assert (latest.state, latest.run_id, latest.summary["unchanged"]) == (
         "unchanged",
         summary.run_id,
@@ -321,7 +321,7 @@ def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(
     """Runs sort in their real order: the next ones are resumed, shown first, asked for inputs."""
     output = tmp_path / "out"
     night()
-    [run] = load_runs(open_storage(str(output)), most=9)
+    [run] = load_runs(open_storage(str(output)), limit=9)
     ahead = datetime.now(UTC) + timedelta(days=180)
     future = f"{ahead:%Y%m%dT%H%M%S}.999Z-aaaa"
     text = (output / run.folder / "run.json").read_text().replace(run.run_id, future)
@@ -335,8 +335,8 @@ def test_a_night_with_a_clock_six_months_ahead_does_not_stay_the_newest(
     night(max_removed_rate=1)
     (own_images / "camera.jpg").unlink()
     break_off(night, monkeypatch)
-    broken_off = load_runs(open_storage(str(output)), most=1)[0]
+    broken_off = load_runs(open_storage(str(output)), limit=1)[0]
     assert broken_off.state == "planned"
     assert night().run_id == broken_off.run_id
-    newest = [found.run_id for found in load_runs(open_storage(str(output)), most=3)]
+    newest = [found.run_id for found in load_runs(open_storage(str(output)), limit=3)]
     assert newest == [broken_off.run_id, newest[1], future]

@@ -203,13 +203,13 @@ def test_the_same_command_twice_at_once_is_one_run(folder, run, tmp_path, monkey
         == DeltaTable(tmp_path / "out/errors").version()
         == 0
     )
-    [only] = load_runs(open_storage(str(tmp_path / "out")), most=9)
+    [only] = load_runs(open_storage(str(tmp_path / "out")), limit=9)
     assert only.state == "published"
 
 
 def test_a_run_that_is_committed_is_not_committed_again(output):
     table = Tables.open(open_storage(str(output))).features
-    run_id = load_runs(open_storage(str(output)), most=1)[0].run_id
+    run_id = load_runs(open_storage(str(output)), limit=1)[0].run_id
     assert table.commit(Commit(run_id, [], [])) == table.version == 1
     assert DeltaTable(output / "features").version() == 1
 
@@ -265,5 +265,5 @@ def test_a_run_that_was_superseded_between_its_commits_is_healed(
         ["astronaut", "coffee", "rocket", "motorcycle_left", "broken", "cell", "retina"]
     )
     assert [Path(error["uri"]).stem for error in read_errors(tmp_path / "out")] == ["chelsea"]
-    states = [found.state for found in load_runs(open_storage(str(tmp_path / "out")), most=9)]
+    states = [found.state for found in load_runs(open_storage(str(tmp_path / "out")), limit=9)]
     assert states == ["published", "superseded", "published"]

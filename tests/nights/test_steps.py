@@ -35,7 +35,7 @@ def published(output):
 
 
 def newest(output):
-    return load_runs(open_storage(str(output)), most=1)[0]
+    return load_runs(open_storage(str(output)), limit=1)[0]
 
 
 def test_three_commands_make_the_table_of_one(command, tmp_path, run, folder):
@@ -78,14 +78,14 @@ def test_steps_that_find_nothing_to_do_are_no_failure_and_change_nothing(command
         assert json.loads(metrics.read_text())["state"] == "unchanged"
     assert DeltaTable(tmp_path / "out/features").version() == 0
     # The runs of the extract and of the plan.
-    assert len(load_runs(open_storage(str(tmp_path / "out")), most=9)) == 2
+    assert len(load_runs(open_storage(str(tmp_path / "out")), limit=9)) == 2
 
 
 def test_extract_finishes_what_plan_began(command, tmp_path):
     command("plan")
     code, out, _ = command("extract")
     assert (code, "published version 0" in out) == (0, True)
-    assert len(load_runs(open_storage(str(tmp_path / "out")), most=9)) == 1
+    assert len(load_runs(open_storage(str(tmp_path / "out")), limit=9)) == 1
 
 
 def test_a_plan_with_other_options_is_refused_by_name_and_left_alone(command, tmp_path, folder):
@@ -102,7 +102,7 @@ def test_a_plan_with_other_options_is_refused_by_name_and_left_alone(command, tm
     assert newest(tmp_path / "out").state == "planned"
     # Without --planned it makes another plan.
     assert command("extract", "--retry-failed")[0] == 0
-    first, second = reversed(load_runs(open_storage(str(tmp_path / "out")), most=9))
+    first, second = reversed(load_runs(open_storage(str(tmp_path / "out")), limit=9))
     assert (first.state, second.state) == ("superseded", "published")
 
 

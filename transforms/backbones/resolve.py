@@ -44,9 +44,9 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
             "of your own"
         )
     size = config.input_size or spec.size
-    if size < spec.least_size:
+    if size < spec.min_size:
         raise UserError(
-            f"--input-size {size}: {spec.name} needs at least {spec.least_size} (its own is "
+            f"--input-size {size}: {spec.name} needs at least {spec.min_size} (its own is "
             f"{spec.size})"
         )
     given = read_labels(config.labels) if config.labels else None

@@ -59,7 +59,7 @@ class Backbone:
     dimension: int  # numbers in the vector
     # In millions, with the top for 1000 classes.
     parameters: float
-    least_size: int = 32
+    min_size: int = 32
     # "embedded" (in a package) or "keras" (downloaded by Keras).
     weights: str = "keras"
 

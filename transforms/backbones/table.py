@@ -48,11 +48,9 @@ _ROWS = (
     Backbone("DenseNet121", "densenet", 224, "torch", POOL, 1024, 8.1),
     Backbone("DenseNet169", "densenet", 224, "torch", POOL, 1664, 14.3),
     Backbone("DenseNet201", "densenet", 224, "torch", POOL, 1920, 20.2),
-    Backbone("InceptionV3", "inception_v3", 299, "tf", POOL, 2048, 23.9, least_size=75),
-    Backbone(
-        "InceptionResNetV2", "inception_resnet_v2", 299, "tf", POOL, 1536, 55.9, least_size=75
-    ),
-    Backbone("Xception", "xception", 299, "tf", POOL, 2048, 22.9, least_size=71),
+    Backbone("InceptionV3", "inception_v3", 299, "tf", POOL, 2048, 23.9, min_size=75),
+    Backbone("InceptionResNetV2", "inception_resnet_v2", 299, "tf", POOL, 1536, 55.9, min_size=75),
+    Backbone("Xception", "xception", 299, "tf", POOL, 2048, 22.9, min_size=71),
     Backbone("NASNetMobile", "nasnet", 224, "tf", POOL, 1056, 5.3),
     Backbone("NASNetLarge", "nasnet", 331, "tf", POOL, 4032, 88.9),
     Backbone("VGG16", "vgg16", 224, "caffe", BLOCK5_POOL, 512, 138.4),

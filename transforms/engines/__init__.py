@@ -25,7 +25,7 @@ from transforms.errors import UserError
 
 __all__ = ["Engine", "EngineConfig", "ExportedModel", "Outputs"]
 __all__ += [
-    "LEAST_COSINE",
+    "MIN_COSINE",
     "check_golden",
     "choose_engine",
     "load_engine",
@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 
 # The smallest cosine that two vectors of one image may have, by whichever engine and on whichever
 # machine.
-LEAST_COSINE: dict[Precision, float] = {"float32": 0.99999, "bfloat16": 0.98, "float16": 0.999}
+MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "bfloat16": 0.98, "float16": 0.999}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
     with np.load(engine.model.directory / "golden.npz") as golden:
         images, expected = golden["images"], golden["vectors"]
     got = engine.run(images).features
-    allowed = LEAST_COSINE[config.precision]
+    allowed = MIN_COSINE[config.precision]
     worst = float(cosine(got, expected).min())
     lengths = np.linalg.norm(got, axis=1) / np.linalg.norm(expected, axis=1)
     if not worst >= allowed or not np.all(np.abs(lengths - 1) < 0.1):

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 import pipeline.maintenance.vacuum
 import pipeline.run
-from pipeline.maintenance.announce import deleting
+from pipeline.maintenance.announce import announce_deletion
 from pipeline.maintenance.compact import compact
 from pipeline.maintenance.rollback import rollback
 from pipeline.maintenance.vacuum import vacuum
@@ -76,10 +76,10 @@ def test_a_rollback_after_vacuum_has_decided_keeps_its_parts(place, monkeypatch)
     @contextmanager
     def late(*arguments):
         rollback(place, 1)
-        with deleting(*arguments) as until:
+        with announce_deletion(*arguments) as until:
             yield until
 
-    monkeypatch.setattr(pipeline.maintenance.vacuum, "deleting", late)
+    monkeypatch.setattr(pipeline.maintenance.vacuum, "announce_deletion", late)
     before = keys(place)
     with pytest.raises(Refused, match="another command changed the features table meanwhile"):
         vacuum(place, FORTNIGHT, now=later())
@@ -223,11 +223,11 @@ def test_a_run_that_begins_after_vacuum_has_decided_keeps_its_network(
     @contextmanager
     def late(*arguments):
         break_off(lambda: night(rebuild=True), monkeypatch)
-        with deleting(*arguments) as until:
+        with announce_deletion(*arguments) as until:
             yield until
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.maintenance.vacuum, "deleting", late)
+        patch.setattr(pipeline.maintenance.vacuum, "announce_deletion", late)
         with pytest.raises(Refused, match=r"run \S+ has begun meanwhile; nothing more was deleted"):
             vacuum(output, FORTNIGHT, now=later())
     assert is_whole(old_network)

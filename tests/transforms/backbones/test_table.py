@@ -59,7 +59,7 @@ def test_keras_builds_what_the_row_says(name: str) -> None:
         weights=None,
         include_top=False,
         pooling="avg",
-        input_shape=(row.least_size, row.least_size, 3),
+        input_shape=(row.min_size, row.min_size, 3),
     )
     assert model.output.shape[1] == row.dimension
     assert len(model.weights) == STATED[name]["notop"]["arrays"]
