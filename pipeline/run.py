@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from pipeline.config import Config
+from pipeline.diagnostics.estimate import estimate_plan
 from pipeline.maintenance.compact import compact_if_needed
 from pipeline.maintenance.repair import run_with_repair
 from pipeline.reports.metrics import Metrics
@@ -12,7 +14,7 @@ from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.extract import extract_missing
-from pipeline.steps.plan import compare, settle
+from pipeline.steps.plan import Compared, compare, settle
 from pipeline.steps.publish import publish
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.reconcile import reconcile_run
@@ -22,6 +24,8 @@ from pipeline.tables import Table, Tables
 from transforms.errors import Refused, UserError
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
+
+_LOG = logging.getLogger(__name__)
 
 
 def extract(config: Config) -> Summary:
@@ -134,7 +138,17 @@ def _plan(session: Session, metrics: Metrics) -> Run:
     if not session.config.dry_run and (run := resume(session)):
         return metrics.reached(run)
     compared = metrics.step("plan", lambda: compare(session))
-    return metrics.step("plan", lambda: settle(compared, session))
+    run = metrics.step("plan", lambda: settle(compared, session))
+    if session.config.dry_run:
+        _log_estimate(compared, session)
+    return run
+
+
+def _log_estimate(compared: Compared, session: Session) -> None:
+    """Log what a run would read, take and cost."""
+    expected = estimate_plan(compared.plan, session.config, session.runner)
+    if expected:
+        _LOG.info("%s", expected)
 
 
 def _planned(run: Run, config: Config) -> Summary:

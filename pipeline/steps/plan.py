@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import Config
-from pipeline.diagnostics.estimate import estimate_plan
 from pipeline.runners.jobs import Submission
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run, last_good_run, new_run_id
@@ -26,8 +24,6 @@ from transforms.plan import Counts, PlanPolicy
 from transforms.shards import ShardPolicy
 from transforms.sources import meaning_of, parse_input
 from transforms.storage import Storage
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +87,7 @@ def compare(session: Session) -> Compared:
 def settle(compared: Compared, session: Session) -> Run:
     """Write the note of a run, so that a later start can resume it.
 
-    A dry run only logs its estimate.
+    A dry run writes nothing.
 
     Args:
         compared: The run, its plan and the run before.
@@ -111,8 +107,6 @@ def settle(compared: Compared, session: Session) -> Run:
             run.end(session.output, "refused", run.counts)
         raise
     if config.dry_run:
-        if expected := estimate_plan(plan, config, session.runner):
-            _LOG.info("%s", expected)
         return run
     if plan.nothing_to_do:
         return run.end(session.output, "unchanged", run.counts)

@@ -200,7 +200,7 @@ class Bucket:
                         last, attempt = batch["path"][-1].as_py(), 1
             except client_errors() as error:
                 if not (broke_off(error) and wait_before(attempt)):
-                    raise explain(error, self, folder) from error
+                    raise explain(error, self.url(), folder) from error
                 attempt += 1
             else:
                 return
@@ -228,7 +228,7 @@ class Bucket:
         try:
             return retry(request, broke_off, client_errors())
         except client_errors() as error:
-            raise explain(error, self, key) from error
+            raise explain(error, self.url(), key) from error
 
 
 def _stored(meta: Mapping[str, Any]) -> StoredObject:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from transforms.storage.base import NotFound, PermissionDenied, StorageError, Unaddressable
-
-if TYPE_CHECKING:
-    from transforms.storage.bucket import Bucket
 
 _NO_BUCKET = re.compile(
     r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist"
@@ -42,29 +38,36 @@ def client_errors() -> tuple[type[Exception], ...]:
     return BaseError, FileNotFoundError, ValueError
 
 
-def explain(error: Exception, bucket: Bucket, key: str) -> StorageError:
-    """Turn the client's error of many lines about a key into one of ours of one line."""
+def explain(error: Exception, bucket: str, key: str) -> StorageError:
+    """Turn the client's error of many lines into one of ours of one line.
+
+    Args:
+        error: What the client raised.
+        bucket: URL of the bucket, with a slash at its end.
+        key: The raw key that the request was about.
+    """
     text = str(error)
     if isinstance(error, ValueError) or type(error).__name__ == "InvalidPathError":
         if found := re.search(r'path: "(.*)"', text):
             key = found[1]
         return Unaddressable(
-            f"the client cannot address {bucket.url(key)!r}: the key has an empty, '.' or '..' "
+            f"the client cannot address {bucket + key!r}: the key has an empty, '.' or '..' "
             "part, a slash at an end or a control character; rename the object, or name other "
             "prefixes that leave it out"
         )
     if _NO_BUCKET.search(text):
-        return NotFound(f"the bucket {bucket.url()} does not exist")
+        return NotFound(f"the bucket {bucket} does not exist")
     if _NO_CREDENTIALS.search(text):
-        return PermissionDenied(f"no credentials for {bucket.url()}: {_HOW_TO_SIGN[bucket.scheme]}")
+        how = _HOW_TO_SIGN[bucket.partition(":")[0]]
+        return PermissionDenied(f"no credentials for {bucket}: {how}")
     if isinstance(error, FileNotFoundError):
-        return NotFound(f"{bucket.url(key)} is not there")
+        return NotFound(f"{bucket}{key} is not there")
     if type(error).__name__ in _DENIALS or _DENIED.search(text):
-        return PermissionDenied(f"permission denied for {bucket.url(key)}: {_one_line(text)}")
+        return PermissionDenied(f"permission denied for {bucket}{key}: {_one_line(text)}")
     if "kind: Connect" in text:
-        return StorageError(f"{bucket.url(key)}: {_no_connection(text)}")
+        return StorageError(f"{bucket}{key}: {_no_connection(text)}")
     kind = OutOfRange if "status code: 416" in text else StorageError
-    return kind(f"{bucket.url(key)}: {_one_line(text)}")
+    return kind(f"{bucket}{key}: {_one_line(text)}")
 
 
 def _no_connection(text: str) -> str:
