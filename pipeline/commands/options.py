@@ -69,6 +69,23 @@ def run_options(parser: Parser) -> None:
 def _run_group(parser: Parser) -> None:
     """Add the group of options that control a run."""
     run = parser.add_argument_group("the run")
+    _worker_options(run)
+    _publishing_options(run)
+    run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
+    run.add_argument(
+        "--stall-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="fail after this time without progress of any worker; 0 waits for ever",
+    )
+    metrics_options(run)
+    run.add_argument(
+        "--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)"
+    )
+
+
+def _worker_options(run: argparse._ActionsContainer) -> None:
+    """Add the options of the workers, and of the units that they work on."""
     run.add_argument(
         "--cores-per-worker",
         type=int,
@@ -88,6 +105,10 @@ def _run_group(parser: Parser) -> None:
         metavar="N",
         help="a unit of work ends after this many bytes, so that large images make no straggler",
     )
+
+
+def _publishing_options(run: argparse._ActionsContainer) -> None:
+    """Add the options that say which rows a run publishes, and when it refuses to."""
     run.add_argument(
         "--max-failure-rate",
         type=float,
@@ -116,17 +137,6 @@ def _run_group(parser: Parser) -> None:
         "--rebuild",
         action="store_true",
         help="extract all images again and replace the table, in one commit",
-    )
-    run.add_argument("--dry-run", action="store_true", help="list and compare only; write nothing")
-    run.add_argument(
-        "--stall-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="fail after this time without progress of any worker; 0 waits for ever",
-    )
-    metrics_options(run)
-    run.add_argument(
-        "--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)"
     )
 
 
