@@ -60,7 +60,8 @@ class Case:
 
         network = resolve(BackboneConfig(backbone=self.backbone, weights=self.weights))
         folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
-        return load_engine(EngineConfig(str(folder), self.engine, self.precision))  # type: ignore[arg-type]
+        config = EngineConfig(str(folder), self.engine, self.precision)  # type: ignore[arg-type]
+        return load_engine(config)
 
 
 _FEW = 64  # images of the smallest run

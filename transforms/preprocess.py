@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
-from transforms.choices import ResizeMode
-
-ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
+from transforms.choices import ResizeMode, ValueMode
 
 # From keras.applications.imagenet_utils.preprocess_input of Keras 3.15.
 _CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)

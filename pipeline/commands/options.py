@@ -19,6 +19,7 @@ from transforms.choices import (
     Precision,
     ResizeMode,
     Scores,
+    ValueMode,
     words,
 )
 
@@ -199,7 +200,7 @@ def backbone_options(parser: Parser) -> None:
     add(
         "--preprocess",
         metavar="MODE",
-        help="value range that your own model expects: caffe, tf, torch, unit, none",
+        help=f"value range that your own model expects: {', '.join(words(ValueMode))}",
     )
     add("--normalize", choices=words(Normalize), help="l2: vectors of length 1")
     add("--top-k", type=int, metavar="K", help="number of labels for each image; 0 for none")

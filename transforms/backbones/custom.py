@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from transforms.backbones import keras_file, saved_model
 from transforms.backbones.labels import labels_sha256, read_labels
 from transforms.backbones.network import CustomFacts, Network
 from transforms.backbones.spec import VALUE_MODES, Resolved, Weights, file_sha256
-from transforms.choices import BackboneConfig
+from transforms.choices import BackboneConfig, ValueMode
 from transforms.errors import UserError
-
-if TYPE_CHECKING:
-    from transforms.preprocess import ValueMode
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 _FOREIGN = {

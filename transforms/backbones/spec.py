@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from transforms.choices import BackboneConfig
-
-if TYPE_CHECKING:
-    from transforms.preprocess import ValueMode
+from transforms.choices import BackboneConfig, ValueMode
 
 RecipeFields = dict[str, str | int | None]
 # Of a recipe: what Resolved.recipe_fields says of the network; the others are of its input

@@ -9,21 +9,10 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from tests.helpers.nets import LABELS, SIZE, assert_same, exported, net, pixels
+from tests.helpers.nets import LABELS, SIZE, assert_same, exported, net
 from transforms.backbones import VALUE_MODES, BackboneConfig, resolve
 from transforms.backbones.network import import_keras
 from transforms.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def images(photos: Path) -> np.ndarray:
-    return pixels(photos, SIZE)
-
-
-@pytest.fixture
-def labels(tmp_path: Path) -> str:
-    (tmp_path / "labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
-    return str(tmp_path / "labels.txt")
 
 
 def _save_as_keras2(model: Any, path: Path) -> None:

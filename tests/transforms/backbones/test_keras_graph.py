@@ -6,15 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.nets import LABELS, SIZE, assert_same, exported, pixels
+from tests.helpers.nets import LABELS, SIZE, assert_same, exported
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.network import import_keras
 from transforms.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def images(photos: Path) -> np.ndarray:
-    return pixels(photos, SIZE)
 
 
 def _transfer(answers: Any = None) -> Any:

@@ -6,21 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.nets import LABELS, SIZE, assert_same, exported, module_of, pixels, save_module
+from tests.helpers.nets import SIZE, assert_same, exported, module_of, save_module
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.network import import_keras
 from transforms.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def images(photos: Path) -> np.ndarray:
-    return pixels(photos, SIZE)
-
-
-@pytest.fixture
-def labels(tmp_path: Path) -> str:
-    (tmp_path / "labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
-    return str(tmp_path / "labels.txt")
 
 
 def _saved(model: Any, path: Path) -> str:

@@ -13,24 +13,12 @@ from tests.helpers.nets import (
     exported,
     module_of,
     net,
-    pixels,
     save_module,
 )
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.network import import_keras
 from transforms.backbones.scores import last_operations
 from transforms.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def images(photos: Path) -> np.ndarray:
-    return pixels(photos, SIZE)
-
-
-@pytest.fixture
-def labels(tmp_path: Path) -> str:
-    (tmp_path / "labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
-    return str(tmp_path / "labels.txt")
 
 
 def _classifier(path: Path, size: int | None = SIZE) -> tuple[str, np.ndarray, np.ndarray]:

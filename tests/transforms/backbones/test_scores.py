@@ -6,15 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.nets import LABELS, SIZE, exported, net, pixels
+from tests.helpers.nets import LABELS, exported, net
 from transforms.backbones import BackboneConfig, export, model_id, resolve
 from transforms.backbones.network import import_keras
 from transforms.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def images(photos: Path) -> np.ndarray:
-    return pixels(photos, SIZE)
 
 
 def _model(head: Any, classes: int = 3) -> Any:
