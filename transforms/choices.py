@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Pooling = Literal["avg", "max"]
 Normalize = Literal["none", "l2"]
 Scores = Literal["softmax", "sigmoid", "none"]
-ValueMode = Literal["caffe", "tf", "torch", "unit", "none", "lite"]
+ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
 
 MIB = 1 << 20
 # A worker holds the bytes of a file: a JPEG of 100 megapixels has 20 to 60 MB.
