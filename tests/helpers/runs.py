@@ -45,3 +45,13 @@ def vectors(table: pa.Table) -> Any:
     """Return the embeddings as float32 [N, D]."""
     column = table["embedding"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def names(output: Path | str) -> list[str]:
+    """Return the file names of the published features, sorted by uri."""
+    return [Path(uri).name for uri in read_features(output)["uri"].to_pylist()]
+
+
+def without(table: pa.Table, name: str) -> pa.Table:
+    """Return the rows whose uri does not end with a name."""
+    return table.filter(pa.array([not uri.endswith(name) for uri in table["uri"].to_pylist()]))
