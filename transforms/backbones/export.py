@@ -14,17 +14,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from transforms.backbones.golden import golden_images
+from transforms.backbones.network import ONE_SESSION, Network
 from transforms.backbones.spec import NETWORK_FIELDS, Resolved
 from transforms.engines.base import GRAPHDEF
 from transforms.recipe import Recipe, recipe_id
-
-if TYPE_CHECKING:
-    from transforms.backbones.network import Network
 
 FORMAT = 1
 # Format 1 of custom models could apply softmax to sigmoids; its exports must not be used again.
@@ -58,6 +56,11 @@ def export(resolved: Resolved, directory: Path) -> None:
     Raises:
         UserError: The weights do not fit the network.
     """
+    with ONE_SESSION:
+        _export(resolved, directory)
+
+
+def _export(resolved: Resolved, directory: Path) -> None:
     from transforms.backbones.custom import open_custom
     from transforms.backbones.named import open_named
 

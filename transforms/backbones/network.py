@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ Images = npt.NDArray[np.uint8]  # [N, H, W, 3], RGB
 Floats = npt.NDArray[np.float32]
 # Vectors [N, D] and probabilities [N, classes]
 Rows = tuple[Floats, Floats | None]
+
+# Held while a network is resolved or exported: Keras has one session for all threads of a process.
+ONE_SESSION = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import logging
 
 from transforms.backbones.custom import is_path, resolve_custom
 from transforms.backbones.labels import imagenet_labels, labels_sha256, read_labels
+from transforms.backbones.network import ONE_SESSION
 from transforms.backbones.spec import Backbone, Resolved, Weights
 from transforms.backbones.table import find_backbone, is_backbone
 from transforms.backbones.weights import IMAGENET_CLASSES, find_weights
@@ -23,10 +24,11 @@ def resolve(config: BackboneConfig) -> Resolved:
     ``UserError``. What the user should know (no labels, for one) is logged as a warning and kept in
     ``notes``.
     """
-    if not is_backbone(config.backbone) and is_path(config.backbone):
-        resolved = resolve_custom(config)
-    else:
-        resolved = _resolve_named(find_backbone(config.backbone), config)
+    with ONE_SESSION:
+        if not is_backbone(config.backbone) and is_path(config.backbone):
+            resolved = resolve_custom(config)
+        else:
+            resolved = _resolve_named(find_backbone(config.backbone), config)
     for note in resolved.notes:
         _LOG.warning("%s", note)
     return resolved

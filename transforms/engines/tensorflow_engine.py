@@ -38,6 +38,9 @@ _REWRITES = {
     ("GPU", "float16"): "auto_mixed_precision",
 }
 
+# Two threads that import TensorFlow first, at the same time, find it half imported.
+_IMPORTING = threading.Lock()
+
 
 class TensorFlowEngine:
     """Runs the frozen graph as one function of a fixed batch shape."""
@@ -104,15 +107,16 @@ def import_tensorflow(cores: int | None = None) -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes are no news
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
-    with _without_stderr() if not has_gpu() else nullcontext():
-        import tensorflow as tf
+    with _IMPORTING:
+        if "tensorflow" in sys.modules:
+            return sys.modules["tensorflow"]
+        with _without_stderr() if not has_gpu() else nullcontext():
+            import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(cores or available_cores())
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        tf.config.list_physical_devices("GPU")
-    return tf
+            tf.config.threading.set_intra_op_parallelism_threads(cores or available_cores())
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            tf.config.list_physical_devices("GPU")
+        return tf
 
 
 @contextmanager
