@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,18 @@ def closed_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> KnownFile:
     return file
 
 
-def test_without_network_the_ways_out_are_named(closed_port: KnownFile, tmp_path: Path) -> None:
+@pytest.fixture
+def usual_timeout() -> Iterator[float]:
+    """Set a timeout of sockets for the process, as other libraries do."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(7.5)
+    yield 7.5
+    socket.setdefaulttimeout(before)
+
+
+def test_without_network_the_ways_out_are_named(
+    closed_port: KnownFile, tmp_path: Path, usual_timeout: float
+) -> None:
     with pytest.raises(UserError) as error:
         resolve(BackboneConfig(backbone=NAME))
     message = str(error.value)
@@ -158,7 +170,7 @@ def test_without_network_the_ways_out_are_named(closed_port: KnownFile, tmp_path
     assert f"put that file at {tmp_path / 'models' / closed_port.name}" in message
     assert "--weights PATH" in message
     assert "efficientnet_lite0 needs no download" in message
-    assert socket.getdefaulttimeout() is None
+    assert socket.getdefaulttimeout() == usual_timeout
 
 
 def test_a_half_download_in_the_cache_is_not_taken(
