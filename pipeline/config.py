@@ -45,6 +45,8 @@ class Config:
     retry_failed: bool = False
     max_image_bytes: int = MAX_IMAGE_BYTES
     max_pixels: int = MAX_PIXELS
+    # Column or feature of the images' bytes in Parquet and TFRecord containers; None to find it.
+    image_column: str | None = None
     rebuild: bool = False
     dry_run: bool = False
     # Seconds without progress after which a run fails; 0 waits for ever.

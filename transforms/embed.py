@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
 from transforms.engines.base import Engine, Images, Outputs
 from transforms.errors import FailureKind, ImageError, first_line
 
-_T = TypeVar("_T")
 _LOG = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "OutOfMemoryError")
 
@@ -73,16 +69,3 @@ def _nothing(engine: Engine) -> Outputs:
         np.zeros((1, model.top_k), np.float32),
         np.zeros((1, model.top_k), np.int32),
     )
-
-
-def prefetch(items: Iterator[_T]) -> Iterator[_T]:
-    """Yield ``items``, and make the next one in a thread while the caller uses the current one.
-
-    For a GPU, which leaves the cores to decoding. On a CPU both would compete for cores and caches:
-    146 images/s overlapped, 183-204 in turn, on two cores.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
-        following = pool.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = pool.submit(next, items, None)
-            yield item

@@ -39,6 +39,12 @@ class FailureKind(Enum):
         self.transient = transient
 
 
+def kind_of_problem(problem: str) -> tuple[FailureKind, str]:
+    """Split ``WORD: MESSAGE``, which a container says of a member, into kind and message."""
+    word, _, message = problem.partition(": ")
+    return next(kind for kind in FailureKind if kind.word == word), message
+
+
 class ImageError(Exception):
     """One image cannot go on: it becomes a row of the errors table and touches no other image."""
 

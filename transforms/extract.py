@@ -18,7 +18,7 @@ from transforms.allocator import share_one_heap
 from transforms.choices import EngineName, Precision, ResizeMode
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize, decode_all
-from transforms.embed import embed, prefetch
+from transforms.embed import embed
 from transforms.engines import Engine, EngineConfig, Outputs, load_engine
 from transforms.engines.models import load_model
 from transforms.errors import ImageError
@@ -32,6 +32,7 @@ from transforms.parts.write import (
     read_receipt,
     write_part,
 )
+from transforms.prefetch import prefetch
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import ImageReference

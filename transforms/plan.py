@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.errors import FailureKind
-from transforms.records import REFERENCE_SCHEMA
 
 _TRANSIENT = [kind.word for kind in FailureKind if kind.transient]
 
@@ -75,7 +74,7 @@ class Changes:
     """Differences between the listing and the tables, in one range of uris."""
 
     counts: Counts
-    # REFERENCE_SCHEMA, sorted by uri: new, changed and retried images.
+    # LISTING_SCHEMA, sorted by uri: new, changed and retried images.
     todo: pa.Table
     features: Stale
     errors: Stale
@@ -130,7 +129,7 @@ def compare(
     rows are stale.
 
     Args:
-        listed: The listing, REFERENCE_SCHEMA.
+        listed: The listing, LISTING_SCHEMA.
         features: Columns ``uri, etag, size`` of the features table.
         errors: Columns ``uri, etag, size, kind`` of the errors table.
         policy: Options of the run.
@@ -174,13 +173,12 @@ class _Match:
     def __init__(self, listed: pa.Table, table: pa.Table) -> None:
         self._uris = table["uri"].combine_chunks()
         position = pc.index_in(listed["uri"].combine_chunks(), value_set=self._uris)
+        etags, sizes = listed["etag"].combine_chunks(), listed["size"].combine_chunks()
+        # The size of a row of Parquet is not known before it is read. Then its etag decides.
+        unknown = pc.and_(pc.equal(sizes, -1), pc.not_equal(etags, ""))
         same = pc.and_(
-            pc.equal(
-                listed["etag"].combine_chunks(), table["etag"].combine_chunks().take(position)
-            ),
-            pc.equal(
-                listed["size"].combine_chunks(), table["size"].combine_chunks().take(position)
-            ),
+            pc.equal(etags, table["etag"].combine_chunks().take(position)),
+            pc.or_(pc.equal(sizes, table["size"].combine_chunks().take(position)), unknown),
         )
         # Bool [N]: the table has a row of this uri.
         self.known = _booleans(pc.is_valid(position))
@@ -212,7 +210,7 @@ class _Match:
 
 def distinct(listed: pa.Table) -> pa.Table:
     """Return the first row of each uri, sorted by uri."""
-    table = listed.select(REFERENCE_SCHEMA.names).combine_chunks()
+    table = listed.combine_chunks()
     # The sort is stable: the first row of a uri stays first.
     table = table.take(pc.sort_indices(table, sort_keys=[("uri", "ascending")]))
     if table.num_rows < 2:

@@ -10,19 +10,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 
-from transforms.choices import MAX_IMAGE_BYTES
+from transforms.containers.read import read_span, read_stream
 from transforms.errors import ImageError
+from transforms.prefetch import prefetch
+from transforms.read_groups import Group, ReadPolicy, group_references
 from transforms.readers import check_size, reader_for
 from transforms.records import ImageReference
 from transforms.storage.settings import Stores
 from transforms.storage.urls import scheme_of
 
-_GROUP_FILES = (
-    # Local files of one task: alone each costs 60 µs of threading, in such groups 2 µs
-    32
-)
-_GROUP_BYTES = 4 << 20
+__all__ = ["EncodedImage", "ReadPolicy", "Result", "read_images"]
+
+# Images, and bytes, of a stream that are handed on together.
+_GROUP_FILES, _GROUP_BYTES = 32, 4 << 20
 # Seconds that a consumer waits for local files, in all, before all threads may read; warm: 0.01
 _PATIENCE = 0.1
 
@@ -36,28 +38,7 @@ class EncodedImage:
     sha256: str  # of data, 64 hexadecimal digits
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPolicy:
-    """Bounds of reading."""
-
-    # Of one image; a larger one fails and is not read
-    max_bytes: int = MAX_IMAGE_BYTES
-    # Reads at once: 1,280 images/s from a store 50 ms away; bytes in flight bound large ones
-    concurrency: int = 64
-    # Read or being read, and not yet taken by the consumer
-    max_bytes_in_flight: int = 256 << 20
-    stores: Stores = ()  # where buckets are
-
-
 Result = EncodedImage | tuple[ImageReference, ImageError]
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """References that one task reads."""
-
-    references: Sequence[ImageReference]
-    reserved: int  # bytes that they take at most
 
 
 class _Gate:
@@ -76,16 +57,10 @@ class _Gate:
         # The consumer has stopped: threads that wait for their turn need not read.
         self.given_up = False
 
-    def read(self, group: _Group, max_bytes: int) -> list[Result]:
+    def read(self, group: Group, max_bytes: int) -> list[Result]:
         remote = scheme_of(group.references[0].location)
         with nullcontext() if remote else self._open:
-            return (
-                []
-                if self.given_up
-                else [
-                    _read_one(reference, max_bytes, self._stores) for reference in group.references
-                ]
-            )
+            return [] if self.given_up else _read_group(group, max_bytes, self._stores)
 
     def wait(self, reading: Future[list[Result]]) -> list[Result]:
         start = time.monotonic()
@@ -103,16 +78,50 @@ class _Gate:
 def read_images(
     references: Sequence[ImageReference], policy: ReadPolicy | None = None
 ) -> Iterator[EncodedImage | tuple[ImageReference, ImageError]]:
-    """Read images concurrently, and yield them or why they could not be read, in their order.
+    """Read images concurrently, and yield each one, or why it could not be read.
 
-    Prefetched bytes never exceed ``max_bytes_in_flight``, save for one image that alone is larger.
-    An image whose etag or size is not the reference's fails as changed; what a reference does not
-    know (etag "", size -1) is filled in. Transient troubles of a bucket are retried before they
-    fail. Closing the iterator early starts no further read and waits for those under way.
+    They come in the order of the references. Prefetched bytes never exceed
+    ``max_bytes_in_flight``, save for one image that alone is larger. An image whose etag or size is
+    not the reference's fails as changed; what a reference does not know (etag "", size -1) is
+    filled in. Transient troubles of a bucket are retried before they fail. Closing the iterator
+    early starts no further read and waits for those under way.
     """
     policy = policy or ReadPolicy()
-    groups = deque(_group(references, policy))
-    reading: deque[tuple[_Group, Future[list[Result]]]] = deque()
+    for stream, run in groupby(references, _stream_of):
+        if stream is None:
+            yield from _read_ahead(list(run), policy)
+        else:
+            for results in prefetch(_read_streams(list(run), policy)):
+                yield from results
+
+
+def _stream_of(reference: ImageReference) -> tuple[str, int] | None:
+    """Return the stream that an image has to be read from; None for direct access."""
+    member = reference.member
+    if member is None or member.stream is None:
+        return None
+    return member.container, member.stream
+
+
+def _read_streams(
+    references: Sequence[ImageReference], policy: ReadPolicy
+) -> Iterator[list[Result]]:
+    """Read one stream, some MiB at a time."""
+    results: list[Result] = []
+    held = 0
+    for reference, data in read_stream(references, policy.max_bytes, policy.stores):
+        results.append(_result(reference, data))
+        held += 0 if isinstance(data, ImageError) else len(data)
+        if held > _GROUP_BYTES or len(results) == _GROUP_FILES:
+            yield results
+            results, held = [], 0
+    if results:
+        yield results
+
+
+def _read_ahead(references: Sequence[ImageReference], policy: ReadPolicy) -> Iterator[Result]:
+    groups = deque(group_references(references, policy))
+    reading: deque[tuple[Group, Future[list[Result]]]] = deque()
     # Images to prefetch: a store 50 ms away fills the next chunk while this one is computed.
     max_prefetched = 8 * policy.concurrency
     prefetched = in_flight = 0
@@ -138,40 +147,24 @@ def read_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _group(references: Sequence[ImageReference], policy: ReadPolicy) -> Iterator[_Group]:
-    """Cut references into tasks: neighbouring small local files together, everything else alone."""
-    most_files = max(1, min(_GROUP_FILES, len(references) // _GROUP_FILES))
-    most_bytes = min(_GROUP_BYTES, policy.max_bytes_in_flight // 2)
-    group: list[ImageReference] = []
-    reserved = 0
-    for reference in references:
-        size = _reserve(reference, policy.max_bytes)
-        alone = bool(scheme_of(reference.location))
-        if group and (alone or len(group) == most_files or reserved + size > most_bytes):
-            yield _Group(group, reserved)
-            group, reserved = [], 0
-        group.append(reference)
-        reserved += size
-        if alone:
-            yield _Group(group, reserved)
-            group, reserved = [], 0
-    if group:
-        yield _Group(group, reserved)
-
-
-def _reserve(reference: ImageReference, max_bytes: int) -> int:
-    """Bytes that reading ``reference`` can take: none if it is known to be too large."""
-    size = reference.expected_size
-    if size < 0:
-        return max_bytes
-    return size if size <= max_bytes else 0
+def _read_group(group: Group, max_bytes: int, stores: Stores) -> list[Result]:
+    if group.references[0].member:
+        found = read_span(group.references, max_bytes, stores)
+        return [_result(*one) for one in found]
+    return [_read_one(reference, max_bytes, stores) for reference in group.references]
 
 
 def _read_one(reference: ImageReference, max_bytes: int, stores: Stores) -> Result:
     try:
-        check_size(reference.expected_size, max_bytes)
+        check_size(reference.size, max_bytes)
         found, data = reader_for(reference, stores).read(reference, max_bytes)
     except ImageError as error:
         return reference, error
+    return _result(found, data)
+
+
+def _result(reference: ImageReference, data: bytes | ImageError) -> Result:
+    if isinstance(data, ImageError):
+        return reference, data
     # Hashed by the thread that read: on a CPU it has time, since the network is computing.
-    return EncodedImage(found, data, hashlib.sha256(data).hexdigest())
+    return EncodedImage(reference, data, hashlib.sha256(data).hexdigest())

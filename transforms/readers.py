@@ -1,7 +1,6 @@
-"""Readers: one image reference → its bytes. The reference says which reader reads it.
+"""Readers of whole files: one image reference → its bytes. Its scheme says which reader reads it.
 
-A reader reads a whole file or, for a member of a container, a range of bytes of it. A container
-whose members are not plain ranges gets a reader of its own, and its line in ``reader_for``.
+``transforms.containers.read`` reads the members of containers.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Protocol
 
+from transforms.containers.bytes import ContainerChanged
 from transforms.errors import FailureKind, ImageError
 from transforms.records import ImageReference
 from transforms.storage import (
@@ -52,7 +52,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileReader:
-    """Reads local files, and ranges of them."""
+    """Reads local files."""
 
     def read(self, reference: ImageReference, max_bytes: int) -> tuple[ImageReference, bytes]:
         try:
@@ -65,9 +65,9 @@ class FileReader:
                     what = "not a file: a folder, pipe, socket or device"
                     raise _error(FailureKind.UNSUPPORTED, what)
                 etag = local_etag(before)
-                start, size = _range(reference, etag, before.st_size, max_bytes)
-                if start:
-                    os.lseek(descriptor, start, os.SEEK_SET)
+                size = before.st_size
+                _check_same(reference, etag, size)
+                check_size(size, max_bytes)
                 data = _read_exactly(partial(os.read, descriptor), size)
                 after = os.fstat(descriptor)
             finally:
@@ -81,7 +81,7 @@ class FileReader:
 
 @dataclass(frozen=True, slots=True)
 class ObjectReader:
-    """Reads objects of buckets, and ranges of them."""
+    """Reads objects of buckets."""
 
     stores: Stores
 
@@ -90,14 +90,14 @@ class ObjectReader:
         found: list[StoredObject] = []
 
         def check(stored: StoredObject) -> None:
-            _range(reference, stored.etag, stored.size, max_bytes)
+            _check_same(reference, stored.etag, stored.size)
+            check_size(stored.size, max_bytes)
             found.append(stored)
 
-        storage, part = Bucket(scheme, bucket, self.stores), reference.byte_range
         try:
-            data = storage.get_range(key, *part, check) if part else storage.get(key, check)
+            data = Bucket(scheme, bucket, self.stores).get(key, check)
         except StorageError as error:
-            raise _error(_kind(error), str(error)) from error
+            raise storage_failure(error) from error
         return _filled(reference, found[-1].etag, len(data), found[-1].modified), data
 
 
@@ -108,15 +108,9 @@ def reader_for(reference: ImageReference, stores: Stores) -> Reader:
     """Return the reader for an image.
 
     Args:
-        reference: The image.
+        reference: The image, a whole file.
         stores: Where buckets are.
-
-    Raises:
-        ImageError: It is a member of a container, without a range of bytes that could be read.
     """
-    if reference.container is not None and min(reference.byte_range or (-1,)) < 0:
-        what = f"where its bytes are in {reference.container} is not known"
-        raise _error(FailureKind.UNSUPPORTED, what)
     return ObjectReader(stores) if scheme_of(reference.location) else _FILES
 
 
@@ -135,31 +129,20 @@ def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
     return data
 
 
-def _range(reference: ImageReference, etag: str, stored: int, max_bytes: int) -> tuple[int, int]:
-    """Return where the image starts in its file, and its size; 0 and all of a whole file.
+def _check_same(reference: ImageReference, etag: str, size: int) -> None:
+    """Raise ``ImageError`` unless a file is the one that was listed.
 
     Args:
         reference: The image.
         etag: Of the file or object now.
-        stored: Size of the file or object now, bytes.
-        max_bytes: The limit for one image.
-
-    Raises:
-        ImageError: The file is not what was listed, or the image is too large or not in it.
+        size: Of the file or object now, bytes.
     """
-    start, size = reference.byte_range or (0, stored)
     if reference.etag not in ("", etag) or reference.size not in (-1, size):
         raise _error(
             FailureKind.CHANGED,
             f"changed since it was listed: etag {reference.etag}, {reference.size} bytes then; "
             f"etag {etag}, {size} bytes now",
         )
-    check_size(size, max_bytes)
-    if not 0 <= start <= start + size <= stored:
-        file = f"{reference.location}, which has {stored:,} bytes"
-        what = f"{size:,} bytes from {start:,} on are not all in {file}"
-        raise _error(FailureKind.TRUNCATED, what)
-    return start, size
 
 
 def _filled(
@@ -173,13 +156,15 @@ def _filled(
     return replace(reference, etag=etag, size=size, modified=reference.modified or modified)
 
 
-def _kind(error: StorageError) -> FailureKind:
+def storage_failure(error: StorageError) -> ImageError:
+    """Return the failure of an image that a storage did not give."""
     kinds = {
         NotFound: FailureKind.NOT_FOUND,
         PermissionDenied: FailureKind.PERMISSION_DENIED,
         Unaddressable: FailureKind.UNSUPPORTED,
+        ContainerChanged: FailureKind.CHANGED,
     }
-    return kinds.get(type(error), FailureKind.IO_ERROR)
+    return _error(kinds.get(type(error), FailureKind.IO_ERROR), str(error))
 
 
 def _local_error(error: OSError | ValueError) -> ImageError:

@@ -16,15 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.choices import Precision
+from transforms.containers.index import Indexes
+from transforms.containers.locate import locate
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize
 from transforms.embed import embed
 from transforms.engines import MIN_COSINE, Engine, EngineConfig, load_engine
 from transforms.errors import FailureKind, ImageError
 from transforms.parts.check import Problem
-from transforms.read import EncodedImage, ReadPolicy, read_images
+from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe
-from transforms.records import ImageReference
+from transforms.records import references_of
 from transforms.storage.settings import Stores
 
 # Images held at once.
@@ -47,7 +49,13 @@ class Recomputed:
         return f"{counts}; {self.changed:,} images changed since, {self.vanished:,} vanished since"
 
 
-def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) -> Recomputed:
+def recompute(
+    rows: pa.Table,
+    recipe: Recipe,
+    model: Path,
+    stores: Stores = (),
+    indexes: Indexes | None = None,
+) -> Recomputed:
     """Compute vectors again with the exported network, and compare them with the stored ones.
 
     The size limits are those that the rows need. Vectors may differ by the ``tolerance`` of the
@@ -58,6 +66,7 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) 
         recipe: The recipe of the rows.
         model: Folder of the exported network.
         stores: Where buckets are.
+        indexes: Where the members of containers are kept.
     """
     result = Recomputed()
     if not rows.num_rows:
@@ -71,11 +80,12 @@ def recompute(rows: pa.Table, recipe: Recipe, model: Path, stores: Stores = ()) 
         max_bytes=max_bytes, max_pixels=max(row["width"] * row["height"] for row in facts)
     )
     decode = DecodeAndResize(policy, engine.model.input_size, resize)
+    reading = ReadPolicy(max_bytes=max_bytes, stores=stores)
+    references = locate(references_of(rows), stores, indexes)
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK)
-        pixels = dict(
-            _pixels(chunk, decode, ReadPolicy(max_bytes=max_bytes, stores=stores), result)
-        )
+        images = read_images(references[start : start + _CHUNK], reading)
+        pixels = dict(_pixels(chunk, images, decode, result))
         if pixels:
             _compare(chunk, pixels, engine, result, tolerance(precision))
     return result
@@ -91,12 +101,10 @@ def tolerance(precision: Precision) -> float:
 
 
 def _pixels(
-    rows: pa.Table, decode: DecodeAndResize, policy: ReadPolicy, result: Recomputed
+    rows: pa.Table, images: Iterator[Result], decode: DecodeAndResize, result: Recomputed
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield position and pixels (uint8 [H, W, 3]) of unchanged images; count others in result."""
-    columns = [rows[name].to_pylist() for name in ("uri", "etag", "size", "modified")]
-    references = [ImageReference(*values) for values in zip(*columns, strict=True)]
-    for position, item in enumerate(read_images(references, policy)):
+    for position, item in enumerate(images):
         try:
             if not isinstance(item, EncodedImage):
                 raise item[1]
@@ -108,7 +116,7 @@ def _pixels(
             elif error.kind is FailureKind.CHANGED:
                 result.changed += 1
             else:
-                result.problems.append(_failed(references[position].uri, error))
+                result.problems.append(_failed(rows["uri"][position].as_py(), error))
 
 
 def _has_content(image: EncodedImage, known: str, result: Recomputed) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
@@ -62,39 +62,72 @@ def features_schema(dimension: int) -> pa.Schema:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageReference:
-    """One image of a source, without its bytes: a whole file, or a member of a container.
+class Member:
+    """Where the bytes of an image lie in a container."""
 
-    The last three fields have no columns: no source lists members yet.
-    """
+    # Absolute path or URL of the container.
+    container: str
+    # Of the container; its bytes are read only while it has this etag.
+    etag: str
+    # How to get the bytes: one of ``transforms.containers.kinds.READERS``.
+    reader: str
+    # First byte of the member, in the container or in its decompressed stream; of Parquet the row.
+    offset: int
+    # Bytes from there on that hold the member; of Parquet 1, the row.
+    length: int
+    # The stream that has to be read from its start to reach the member; None for direct access.
+    stream: int | None = None
+    # Leaf column of the bytes in a Parquet file.
+    column: str | None = None
+    # Why there are no bytes to read: the word of a ``FailureKind``, ": ", and a message.
+    problem: str | None = None
+
+
+MEMBER_TYPE = pa.struct(
+    [
+        ("container", pa.string()),
+        ("etag", pa.string()),
+        ("reader", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("stream", pa.int64()),
+        ("column", pa.string()),
+        ("problem", pa.string()),
+    ]
+)
+# The columns of listings and shards. ``member`` is null for a whole file; no table has it.
+LISTING_SCHEMA = pa.schema([*REFERENCE_SCHEMA, pa.field("member", MEMBER_TYPE)])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """One image of a source, without its bytes: a whole file, or a member of a container."""
 
     # Absolute path of a local file, otherwise the full URL; of a member CONTAINER::MEMBER.
     uri: str
-    # Of the file that holds the bytes, so of a member's container; "" where the source knows none.
+    # Changes when the image does; "" where the source knows none.
     etag: str
-    # Bytes of the image; -1 where unknown.
+    # Bytes of the encoded image; -1 where unknown.
     size: int
     # UTC.
     modified: datetime | None
-    # The file that holds the image, as a path or URL; None: the uri is a whole file.
-    container: str | None = None
-    # Where the image's bytes start in the container, and how many there are.
-    offset: int | None = None
-    length: int | None = None
+    # None for a whole file.
+    member: Member | None = None
 
     @property
     def location(self) -> str:
         """Path or URL of the file that holds the bytes."""
-        return self.uri if self.container is None else self.container
+        return self.uri if self.member is None else self.member.container
 
-    @property
-    def byte_range(self) -> tuple[int, int] | None:
-        """Offset and length of the bytes in the container; None for a whole file."""
-        if self.container is None or self.offset is None or self.length is None:
-            return None
-        return self.offset, self.length
 
-    @property
-    def expected_size(self) -> int:
-        """Bytes that are to be read; -1 where that is not known."""
-        return self.size if self.byte_range is None else self.byte_range[1]
+def references_of(images: pa.Table) -> list[ImageReference]:
+    """Return the rows of a listing (LISTING_SCHEMA), or of a table (REFERENCE_SCHEMA)."""
+    columns = [images[name].to_pylist() for name in REFERENCE_SCHEMA.names]
+    whole = [ImageReference(*row) for row in zip(*columns, strict=True)]
+    if "member" not in images.column_names:
+        return whole
+    members = images["member"].to_pylist()
+    return [
+        replace(image, member=Member(**member)) if member else image
+        for image, member in zip(whole, members, strict=True)
+    ]

@@ -6,9 +6,11 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms import parquet
-from transforms.records import ImageReference
+from transforms.records import ImageReference, references_of
 from transforms.storage import Storage
 
 
@@ -24,7 +26,44 @@ class ShardPolicy:
     workers: int = 1
 
 
-def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]]:
+def in_reading_order(images: pa.Table) -> pa.Table:
+    """Sort the images to do (LISTING_SCHEMA) so that those of a container follow its bytes."""
+    member = images["member"].combine_chunks()
+    if member.null_count == len(member):
+        return images
+    place = pc.fill_null(member.field("container"), images["uri"].combine_chunks())
+    offset = pc.fill_null(member.field("offset"), 0)
+    order = pc.sort_indices(
+        pa.table([place, offset], ["place", "offset"]),
+        sort_keys=[("place", "ascending"), ("offset", "ascending")],
+    )
+    return images.take(order)
+
+
+def stream_starts(images: pa.Table) -> np.ndarray:
+    """Return the positions where a shard may start: int64, ascending.
+
+    Images of one stream have to stay together: each shard would read the stream from its start.
+
+    Args:
+        images: N images (LISTING_SCHEMA) in reading order.
+    """
+    every = np.arange(images.num_rows)
+    member = images["member"].combine_chunks()
+    if member.null_count == len(member):
+        return every
+    streams = member.field("stream").to_numpy(zero_copy_only=False)
+    containers = member.field("container").dictionary_encode().indices
+    place = pc.fill_null(containers, -1).to_numpy(zero_copy_only=False)
+    # NaN, for no stream, differs from itself.
+    inside = (streams[1:] == streams[:-1]) & (place[1:] == place[:-1])
+    starts: np.ndarray = every[np.concatenate([[True], ~inside])]
+    return starts
+
+
+def shard_bounds(
+    sizes: np.ndarray, policy: ShardPolicy, starts: np.ndarray | None = None
+) -> list[tuple[int, int]]:
     """Cut N references into shards of nearly equal work.
 
     An image takes a share of its shard: 1 / ``images`` or its part of ``bytes``, whichever is more.
@@ -35,6 +74,8 @@ def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]
     Args:
         sizes: Sizes in bytes, int64 [N]; -1 where unknown, which counts as the mean known size.
         policy: Limits on a shard.
+        starts: Positions where a shard may start, int64, ascending, 0 first; None for all. A shard
+            may exceed its limits for their sake.
 
     Returns:
         Start and length of each shard.
@@ -49,6 +90,8 @@ def shard_bounds(sizes: np.ndarray, policy: ShardPolicy) -> list[tuple[int, int]
     slack = 0.25 / policy.images
     shards = max(int(np.ceil(shares[-1] - slack)), enough, 1)
     ends = np.searchsorted(shares, shares[-1] * np.arange(1, shards) / shards + slack, side="right")
+    if starts is not None and len(ends):
+        ends = starts[np.searchsorted(starts, ends, side="right") - 1]
     edges = np.unique([0, *ends, len(sizes)]).tolist()
     return [(start, end - start) for start, end in itertools.pairwise(edges)]
 
@@ -59,6 +102,4 @@ def read_shard(output: Storage, key: str) -> list[ImageReference]:
     Raises:
         StorageError: If the shard cannot be read.
     """
-    table = parquet.read(output.read(key))
-    columns = (table[name].to_pylist() for name in ("uri", "etag", "size", "modified"))
-    return [ImageReference(*row) for row in zip(*columns, strict=True)]
+    return references_of(parquet.read(output.read(key)))

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.reports.text import format_table
 from transforms.backbones import Resolved, export, model_id, resolve
+from transforms.containers.locate import locate
 from transforms.decode.image import DecodePolicy, decode
 from transforms.embed import embed
 from transforms.engines import EngineConfig, Outputs, load_engine
@@ -134,7 +135,7 @@ def _read(photo: str, config: Config) -> bytes:
     uri = str(local_path(photo) or photo)
     item = next(
         read_images(
-            [ImageReference(uri, "", -1, None)],
+            locate([ImageReference(uri, "", -1, None)], config.stores),
             ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
         )
     )

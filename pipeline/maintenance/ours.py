@@ -7,7 +7,7 @@ import re
 from pipeline.state.run import RUN_ID
 
 # The folders that this program writes to. Vacuum ignores files elsewhere.
-FOLDERS = ("features", "errors", "runs", "models")
+FOLDERS = ("features", "errors", "runs", "models", "containers")
 _PART = re.compile(
     rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet"
 )
@@ -17,6 +17,7 @@ _RUN_FILE = re.compile(
 )
 _MODEL_FILE = re.compile(r"graph\.pb|golden\.npz|model\.json|SHA256SUMS")
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
+_INDEX = re.compile(r"containers/[0-9a-f]{32}\.parquet")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")
 
 
@@ -45,6 +46,8 @@ def is_ours(key: str) -> bool:
     place, _, file = name.partition("/")
     if folder == "runs":
         return bool(re.fullmatch(RUN_ID, place) and _RUN_FILE.fullmatch(file))
+    if folder == "containers":
+        return bool(_INDEX.fullmatch(key))
     return folder == "models" and bool(_MODEL_ID.fullmatch(place) and _MODEL_FILE.fullmatch(file))
 
 

@@ -17,6 +17,7 @@ from pipeline.tables import Tables
 from pipeline.tables.history import last_run, versions_of
 from pipeline.tables.table import Table
 from transforms.backbones.export import model_id_of
+from transforms.containers.index import Indexes
 from transforms.engines.models import load_model
 from transforms.parts.check import LoggedPart, PartReport, Problem, check_part
 from transforms.recipe import Recipe
@@ -244,6 +245,8 @@ def _recompute(
     except StorageError as error:
         problems.append(Problem("model", f"models/{model}", str(error)))
         return Recomputed()
-    result = recompute(pa.concat_tables(picked), recipe, folder, stores)
+    result = recompute(
+        pa.concat_tables(picked), recipe, folder, stores, Indexes(storage, write=False)
+    )
     problems += result.problems
     return result

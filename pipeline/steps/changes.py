@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import Config
 from pipeline.state.summary import Summary
-from pipeline.steps.listing import Listing
+from pipeline.steps.listing import Listing, name_containers
 from pipeline.tables import Table, Tables
 from pipeline.tables.snapshot import no_rows
 from transforms import parquet
@@ -27,7 +27,7 @@ from transforms.plan import (
     compare,
     ranges,
 )
-from transforms.shards import ShardPolicy, shard_bounds
+from transforms.shards import ShardPolicy, in_reading_order, shard_bounds, stream_starts
 from transforms.storage import Storage
 from transforms.storage.urls import scheme_of
 
@@ -144,10 +144,10 @@ class Plan:
         """
         if not self._pending:
             return
-        todo = pa.concat_tables(self._pending)
+        todo = in_reading_order(pa.concat_tables(self._pending))
         self._pending = []
         policy = replace(self._policy, workers=0) if self.shards else self._policy
-        bounds = shard_bounds(todo["size"].to_numpy(), policy)
+        bounds = shard_bounds(todo["size"].to_numpy(), policy, stream_starts(todo))
         names = [
             f"shard-{number:05d}"
             for number in range(len(self.shards), len(self.shards) + len(bounds))
@@ -196,6 +196,8 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
         "unchanged, %s to remove",
         *(f"{count:,}" for count in (*said, summary.removed)),
     )
+    if listing.containers:
+        _LOG.warning("%s", name_containers(listing.containers))
     return summary
 
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from pipeline.runners.jobs import Submission
 from pipeline.runners.pipeline import new_pipeline, run_failed
+from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.plan import Range, in_range
-from transforms.records import REFERENCE_SCHEMA
+from transforms.records import LISTING_SCHEMA
 from transforms.sources import Source
 from transforms.sources.files import GROUP_ROWS, read_listing_file, read_listing_note, write_listing
 from transforms.storage import Storage, open_storage
@@ -50,6 +51,11 @@ class Listing:
         """The number of files in folders and prefixes whose names are not those of images."""
         return sum(note.ignored for note in self._files.values())
 
+    @property
+    def containers(self) -> int:
+        """The number of containers among the ignored files."""
+        return sum(note.containers for note in self._files.values())
+
     def row_counts(self) -> Iterator[tuple[str, int]]:
         """Yield the first URI and the row count of each row group of the files."""
         for note in self._files.values():
@@ -63,7 +69,7 @@ class Listing:
             within: A range of URIs.
 
         Returns:
-            A table of ``REFERENCE_SCHEMA``.
+            A table of ``LISTING_SCHEMA``.
         """
         wanted = {}
         for name, note in self._files.items():
@@ -73,7 +79,7 @@ class Listing:
                 wanted[name] = list(range(start, end))
         with ThreadPoolExecutor(_REQUESTS) as pool:
             tables = list(pool.map(lambda name: self._read(name, wanted[name], within), wanted))
-        return pa.concat_tables([REFERENCE_SCHEMA.empty_table(), *tables])
+        return pa.concat_tables([LISTING_SCHEMA.empty_table(), *tables])
 
     def _read(self, name: str, groups: list[int], within: Range) -> pa.Table:
         return in_range(read_listing_file(self._storage.read(f"{name}.parquet"), groups), within)
@@ -122,26 +128,39 @@ def list_sources(
 
 
 @contextmanager
-def list_here(sources: Sequence[Source]) -> Iterator[Listing]:
+def list_here(sources: Sequence[Source], output: Storage) -> Iterator[Listing]:
     """List all sources in this process for a dry run, without writing into the output."""
+    indexes = Indexes(output, write=False)
     pieces = [piece for source in sources for piece in source.split()]
     with tempfile.TemporaryDirectory(prefix="image-features-listing-") as folder:
         scratch = open_storage(folder)
         for number, piece in enumerate(pieces):
-            write_listing(piece, scratch, f"listing/{number:06d}")
+            write_listing(piece, scratch, f"listing/{number:06d}", indexes)
         yield Listing(scratch, "listing")
 
 
-def nothing_listed(sources: Sequence[Source], ignored: int, rows: int) -> UserError:
+def name_containers(containers: int) -> str:
+    """Say how to take in the containers that a folder or prefix holds."""
+    return (
+        f"{containers:,} containers (tar, zip, TFRecord or Parquet files) were ignored; a folder "
+        "gives its loose images only. To take the images in them too, add a glob that ends like "
+        "their names: --input 'FOLDER/**/*.tar'"
+    )
+
+
+def nothing_listed(sources: Sequence[Source], listing: Listing, rows: int) -> UserError:
     """Return the error for inputs that hold no image.
 
     Args:
         sources: The parsed inputs.
-        ignored: How many files were ignored.
+        listing: What was listed and ignored.
         rows: How many rows the features table has, and keeps.
     """
     reasons = [source.nothing_found() for source in sources]
+    ignored = listing.ignored
     others = f" ({ignored:,} other files, or links to elsewhere, were ignored)" if ignored else ""
+    if listing.containers:
+        others += f". {name_containers(listing.containers)}"
     kept = (
         f". The table keeps its {rows:,} rows; if the images are really gone, delete the output"
         if rows

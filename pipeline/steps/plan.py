@@ -65,18 +65,18 @@ def compare(session: Session) -> Compared:
         versions=session.tables.versions,
         max_failure_rate=config.max_failure_rate,
     )
-    sources = [parse_input(text, config.stores) for text in config.inputs]
+    sources = [parse_input(text, config.stores, config.image_column) for text in config.inputs]
     watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
     submission = Submission(session.runner, watch=watch)
     listed = (
-        list_here(sources)
+        list_here(sources, session.output)
         if config.dry_run
         else list_sources(sources, session.output, submission, config.stores)
     )
     with listed as listing:
         if not listing.rows:
             rows = sum(rows for _, rows in session.tables.features.row_counts())
-            raise nothing_listed(sources, listing.ignored, rows)
+            raise nothing_listed(sources, listing, rows)
         plan = _compare_listing(listing, run, session)
         counts = summarise(run.run_id, plan, listing, config)
     return Compared(

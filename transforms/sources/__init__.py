@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 
-from transforms.sources.base import Ignored, Source
+from transforms.errors import UserError
+from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_container_name
+from transforms.sources.base import Source
+from transforms.sources.containers import Containers
 from transforms.sources.globs import compile_pattern, has_wildcards, split_pattern
-from transforms.sources.lists import parse_list
+from transforms.sources.lists import Entries, parse_list
 from transforms.sources.named import Named
-from transforms.sources.trees import IMAGE_EXTENSIONS
+from transforms.sources.ranges import expand, has_range
 from transforms.storage import local_path
 from transforms.storage.settings import Stores
 from transforms.storage.urls import parse_url
@@ -20,15 +23,16 @@ from transforms.storage.urls import parse_url
 __all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "meaning_of", "parse_input"]
 
 
-def parse_input(text: str, stores: Stores = ()) -> Source:
+def parse_input(text: str, stores: Stores = (), column: str | None = None) -> Source:
     """Parse one ``--input``.
 
     A list is read at once, from a file, bucket or standard input. Nothing else is looked at yet.
 
     Args:
-        text: A folder, prefix, glob or file, as a path or a URL (``file://``, ``s3://``, ``gs://``,
-            ``az://``); or ``list:`` and the name of a list.
+        text: A folder, prefix, glob, numeric range, file or container, as a path or a URL
+            (``file://``, ``s3://``, ``gs://``, ``az://``); or ``list:`` and the name of a list.
         stores: Where buckets are.
+        column: Column or feature of the images' bytes in Parquet and TFRecord containers.
 
     Raises:
         UserError: For an invalid input.
@@ -36,14 +40,30 @@ def parse_input(text: str, stores: Stores = ()) -> Source:
     if text.startswith("list:"):
         return parse_list(text, stores)
     path = local_path(text)
+    there = path is not None and os.path.lexists(path)
+    if has_range(text) and not there:
+        return _numbered(text, stores, column)
     if path is None:
         place = text
         parse_url(place)
     else:
         place = f"{path}/" if text.endswith("/") and has_wildcards(text) else str(path)
-    if has_wildcards(text) and not (path and os.path.lexists(path)):
+    if has_wildcards(text) and not there:
         compile_pattern(split_pattern(text)[1])
-    return Named(text, place, stores)
+    return Named(text, place, stores, column)
+
+
+def _numbered(text: str, stores: Stores, column: str | None) -> Source:
+    """Return the files that a numeric range stands for: containers, or images."""
+    if has_wildcards(text):
+        raise UserError(f"{text!r}: give a range or a wildcard, not both")
+    names = expand(text)
+    uris = tuple(str(local_path(name) or name) for name in names)
+    if local_path(text) is None:
+        parse_url(text)
+    if is_container_name(names[0]):
+        return Containers(text, uris, stores, column)
+    return Entries(text, uris, stores)
 
 
 def meaning_of(text: str) -> str:

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from transforms import parquet
-from transforms.records import REFERENCE_SCHEMA
-from transforms.sources.base import Ignored, Source
+from transforms.containers.index import Indexes
+from transforms.file_names import Ignored
+from transforms.records import LISTING_SCHEMA, MEMBER_TYPE
+from transforms.sources.base import Source
 from transforms.storage import Storage
 
 # References that a worker holds at once while it lists: some 0.2 GB.
@@ -34,39 +36,55 @@ class ListingNote:
     firsts: tuple[str, ...]
     # Last uri; "" for a file without rows.
     last: str
+    # Number of ignored entries that are containers.
+    containers: int = 0
 
 
-def write_listing(piece: Source, storage: Storage, name: str) -> None:
+def write_listing(
+    piece: Source, storage: Storage, name: str, indexes: Indexes | None = None
+) -> None:
     """List a piece into at least one file, each with its note.
 
     Args:
         piece: The source to list.
         storage: Where to write.
         name: Start of the keys: ``name-0000.parquet``, ``name-0000.json``, ….
+        indexes: Where the members of containers are kept.
 
     Raises:
         UserError: If a local path of the source does not exist.
         StorageError: If listing or writing fails.
     """
     ignored = Ignored()
-    before = 0
-    for number, images in enumerate(_grouped(piece.list_images(ignored))):
-        write_listing_file(storage, f"{name}-{number:04d}", images, ignored.total - before)
-        before = ignored.total
+    before = Ignored()
+    for number, images in enumerate(_grouped(piece.list_images(ignored, indexes))):
+        more = ignored.since(before)
+        write_listing_file(storage, f"{name}-{number:04d}", images, more.total, more.containers)
+        before.add(more)
 
 
 def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Join batches into tables of at least ``FILE_ROWS`` rows; the last may have fewer, or none."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
-        held.append(batch)
+        held.append(_with_member(batch))
         if sum(b.num_rows for b in held) >= FILE_ROWS:
             yield pa.Table.from_batches(held)
             held = []
-    yield pa.Table.from_batches(held, REFERENCE_SCHEMA)
+    yield pa.Table.from_batches(held, LISTING_SCHEMA)
 
 
-def write_listing_file(storage: Storage, name: str, images: pa.Table, ignored: int) -> None:
+def _with_member(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Add the column of members to a batch of whole files."""
+    if batch.num_columns == len(LISTING_SCHEMA):
+        return batch
+    columns = [*batch.columns, pa.nulls(batch.num_rows, MEMBER_TYPE)]
+    return pa.RecordBatch.from_arrays(columns, schema=LISTING_SCHEMA)
+
+
+def write_listing_file(
+    storage: Storage, name: str, images: pa.Table, ignored: int, containers: int = 0
+) -> None:
     """Write one listing file, sorted by uri, and then its note.
 
     The files are not durable: no run resumes from them after a crash.
@@ -74,15 +92,16 @@ def write_listing_file(storage: Storage, name: str, images: pa.Table, ignored: i
     Args:
         storage: Where to write.
         name: Key of the files, without extension.
-        images: REFERENCE_SCHEMA, in any order.
+        images: LISTING_SCHEMA, in any order.
         ignored: Number of entries that were ignored while listing the images.
+        containers: Number of containers among them.
     """
     images = images.sort_by("uri")
     encoded = parquet.encode(images, row_group_size=GROUP_ROWS)
     storage.write(f"{name}.parquet", encoded, durable=False)
     firsts = images["uri"].take(pa.array(range(0, images.num_rows, GROUP_ROWS), pa.int64()))
     last = images["uri"][-1].as_py() if images.num_rows else ""
-    note = ListingNote(images.num_rows, ignored, tuple(firsts.to_pylist()), last)
+    note = ListingNote(images.num_rows, ignored, tuple(firsts.to_pylist()), last, containers)
     storage.write(f"{name}.json", json.dumps(asdict(note)).encode(), durable=False)
 
 
@@ -93,7 +112,7 @@ def read_listing_note(encoded: bytes) -> ListingNote:
 
 
 def read_listing_file(encoded: bytes, groups: list[int]) -> pa.Table:
-    """Return the rows (REFERENCE_SCHEMA) of some row groups of a listing file.
+    """Return the rows (LISTING_SCHEMA) of some row groups of a listing file.
 
     Args:
         encoded: The whole file.

@@ -12,8 +12,9 @@ from itertools import chain
 
 import pyarrow as pa
 
+from transforms.containers.index import Indexes
 from transforms.errors import UserError
-from transforms.sources.base import Ignored
+from transforms.file_names import Ignored
 from transforms.sources.batches import Row, local_row, to_batches, unknown_row
 from transforms.storage import local_path
 from transforms.storage.base import NotFound, PermissionDenied, Unaddressable
@@ -48,7 +49,9 @@ class Entries:
             for start in range(0, len(uris), _PIECE)
         ]
 
-    def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
+    def list_images(
+        self, ignored: Ignored | None = None, indexes: Indexes | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """List the entries in their order, one row per line, with etag and size if available."""
         threads = _REQUESTS if any(map(scheme_of, self.uris)) else _FILES
         look = partial(_look, self.stores)

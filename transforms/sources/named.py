@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from transforms.containers.index import Indexes
 from transforms.errors import UserError
-from transforms.sources.base import Ignored, Source
+from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_container_name
+from transforms.sources.base import Source
+from transforms.sources.containers import Containers
 from transforms.sources.globs import has_wildcards, split_pattern
 from transforms.sources.lists import Entries
 from transforms.sources.trees import Tree
@@ -27,12 +30,16 @@ class Named:
     # Absolute path or URL, maybe with wildcards.
     place: str
     stores: Stores = ()
+    # Column or feature of the images' bytes in a container.
+    column: str | None = None
 
     def split(self) -> Sequence[Source]:
         return self._look().split()
 
-    def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
-        return self._look().list_images(ignored)
+    def list_images(
+        self, ignored: Ignored | None = None, indexes: Indexes | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        return self._look().list_images(ignored, indexes)
 
     def nothing_found(self) -> str:
         return self._look().nothing_found()
@@ -45,13 +52,24 @@ class Named:
         if local and os.path.isdir(place):  # noqa: PTH112
             return Tree(text, place)
         if os.path.lexists(place) if local else self._is_object():
-            return Entries(text, (place,), self.stores)
+            if place.lower().endswith(IMAGE_EXTENSIONS) or (local and not os.path.isfile(place)):  # noqa: PTH113
+                return Entries(text, (place,), self.stores)
+            return Containers(text, (place,), self.stores, self.column)
         if has_wildcards(place):
-            root, pattern = split_pattern(place, os.path.isdir) if local else split_pattern(place)
-            return Tree(text, root or "/", pattern, images_only=False, stores=self.stores)
+            return self._glob(local)
         if local:
             raise UserError(f"there is no file or folder {place}")
         return Tree(text, place.rstrip("/"), stores=self.stores)
+
+    def _glob(self, local: bool) -> Source:
+        """Return what a glob matches: containers if it ends like their names."""
+        place = self.place
+        root, pattern = split_pattern(place, os.path.isdir) if local else split_pattern(place)
+        tree = Tree(self.text, root or "/", pattern, images_only=False, stores=self.stores)
+        if not is_container_name(pattern):
+            return tree
+        uris = [uri for batch in tree.list_images() for uri in batch["uri"].to_pylist()]
+        return Containers(self.text, tuple(uris), self.stores, self.column) if uris else tree
 
     def _is_object(self) -> bool:
         """Tell whether an object has just this name, and is not an empty one marking a folder."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from transforms.allocator import share_one_heap
+from transforms.containers.index import Indexes
 from transforms.sources.base import Source
 from transforms.sources.files import write_listing
 from transforms.storage import open_storage
@@ -60,7 +61,7 @@ def _list(
 
     def list_piece(numbered: tuple[int, Source]) -> int:
         number, piece = numbered
-        write_listing(piece, storage, f"{folder}/{number:06d}")
+        write_listing(piece, storage, f"{folder}/{number:06d}", Indexes(storage))
         return number
 
     with ThreadPoolExecutor(min(len(group), _CONCURRENT_PIECES)) as pool:

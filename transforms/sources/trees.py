@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from transforms.sources.base import Ignored
+from transforms.containers.index import Indexes
+from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_image_name
 from transforms.sources.batches import Row, bucket_batch, local_row, to_batches
 from transforms.sources.folders import leads_inside, scan
 from transforms.sources.globs import START, States, compile_pattern
@@ -19,10 +20,6 @@ from transforms.storage.bucket import Bucket
 from transforms.storage.settings import Stores
 from transforms.storage.urls import parse_url, scheme_of
 
-IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp"),
-    *(".tif", ".tiff", ".webp", ".avif"),
-)
 # Max number of parts that a tree is cut into.
 _PIECES = 32
 # Objects that a bucket lists per request.
@@ -48,7 +45,9 @@ class Tree:
     def split(self) -> list[Tree]:
         return _split(self)
 
-    def list_images(self, ignored: Ignored | None = None) -> Iterator[pa.RecordBatch]:
+    def list_images(
+        self, ignored: Ignored | None = None, indexes: Indexes | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """List folder by folder, in the order of the names."""
         ignored = Ignored() if ignored is None else ignored
         return (
@@ -73,7 +72,7 @@ class Tree:
     def takes(self, states: States, name: str) -> bool:
         """Tell whether the file ``name`` is taken."""
         if self.images_only:
-            return name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".")
+            return is_image_name(name)
         return compile_pattern(self.pattern).takes(states, name)
 
     def reach(self, folder: str) -> States:

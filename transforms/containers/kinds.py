@@ -1,0 +1,68 @@
+"""The kinds of containers. A file's first bytes tell its kind, whatever its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from transforms.containers import parquet, tar, tfrecord, zip
+from transforms.containers.base import ContainerDamaged, Found, Walk
+from transforms.containers.bytes import ContainerFile
+from transforms.containers.compressed import MARKS, DecompressedFile
+from transforms.file_names import Ignored
+
+# How the bytes of a member are read: a range as it is, an entry of a zip, a row of Parquet, or a
+# range of a decompressed stream.
+READERS = ("range", "zip", "parquet", *MARKS)
+# Bytes that tell a kind.
+HEAD = 512
+_ZIP = (b"PK\3\4", b"PK\5\6")
+_PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of container."""
+
+    walk: Walk
+    # One of READERS.
+    reader: str
+    # Take only members with the name of an image.
+    has_names: bool = False
+
+    def find(self, file: ContainerFile, ignored: Ignored, column: str | None) -> Iterator[Found]:
+        """Walk through a container, decompressed if need be; see ``Walk``."""
+        if self.reader not in MARKS:
+            yield from self.walk(file, ignored, column)
+            return
+        for found in self.walk(DecompressedFile(file, self.reader), ignored, column):
+            yield found._replace(stream=0)
+
+
+def kind_of(file: ContainerFile) -> Kind | None:
+    """Tell the kind of a container by its first bytes; None for another file.
+
+    Raises:
+        StorageError: The file cannot be read.
+        UserError: A compressed file is too large to be looked into.
+    """
+    head = file.read(0, HEAD)
+    for compression, mark in MARKS.items():
+        if head.startswith(mark):
+            try:
+                return _plain(DecompressedFile(file, compression).read(0, HEAD), compression)
+            except ContainerDamaged:
+                return None
+    return _plain(head, "")
+
+
+def _plain(head: bytes, compression: str) -> Kind | None:
+    if tar.is_tar(head):
+        return Kind(tar.walk, compression or "range", has_names=True)
+    if tfrecord.is_tfrecord(head):
+        return Kind(tfrecord.walk, compression or "range")
+    if head.startswith(_ZIP) and not compression:
+        return Kind(zip.walk, "zip", has_names=True)
+    if head.startswith(_PARQUET) and not compression:
+        return Kind(parquet.walk, "parquet")
+    return None

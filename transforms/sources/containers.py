@@ -1,0 +1,61 @@
+"""List the members of containers, one container to a piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from transforms.containers.bytes import open_container
+from transforms.containers.index import Indexes, list_members
+from transforms.containers.kinds import kind_of
+from transforms.errors import UserError
+from transforms.file_names import Ignored, is_container_name
+from transforms.sources.batches import BATCH_ROWS
+from transforms.sources.lists import Entries
+from transforms.storage import NotFound, PermissionDenied
+from transforms.storage.settings import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """Files that hold images, if their content is that of a container; others are images."""
+
+    # As the user wrote it.
+    text: str
+    # Absolute paths and full URLs.
+    uris: tuple[str, ...]
+    stores: Stores = ()
+    # Column or feature that holds the images' bytes; None to find it.
+    column: str | None = None
+
+    def split(self) -> list[Containers]:
+        return [replace(self, uris=(uri,)) for uri in self.uris]
+
+    def list_images(
+        self, ignored: Ignored | None = None, indexes: Indexes | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """List the images of each container in the order of their bytes."""
+        ignored = Ignored() if ignored is None else ignored
+        for uri in self.uris:
+            images = self._members(uri, ignored, indexes)
+            if images is None:
+                yield from Entries(self.text, (uri,), self.stores).list_images(ignored)
+            else:
+                yield from images.to_batches(max_chunksize=BATCH_ROWS)
+
+    def _members(self, uri: str, ignored: Ignored, indexes: Indexes | None) -> pa.Table | None:
+        """Return the images in a container; None for another file."""
+        try:
+            with open_container(uri, self.stores) as file:
+                kind = kind_of(file)
+                return kind and list_members(file, kind, ignored, self.column, indexes)
+        except (NotFound, PermissionDenied) as error:
+            if is_container_name(uri):
+                # Its images would look removed.
+                raise UserError(f"--input {self.text}: {error}") from error
+            return None
+
+    def nothing_found(self) -> str:
+        return f"{self.text} holds no image"
