@@ -47,6 +47,8 @@ class Config:
     max_pixels: int = MAX_PIXELS
     # Column or feature of the images' bytes in Parquet and TFRecord containers; None to find it.
     image_column: str | None = None
+    # Column of a manifest that names the images; None to find it.
+    uri_column: str | None = None
     rebuild: bool = False
     dry_run: bool = False
     # Seconds without progress after which a run fails; 0 waits for ever.

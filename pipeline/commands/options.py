@@ -55,14 +55,21 @@ def run_options(parser: Parser) -> None:
         default=[],
         help="a folder, a prefix, a glob (*, **, ?, […]), local or gs://, s3://, az://, file://; "
         "a container (.tar, .zip, .tfrecord, .parquet), a glob of containers, or a range such as "
-        "'shards/{000..099}.tar'; or list:FILE with one URI a line (list:- reads standard input). "
-        "May be given several times",
+        "'shards/{000..099}.tar'; list:FILE with one URI a line (list:- reads standard input); or "
+        "manifest:FILE, a CSV, JSON lines or Parquet file with a column of URIs. May be given "
+        "several times",
     )
     places.add_argument(
         "--image-column",
         metavar="NAME",
         help="column of a Parquet file, or feature of a TFRecord, that holds the images' bytes "
         "(default: find it)",
+    )
+    places.add_argument(
+        "--uri-column",
+        metavar="NAME",
+        help="column of a manifest that names the images (default: the first of uri, url, path, "
+        "file_name, image_path)",
     )
     places.add_argument("--output", metavar="DIR_OR_URL", default="", help="folder of the tables")
     store_option(places)

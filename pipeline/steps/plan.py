@@ -65,7 +65,10 @@ def compare(session: Session) -> Compared:
         versions=session.tables.versions,
         max_failure_rate=config.max_failure_rate,
     )
-    sources = [parse_input(text, config.stores, config.image_column) for text in config.inputs]
+    sources = [
+        parse_input(text, config.stores, config.image_column, config.uri_column)
+        for text in config.inputs
+    ]
     watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
     submission = Submission(session.runner, watch=watch)
     listed = (

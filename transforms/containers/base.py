@@ -31,6 +31,8 @@ class Found(NamedTuple):
     etag: str = ""
     stream: int | None = None
     column: str | None = None
+    # Path or URL of the file that a row names instead of holding the image.
+    path: str | None = None
     problem: str | None = None
 
 

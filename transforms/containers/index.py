@@ -28,6 +28,8 @@ FOLDER = "containers"
 _VERSION = 1
 # What a member's etag says of the column that the user chose.
 _COLUMN = ";column="
+# The reader of rows whose image is a file of its own, named by its path.
+PATH = "path"
 _NOTE = b"image-features.container"
 _LOG = logging.getLogger(__name__)
 
@@ -121,6 +123,9 @@ def column_in(etag: str) -> str | None:
 
 
 def _row(file: ContainerFile, reader: str, found: Found, chosen: str) -> tuple[object, ...]:
+    if found.path is not None:
+        # Its etag and size are asked for every night.
+        return found.path, "", -1, None, _member(file, PATH, found)
     uri = f"{file.uri}{SEPARATOR}{found.name}"
     etag = (found.etag or f"{file.etag}:{found.offset:x}") + chosen
     return uri, etag, found.size, file.modified, _member(file, reader, found)

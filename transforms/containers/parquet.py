@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.containers.base import ContainerDamaged, Found
@@ -32,18 +34,53 @@ _SHOWN = 10
 def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> Iterator[Found]:
     """Yield the rows of a file, by their number; see ``transforms.containers.base.Walk``.
 
-    Only the file's footer is read.
+    Only the footer is read, and the images of row groups in which some have a path and no bytes.
     """
     parquet = _open(file)
     leaf = _leaf(parquet.schema_arrow, column, file.uri)
     row = stream = 0
     for group in range(parquet.metadata.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
+        named = _paths(parquet, group, leaf) if _may_be_null(parquet, group, leaf) else {}
         for start in range(0, rows, _STREAM_ROWS):
-            for _ in range(min(_STREAM_ROWS, rows - start)):
-                yield Found(f"{row:06d}", row, 1, -1, stream=stream, column=leaf)
+            for position in range(start, min(start + _STREAM_ROWS, rows)):
+                path = named.get(position)
+                yield Found(f"{row:06d}", row, 1, -1, "", stream, leaf, path)
                 row += 1
             stream += 1
+
+
+def _may_be_null(parquet: pq.ParquetFile, group: int, leaf: str) -> bool:
+    """Tell whether a row group may have rows without bytes, which have a path instead."""
+    if not leaf.endswith(".bytes"):
+        return False
+    chunks = parquet.metadata.row_group(group)
+    for number in range(chunks.num_columns):
+        chunk = chunks.column(number)
+        if chunk.path_in_schema == leaf:
+            statistics = chunk.statistics
+            return not (statistics and statistics.has_null_count and statistics.null_count == 0)
+    return True
+
+
+def _paths(parquet: pq.ParquetFile, group: int, leaf: str) -> dict[int, str]:
+    """Return the paths of a row group's rows that have no bytes, by their position in the group."""
+    name = leaf.removesuffix(".bytes")
+    kind = parquet.schema_arrow.field(name).type
+    if kind.get_field_index("path") < 0:
+        return {}
+    found: dict[int, str] = {}
+    position = 0
+    with _damage():
+        for batch in parquet.iter_batches(
+            batch_size=_BATCH_ROWS, row_groups=[group], columns=[name], use_threads=False
+        ):
+            values = batch.column(0)
+            without = pc.and_(pc.is_null(values.field("bytes")), pc.is_valid(values.field("path")))
+            for i in np.flatnonzero(without.to_numpy(zero_copy_only=False)).tolist():
+                found[position + i] = str(values.field("path")[i].as_py())
+            position += len(values)
+    return found
 
 
 def read_rows(file: ContainerFile, column: str, rows: Set[int]) -> Iterator[bytes | None]:

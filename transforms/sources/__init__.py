@@ -14,6 +14,7 @@ from transforms.sources.base import Source
 from transforms.sources.containers import Containers
 from transforms.sources.globs import compile_pattern, has_wildcards, split_pattern
 from transforms.sources.lists import Entries, parse_list
+from transforms.sources.manifests import parse_manifest
 from transforms.sources.named import Named
 from transforms.sources.ranges import expand, has_range
 from transforms.storage import local_path
@@ -23,22 +24,32 @@ from transforms.storage.urls import parse_url
 __all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "meaning_of", "parse_input"]
 
 
-def parse_input(text: str, stores: Stores = (), column: str | None = None) -> Source:
+def parse_input(
+    text: str,
+    stores: Stores = (),
+    column: str | None = None,
+    uri_column: str | None = None,
+) -> Source:
     """Parse one ``--input``.
 
-    A list is read at once, from a file, bucket or standard input. Nothing else is looked at yet.
+    A list or manifest is read at once, from a file, bucket or standard input. Nothing else is
+    looked at yet.
 
     Args:
         text: A folder, prefix, glob, numeric range, file or container, as a path or a URL
-            (``file://``, ``s3://``, ``gs://``, ``az://``); or ``list:`` and the name of a list.
+            (``file://``, ``s3://``, ``gs://``, ``az://``); or ``list:`` or ``manifest:`` and the
+            name of a file.
         stores: Where buckets are.
         column: Column or feature of the images' bytes in Parquet and TFRecord containers.
+        uri_column: Column of a manifest that names the images.
 
     Raises:
         UserError: For an invalid input.
     """
     if text.startswith("list:"):
         return parse_list(text, stores)
+    if text.startswith("manifest:"):
+        return parse_manifest(text, stores, uri_column)
     path = local_path(text)
     there = path is not None and os.path.lexists(path)
     if has_range(text) and not there:
@@ -71,7 +82,8 @@ def meaning_of(text: str) -> str:
 
     This looks at no file. A slash after a wildcard stays: such a glob takes folders.
     """
-    kind, name = ("list:", text[5:]) if text.startswith("list:") else ("", text)
+    kind = next((kind for kind in ("list:", "manifest:") if text.startswith(kind)), "")
+    name = text.removeprefix(kind)
     if kind and name == "-":
         return text
     path = local_path(name)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.containers.bytes import open_container
-from transforms.containers.index import Indexes, list_members
+from transforms.containers.index import PATH, Indexes, list_members
 from transforms.containers.kinds import kind_of
 from transforms.errors import UserError
 from transforms.file_names import Ignored, is_container_name
 from transforms.sources.batches import BATCH_ROWS
-from transforms.sources.lists import Entries
+from transforms.sources.lists import Entries, entry_below
 from transforms.storage import NotFound, PermissionDenied
 from transforms.storage.settings import Stores
 
@@ -43,7 +44,20 @@ class Containers:
             if images is None:
                 yield from Entries(self.text, (uri,), self.stores).list_images(ignored)
             else:
-                yield from images.to_batches(max_chunksize=BATCH_ROWS)
+                named = pc.equal(pc.struct_field(images["member"], "reader"), PATH)
+                held = images.filter(pc.invert(named))
+                yield from held.to_batches(max_chunksize=BATCH_ROWS)
+                paths = images.filter(named)["uri"].to_pylist()
+                if paths:
+                    yield from self._named_by(uri, paths).list_images(ignored)
+
+    def _named_by(self, container: str, paths: list[str]) -> Entries:
+        """Return the files that rows of a container name, under the rules of lists."""
+        try:
+            uris = [entry_below(path, container) for path in paths]
+        except UserError as error:
+            raise UserError(f"{container}: {error}") from error
+        return Entries(self.text, tuple(uris), self.stores)
 
     def _members(self, uri: str, ignored: Ignored, indexes: Indexes | None) -> pa.Table | None:
         """Return the images in a container; None for another file."""

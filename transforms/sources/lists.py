@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ class Entries:
     ) -> Iterator[pa.RecordBatch]:
         """List the entries in their order, one row per line, with etag and size if available."""
         threads = _REQUESTS if any(map(scheme_of, self.uris)) else _FILES
-        look = partial(_look, self.stores)
+        look = partial(look_up, self.stores)
         with ThreadPoolExecutor(threads) as pool:
             for piece in self.split():
                 # Group names: one task per name would cost more than looking at a local file.
@@ -86,9 +87,7 @@ def parse_list(text: str, stores: Stores = ()) -> Entries:
             cannot be read, or one that is not UTF-8.
     """
     name = text.removeprefix("list:")
-    home = (
-        "" if name == "-" or scheme_of(name) in ("", "file") else Bucket(*parse_url(name)[:2]).url()
-    )
+    home = "" if name == "-" else home_of(name)
     try:
         lines = _read(name, stores).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -97,7 +96,7 @@ def parse_list(text: str, stores: Stores = ()) -> Entries:
     for number, line in enumerate(lines, 1):
         if entry := line.removesuffix("\r"):
             try:
-                uris.append(_entry(entry, home))
+                uris.append(absolute_entry(entry, home))
             except UserError as error:
                 raise UserError(f"{text}, line {number}: {error}") from error
     if not uris:
@@ -105,7 +104,8 @@ def parse_list(text: str, stores: Stores = ()) -> Entries:
     return Entries(text, tuple(uris), stores)
 
 
-def _look(stores: Stores, uri: str) -> Row:
+def look_up(stores: Stores, uri: str) -> Row:
+    """Return the row of an image by its uri, with etag and size if the storage tells them."""
     if not scheme_of(uri):
         try:
             return local_row(uri, os.stat(uri))  # noqa: PTH116  (a Path takes as long as the call)
@@ -123,20 +123,46 @@ def _look(stores: Stores, uri: str) -> Row:
     return uri, found.etag, found.size, modified
 
 
-def _entry(entry: str, home: str) -> str:
+def home_of(name: str) -> str:
+    """Return what all entries of a list have to start with: its bucket; "" for a local list."""
+    return "" if scheme_of(name) in ("", "file") else Bucket(*parse_url(name)[:2]).url()
+
+
+def absolute_entry(entry: str, home: str) -> str:
     """Return the absolute path or full URL that a line names; it must start with ``home``."""
     path = local_path(entry)
     if not entry.startswith(home):
         raise UserError(
-            f"{entry!r}: a list in a bucket may only name objects of the same bucket, {home}…. If "
-            "you trust who writes it, read it from this machine: copy it here, or give it to "
-            "list:-"
+            f"{entry!r}: a list or manifest in a bucket may only name objects of the same bucket, "
+            f"{home}…. If you trust who writes it, read it from this machine: copy it here, or "
+            "give a list to list:-"
         )
     if path is not None:
         return str(path)
     if not parse_url(entry)[2]:
         raise UserError(f"{entry!r} names no object; allowed: {ALLOWED}")
     return entry
+
+
+def entry_below(entry: str, file: str) -> str:
+    """Return the absolute path or full URL that a file names.
+
+    Args:
+        entry: What it names; a relative path starts from the file's own folder.
+        file: Path or URL of the file. One in a bucket may only name objects of the same bucket.
+
+    Raises:
+        UserError: The entry is invalid, or not allowed.
+    """
+    if not entry or scheme_of(entry) or entry.startswith("/"):
+        return absolute_entry(entry, home_of(file))
+    path = local_path(file)
+    if path is not None:
+        return absolute_entry(f"{path.parent}/{entry}", "")
+    relative = posixpath.normpath(entry)
+    if relative.startswith(".."):
+        raise UserError(f"{entry!r} leads out of the folder of {file}")
+    return absolute_entry(f"{file.rpartition('/')[0]}/{relative}", home_of(file))
 
 
 def _read(name: str, stores: Stores) -> bytes:
