@@ -47,6 +47,8 @@ class Config:
     max_pixels: int = MAX_PIXELS
     # Column or feature of the images' bytes in Parquet and TFRecord containers; None to find it.
     image_column: str | None = None
+    # Columns of manifests and containers to keep in the table; ("all",) keeps all.
+    carry: tuple[str, ...] = ()
     # Column of a manifest that names the images; None to find it.
     uri_column: str | None = None
     rebuild: bool = False
@@ -91,8 +93,13 @@ class Config:
             raise UserError("no --input given; name a folder, a prefix, a glob or list:FILE")
         if not self.output:
             raise UserError("no --output given; name a folder or URL for the tables")
-        if any(isinstance(value, str) for value in (self.inputs, self.beam_args, self.stores)):
-            raise UserError("inputs, beam_args and stores are tuples of strings, not one string")
+        if any(
+            isinstance(value, str)
+            for value in (self.inputs, self.beam_args, self.stores, self.carry)
+        ):
+            raise UserError(
+                "inputs, beam_args, stores and carry are tuples of strings, not one string"
+            )
         # Parse them only to raise for invalid ones.
         _ = [parse_store(text) for text in self.stores]
         for name in (

@@ -66,6 +66,8 @@ class ExtractJob:
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
     table: str = "features"
+    # Type of the carried values; None for a run that carries nothing.
+    source: pa.DataType | None = None
     # Key of the index of existing vectors (``transforms.parts.reuse``); None for no reuse.
     index_key: str | None = None
     # Where buckets are (``transforms.storage.settings``); no secrets.
@@ -74,7 +76,7 @@ class ExtractJob:
     @property
     def origin(self) -> Origin:
         """Return the columns that all rows of the run share."""
-        return Origin(recipe_id(self.recipe), self.run_id, self.started_at)
+        return Origin(recipe_id(self.recipe), self.run_id, self.started_at, self.source)
 
     @property
     def run_folder(self) -> str:
@@ -127,7 +129,7 @@ def extract_shard(shard: str, job: ExtractJob) -> Receipt:
 def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Receipt:
     progress = _Progress(Reuse(output, job.index_key, job.table))
     references = read_shard(output, f"{job.run_folder}/plan/{shard}.parquet")
-    chunks = _prepared(references, progress, job, engine)
+    chunks = _prepared(_copy_known(references, progress, job), progress, job, engine)
     for chunk in prefetch(chunks) if engine.overlaps else chunks:
         _complete(chunk, progress, job, engine)
     part = None
@@ -140,6 +142,31 @@ def _extract(shard: str, job: ExtractJob, engine: Engine, output: Storage) -> Re
     return Receipt(
         shard, len(references), part, failures, progress.bytes_read, seconds, progress.reused
     )
+
+
+def _copy_known(
+    references: Sequence[ImageReference], progress: _Progress, job: ExtractJob
+) -> list[ImageReference]:
+    """Copy the rows of images of which only carried values changed, and return the other images.
+
+    A row that is not found any more is made anew, from the image.
+    """
+    known = [(reference, reference.content) for reference in references if reference.content]
+    if not known:
+        return list(references)
+    with progress.watch.time("reuse"):
+        rows = progress.reuse.find(list(dict.fromkeys(content for _, content in known)))
+        there = {content for table in rows for content in table["content_sha256"].to_pylist()}
+        copies = [(reference, content) for reference, content in known if content in there]
+        if copies:
+            progress.tables.append(copy_rows(_joined(rows), copies, job.origin))
+            progress.reused += len(copies)
+    return [reference for reference in references if reference.content not in there]
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join rows of several parts, of which some carry values."""
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +256,7 @@ def _complete(chunk: _Chunk, progress: _Progress, job: ExtractJob, engine: Engin
             copies += [(reference, content) for reference in references[content in first :]]
     if copies:
         with progress.watch.time("reuse"):
-            progress.tables.append(copy_rows(pa.concat_tables(chunk.rows), copies, job.origin))
+            progress.tables.append(copy_rows(_joined(chunk.rows), copies, job.origin))
         progress.reused += len(copies)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.carried import hash_of
 from transforms.errors import FailureKind
 
 _TRANSIENT = [kind.word for kind in FailureKind if kind.transient]
@@ -28,6 +29,8 @@ class PlanPolicy:
     retry_failed: bool = False
     # Keep the rows of images that are no longer listed.
     keep_removed: bool = False
+    # Update the rows of images whose carried values changed.
+    carry: bool = False
 
 
 _DEFAULT_POLICY = PlanPolicy()
@@ -45,10 +48,12 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of listed images in each of five classes, and of images in the tables."""
+    """Numbers of listed images in each of six classes, and of images in the tables."""
 
     new: int = 0
     changed: int = 0
+    # Have a vector of the same etag and size, but other carried values.
+    updated: int = 0
     # Failed before, for a reason that may have passed, or retried on request.
     retried: int = 0
     # Have a vector of the same etag and size.
@@ -63,7 +68,8 @@ class Counts:
     @property
     def listed(self) -> int:
         """Return the number of distinct images that the sources list."""
-        return self.new + self.changed + self.retried + self.unchanged + self.still_failed
+        tried = self.new + self.changed + self.updated + self.retried
+        return tried + self.unchanged + self.still_failed
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -74,7 +80,7 @@ class Changes:
     """Differences between the listing and the tables, in one range of uris."""
 
     counts: Counts
-    # LISTING_SCHEMA, sorted by uri: new, changed and retried images.
+    # LISTING_SCHEMA, sorted by uri: new, changed, updated and retried images.
     todo: pa.Table
     features: Stale
     errors: Stale
@@ -130,34 +136,61 @@ def compare(
 
     Args:
         listed: The listing, LISTING_SCHEMA.
-        features: Columns ``uri, etag, size`` of the features table.
+        features: Columns ``uri, etag, size`` of the features table; with the policy ``carry`` also
+            ``content_sha256, source_hash``.
         errors: Columns ``uri, etag, size, kind`` of the errors table.
         policy: Options of the run.
     """
     listed = distinct(listed)
     in_features, in_errors = _Match(listed, features), _Match(listed, errors)
     again = _again(errors, policy.retry_failed)
-    unchanged = in_features.same & (not policy.rebuild)
-    failed_before = ~unchanged & in_errors.same & (not policy.rebuild)
+    same = in_features.same & (not policy.rebuild)
+    updated = (
+        same & _updated(listed, features, in_features) if policy.carry else np.zeros_like(same)
+    )
+    unchanged = same & ~updated
+    failed_before = ~same & in_errors.same & (not policy.rebuild)
     retried = failed_before & in_errors.look_up(again)
     still_failed = failed_before & ~retried
     todo = ~unchanged & ~still_failed
-    changed = todo & ~retried & (in_features.known | in_errors.known) & (not policy.rebuild)
+    known = (in_features.known | in_errors.known) & (not policy.rebuild)
+    changed = todo & ~retried & ~updated & known
     gone = pa.concat_arrays([in_features.gone_uris(), in_errors.gone_uris()])
     return Changes(
         counts=Counts(
-            new=int((todo & ~changed & ~retried).sum()),
+            new=int((todo & ~changed & ~retried & ~updated).sum()),
             changed=int(changed.sum()),
+            updated=int(updated.sum()),
             retried=int(retried.sum()),
             unchanged=int(unchanged.sum()),
             still_failed=int(still_failed.sum()),
             gone=len(pc.unique(gone)),
             known=features.num_rows + errors.num_rows,
         ),
-        todo=listed.filter(pa.array(todo)),
+        todo=_with_contents(listed, features, in_features, updated).filter(pa.array(todo)),
         features=in_features.stale(unchanged, policy.keep_removed),
         errors=in_errors.stale(still_failed, policy.keep_removed),
     )
+
+
+def _updated(listed: pa.Table, features: pa.Table, match: _Match) -> np.ndarray:
+    """Tell for each listed image whether its row carries other values: bool [N]."""
+    now = pa.array(map(hash_of, listed["source"].to_pylist()), pa.int64())
+    before = match.take(features["source_hash"])
+    same = pc.or_(
+        pc.fill_null(pc.equal(now, before), False), pc.and_(pc.is_null(now), pc.is_null(before))
+    )
+    return ~_booleans(same)
+
+
+def _with_contents(
+    listed: pa.Table, features: pa.Table, match: _Match, updated: np.ndarray
+) -> pa.Table:
+    """Note the content of the images whose vector need not be computed again."""
+    if not updated.any():
+        return listed
+    contents = pc.if_else(pa.array(updated), match.take(features["content_sha256"]), None)
+    return listed.set_column(listed.schema.get_field_index("content"), "content", contents)
 
 
 def _again(errors: pa.Table, all_of_them: bool) -> np.ndarray:
@@ -184,6 +217,8 @@ class _Match:
         self.known = _booleans(pc.is_valid(position))
         # Bool [N]: the row has the same etag and size.
         self.same = _booleans(pc.fill_null(same, False))
+        # Position of each image's row in the table, null without one: int32 [N].
+        self._position = position
         # Int [known]: position of the row.
         self._rows = position.drop_null().to_numpy()
         self._gone = np.ones(len(self._uris), bool)
@@ -194,6 +229,10 @@ class _Match:
         result = np.zeros(len(self.known), bool)
         result[self.known] = values[self._rows]
         return result
+
+    def take(self, column: pa.ChunkedArray) -> pa.Array:
+        """Return each listed image's value of a column of the table, null without a row: [N]."""
+        return column.combine_chunks().take(self._position)
 
     def gone_uris(self) -> pa.Array:
         """Return the uris of the rows whose image is no longer listed."""

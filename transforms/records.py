@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
@@ -61,6 +61,18 @@ def features_schema(dimension: int) -> pa.Schema:
     )
 
 
+# Columns of the features table that a run with ``--carry`` adds, after the others.
+CARRIED = ("source", "source_hash")
+
+
+def carried_fields(kind: pa.DataType) -> tuple[pa.Field, pa.Field]:
+    """Return the fields of the carried values, whose struct has type ``kind``, and of their hash.
+
+    The hash is 64 bits of the sha256 of the values as JSON: it tells the next run what changed.
+    """
+    return pa.field(CARRIED[0], kind), pa.field(CARRIED[1], pa.int64())
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """Where the bytes of an image lie in a container."""
@@ -95,8 +107,18 @@ MEMBER_TYPE = pa.struct(
         ("problem", pa.string()),
     ]
 )
-# The columns of listings and shards. ``member`` is null for a whole file; no table has it.
-LISTING_SCHEMA = pa.schema([*REFERENCE_SCHEMA, pa.field("member", MEMBER_TYPE)])
+# The columns of listings and shards. No table has the last three.
+LISTING_SCHEMA = pa.schema(
+    [
+        *REFERENCE_SCHEMA,
+        # Null for a whole file.
+        pa.field("member", MEMBER_TYPE),
+        # Carried values as JSON (``transforms.carried``); null without any.
+        pa.field("source", pa.string()),
+        # The content's sha256, where the table has its vector and only carried values changed.
+        pa.field("content", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +135,10 @@ class ImageReference:
     modified: datetime | None
     # None for a whole file.
     member: Member | None = None
+    # Carried values as JSON.
+    source: str | None = None
+    # Sha256 of the bytes, where the table has their vector; then they need not be read.
+    content: str | None = None
 
     @property
     def location(self) -> str:
@@ -122,12 +148,9 @@ class ImageReference:
 
 def references_of(images: pa.Table) -> list[ImageReference]:
     """Return the rows of a listing (LISTING_SCHEMA), or of a table (REFERENCE_SCHEMA)."""
-    columns = [images[name].to_pylist() for name in REFERENCE_SCHEMA.names]
-    whole = [ImageReference(*row) for row in zip(*columns, strict=True)]
-    if "member" not in images.column_names:
-        return whole
-    members = images["member"].to_pylist()
-    return [
-        replace(image, member=Member(**member)) if member else image
-        for image, member in zip(whole, members, strict=True)
-    ]
+    listing = "member" in images.column_names
+    names = (LISTING_SCHEMA if listing else REFERENCE_SCHEMA).names
+    columns = {name: images[name].to_pylist() for name in names}
+    if listing:
+        columns["member"] = [member and Member(**member) for member in columns["member"]]
+    return [ImageReference(*row) for row in zip(*columns.values(), strict=True)]

@@ -71,13 +71,21 @@ def run_options(parser: Parser) -> None:
         help="column of a manifest that names the images (default: the first of uri, url, path, "
         "file_name, image_path)",
     )
+    places.add_argument(
+        "--carry",
+        metavar="COLUMN[,COLUMN…]",
+        type=lambda text: tuple(name for name in text.split(",") if name),
+        default=(),
+        help="columns of manifests and containers to keep in the table's column 'source'; 'all' "
+        "keeps all",
+    )
     places.add_argument("--output", metavar="DIR_OR_URL", default="", help="folder of the tables")
     store_option(places)
     backbone_options(parser)
     compute_options(parser)
     limit_options(parser)
     _run_group(parser)
-    set_here = ("inputs", "output", "stores")
+    set_here = ("inputs", "output", "stores", "carry")
     parser.set_defaults(**{name: _DEFAULTS[name] for name in _DEFAULTS if name not in set_here})
 
 

@@ -47,6 +47,9 @@ class Run:
     stale: Mapping[str, int] = field(default_factory=dict)
     # By table: the number of unlisted rows to keep.
     kept: Mapping[str, int] = field(default_factory=dict)
+    # Type of the table's column ``source`` after the run (``transforms.carried``); None for a run
+    # that carries nothing.
+    carried: Any = None
     # Whether the plan has an index of the vectors that exist already.
     reuse: bool = False
     # The default of a later 'publish'.

@@ -33,6 +33,7 @@ class Summary:
     listed: int = 0  # distinct images of the inputs
     new: int = 0
     changed: int = 0  # etag or size differs from the tables
+    updated: int = 0  # unchanged, but with other carried values; the vector is kept
     unchanged: int = 0  # the tables have a vector of this etag and size
     retried: int = 0  # failed in an earlier run and are tried again
     # Failed in an earlier run and are not tried again: the unchanged image is the cause.
@@ -65,7 +66,7 @@ class Summary:
     @property
     def tried(self) -> int:
         """The number of images that the run had to do."""
-        return self.new + self.changed + self.retried
+        return self.new + self.changed + self.updated + self.retried
 
     @property
     def balanced(self) -> bool:
@@ -84,6 +85,8 @@ class Summary:
     def __str__(self) -> str:
         plus = [f"new {self.new:,}", f"changed {self.changed:,}", f"unchanged {self.unchanged:,}"]
         plus.append(f"retried {self.retried:,}")
+        if self.updated:
+            plus.append(f"updated {self.updated:,}")
         if self.still_failed:
             plus.append(f"still failed {self.still_failed:,}")
         gone = f"removed {self.removed:,}" + (f", kept {self.kept:,}" if self.kept else "")

@@ -27,6 +27,7 @@ from transforms.plan import (
     compare,
     ranges,
 )
+from transforms.records import CARRIED
 from transforms.shards import ShardPolicy, in_reading_order, shard_bounds, stream_starts
 from transforms.storage import Storage
 from transforms.storage.urls import scheme_of
@@ -54,17 +55,19 @@ def find_changes(listing: Listing, tables: Tables, policy: PlanPolicy) -> Iterat
     """
     columns = ["uri", "etag", "size"]
     features, errors = tables.features, tables.errors
+    carried = ["content_sha256", "source_hash"] if policy.carry else []
     row_counts = itertools.chain(listing.row_counts(), features.row_counts(), errors.row_counts())
     for within in ranges(row_counts, RANGE_ROWS):
-        known = _rows(features, columns, within, policy)
+        known = _rows(features, [*columns, *carried], within, policy)
         failed = _rows(errors, [*columns, "kind"], within, policy)
         yield compare(listing.read(within), known, failed, policy)
 
 
 def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -> pa.Table:
     """Read a table's rows in a range; none when the table is damaged and is replaced anyway."""
+    there = [name for name in columns if name not in CARRIED or table.carried]
     try:
-        return table.read_range(columns, within)
+        rows = table.read_range(there, within)
     except Damaged as error:
         if not policy.rebuild:
             raise
@@ -72,6 +75,10 @@ def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -
             "%s; --rebuild replaces it, and counts no image as removed from there", error.what
         )
         return no_rows(columns)
+    for name in columns[len(there) :]:
+        # No run has carried anything yet.
+        rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.int64()))
+    return rows
 
 
 class Plan:
@@ -175,6 +182,7 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
         listed=counts.listed,
         new=counts.new,
         changed=counts.changed,
+        updated=counts.updated,
         unchanged=counts.unchanged,
         retried=counts.retried,
         still_failed=counts.still_failed,

@@ -21,6 +21,7 @@ from pipeline.state.summary import Summary
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.session import Session
 from transforms.backbones import export, model_id
+from transforms.carried import to_arrow
 from transforms.engines.models import cached_model, save_model
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.parts.reuse import INDEX_FILE
@@ -172,6 +173,7 @@ def prepare_job(run: Run, session: Session) -> ExtractJob:
         recipe=session.recipe,
         model_id=network_id,
         table=session.tables.features.name,
+        source=to_arrow(run.carried),
         resize=config.resize,
         engine=config.engine,
         precision=config.precision,

@@ -5,6 +5,7 @@ Holds the Beam graph of the listing.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.runners.jobs import Submission
 from pipeline.runners.pipeline import new_pipeline, run_failed
+from transforms.carried import CarriedType, merge
 from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.plan import Range, in_range
@@ -55,6 +57,15 @@ class Listing:
     def containers(self) -> int:
         """The number of containers among the ignored files."""
         return sum(note.containers for note in self._files.values())
+
+    @property
+    def carried(self) -> CarriedType:
+        """The type of the carried values of all inputs.
+
+        Raises:
+            UserError: Two inputs carry values of different types under one name.
+        """
+        return functools.reduce(merge, (note.carried for note in self._files.values()), None)
 
     def row_counts(self) -> Iterator[tuple[str, int]]:
         """Yield the first URI and the row count of each row group of the files."""

@@ -18,6 +18,8 @@ from pipeline.steps.changes import RANGE_ROWS, Plan, find_changes, summarise
 from pipeline.steps.listing import Listing, list_here, list_sources, nothing_listed
 from pipeline.steps.session import Session
 from pipeline.tables import Table
+from transforms.carried import CarriedType, Carry, extend
+from transforms.containers.base import Wanted
 from transforms.errors import Refused
 from transforms.parts.reuse import INDEX_FILE, encode_index
 from transforms.plan import Counts, PlanPolicy
@@ -66,7 +68,12 @@ def compare(session: Session) -> Compared:
         max_failure_rate=config.max_failure_rate,
     )
     sources = [
-        parse_input(text, config.stores, config.image_column, config.uri_column)
+        parse_input(
+            text,
+            config.stores,
+            Wanted(config.image_column, Carry(config.carry)),
+            config.uri_column,
+        )
         for text in config.inputs
     ]
     watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
@@ -82,9 +89,8 @@ def compare(session: Session) -> Compared:
             raise nothing_listed(sources, listing, rows)
         plan = _compare_listing(listing, run, session)
         counts = summarise(run.run_id, plan, listing, config)
-    return Compared(
-        replace(run, plan=counts, stale=dict(plan.stale), kept=dict(plan.kept)), plan, before
-    )
+        run = replace(run, plan=counts, carried=_carried(listing, session))
+    return Compared(replace(run, stale=dict(plan.stale), kept=dict(plan.kept)), plan, before)
 
 
 def settle(compared: Compared, session: Session) -> Run:
@@ -128,11 +134,26 @@ def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
     output = None if config.dry_run else session.output
     shards = ShardPolicy(config.shard_size, config.shard_bytes, session.runner.workers)
     plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
-    policy = PlanPolicy(config.rebuild, config.retry_failed, config.keep_removed)
+    policy = PlanPolicy(
+        config.rebuild, config.retry_failed, config.keep_removed, bool(config.carry)
+    )
     for changes in find_changes(listing, session.tables, policy):
         plan.add(changes)
     plan.finish()
     return plan
+
+
+def _carried(listing: Listing, session: Session) -> CarriedType:
+    """Return the type of the column ``source`` after the run; None if the run carries nothing.
+
+    Raises:
+        UserError: A carried column has another type than in the table.
+    """
+    config = session.config
+    if not config.carry:
+        return None
+    before = None if config.rebuild else session.tables.features.carried
+    return extend(before, listing.carried)
 
 
 def _covers(config: Config, before: Run | None) -> tuple[str, ...]:

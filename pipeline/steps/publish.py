@@ -17,6 +17,7 @@ from pipeline.steps.receipts import is_lost
 from pipeline.steps.reconcile import Reconciled, check_failure_rate, failed_again
 from pipeline.tables import Tables
 from pipeline.tables.table import Commit, Table
+from transforms.carried import to_arrow
 from transforms.errors import Damaged, Refused
 from transforms.parts.write import Part, Receipt, write_part
 from transforms.recipe import recipe_id
@@ -101,12 +102,13 @@ def _write_failures(
 
 def _commit(run: Run, table: Table, parts: Sequence[Part], output: Storage) -> Commit:
     """Return the run's commit to a table; write the rewritten parts, which are not visible yet."""
+    source = to_arrow(run.carried) if table.name == "features" else None
     if run.rebuild or not run.stale[table.name]:
-        return Commit(run.run_id, parts, replace_all=run.rebuild)
+        return Commit(run.run_id, parts, replace_all=run.rebuild, source=source)
     new, old = table.rewrite_without(
         read_stale(output, run.folder, table.name), run.run_id, run.recipe
     )
-    return Commit(run.run_id, [*parts, *new], old)
+    return Commit(run.run_id, [*parts, *new], old, source=source)
 
 
 def _check_rows(table: Table, commit: Commit, expected: int) -> None:

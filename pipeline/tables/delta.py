@@ -6,13 +6,16 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
 
+from pipeline.tables.history import Change
 from transforms.errors import UserError
 from transforms.parts.write import Part
+from transforms.records import CARRIED
 from transforms.storage import StorageError
 from transforms.storage.retries import broke_off, retry
 from transforms.storage.urls import parse_url, scheme_of
@@ -98,6 +101,33 @@ def commit_error(error: Exception) -> str:
     if is_there_already(error):
         return "the store answers each time that the new version is there already, and it is not"
     return one_line(error)
+
+
+def commit_properties(run_id: str, change: Change, step: int = 1) -> Any:
+    """Return what a commit notes besides its parts, for the history and for ``has_run``.
+
+    Args:
+        run_id: The run, compaction, repair or rollback.
+        change: What the commit does.
+        step: The number of the commit among those of the run.
+    """
+    from deltalake import CommitProperties, Transaction
+
+    return CommitProperties(
+        custom_metadata={"run_id": run_id, "change": asdict(change)},
+        max_commit_retries=0,
+        app_transactions=[Transaction(run_id, step)],
+    )
+
+
+def missing_fields(delta: Any, schema: Any) -> list[Any]:
+    """Return the fields of a Delta schema that a table lacks, or has with fewer fields inside."""
+    known = {field.name: field for field in delta.schema().fields}
+    return [
+        field
+        for field in schema.fields
+        if field.name not in known or (field.name in CARRIED and field != known[field.name])
+    ]
 
 
 def add_action(part: Part, data_change: bool) -> Any:

@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from pipeline.tables.delta import delta_url, one_line, read_delta
 from pipeline.tables.log import check_newest_entry
+from transforms.carried import CarriedType, from_arrow
 from transforms.errors import Damaged
 from transforms.parts.write import read_part, read_recipe
 from transforms.plan import Range
 from transforms.recipe import Recipe
-from transforms.records import ERRORS_SCHEMA, features_schema
+from transforms.records import CARRIED, ERRORS_SCHEMA, features_schema
 from transforms.storage import Storage
 
 TableName = Literal["features", "errors"]
@@ -85,6 +86,15 @@ class Snapshot:
     def schema(self) -> pa.Schema:
         """The schema of the table. Its dimension is 1: Delta's schema keeps no list lengths."""
         return ERRORS_SCHEMA if self.name == "errors" else features_schema(dimension=1)
+
+    @property
+    def carried(self) -> CarriedType:
+        """The type of the column ``source``; {} when there is none."""
+        if self._delta is None:
+            return {}
+        schema = pa.schema(self._delta.schema().to_arrow())
+        name = CARRIED[0]
+        return from_arrow(schema.field(name).type if name in schema.names else None)
 
     def newest(self) -> Self:
         """Open the same table again, in the version that readers see now."""
@@ -206,6 +216,6 @@ def holds_run(delta: Any, url: str, run_id: str) -> bool:
 
 
 def no_rows(columns: Sequence[str]) -> pa.Table:
-    """Return a table with these columns and no rows: ``size`` is int64, the others are strings."""
-    kinds = {name: pa.string() for name in columns} | {"size": pa.int64()}
+    """Return a table with these columns and no rows: numbers are int64, the others strings."""
+    kinds = {name: pa.string() for name in columns} | {"size": pa.int64(), CARRIED[1]: pa.int64()}
     return pa.table({name: pa.array([], kinds[name]) for name in columns})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from transforms.carried import NOTHING, Carry
 from transforms.containers.bytes import ContainerFile
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
@@ -34,20 +36,35 @@ class Found(NamedTuple):
     # Path or URL of the file that a row names instead of holding the image.
     path: str | None = None
     problem: str | None = None
+    # Carried values, as ``transforms.carried`` encodes them.
+    source: str | None = None
+    # Content of a file that says something about the image of the same name.
+    note: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to take from containers."""
+
+    # Column or feature that holds the images' bytes; None to find it.
+    column: str | None = None
+    carry: Carry = NOTHING
+
+
+# The images, wherever they are found, and nothing with them.
+WHATEVER = Wanted()
 
 
 class Walk(Protocol):
     """Finds the members of one kind of container."""
 
-    def __call__(
-        self, file: ContainerFile, ignored: Ignored, column: str | None
-    ) -> Iterator[Found]:
+    def __call__(self, file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
         """Yield the images in a container.
 
         Args:
             file: The container.
             ignored: Counts the other members.
-            column: Name of the column or feature that holds the bytes, where there are several.
+            wanted: Column of the bytes, and the columns to carry.
 
         Raises:
             ContainerDamaged: The rest cannot be read.

@@ -6,7 +6,9 @@ buffers' documentation, "Encoding".
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from typing import Any
 
 from transforms.containers.base import ContainerDamaged
 from transforms.errors import FailureKind
@@ -50,6 +52,49 @@ def find_image(record: bytes, column: str | None) -> range:
             f"the feature {name!r} holds {len(values):,} byte strings; an image is one",
         )
     return values[0]
+
+
+def other_features(record: bytes, image: range) -> dict[str, Any]:
+    """Return the values of the features of a record besides its image.
+
+    One value stands for itself, others are a list. Bytes that are UTF-8 are text.
+
+    Raises:
+        ContainerDamaged: The record is no Example.
+    """
+    found: dict[str, Any] = {}
+    for name, place in _features(record):
+        if not (place.start <= image.start and image.stop <= place.stop):
+            values = [
+                value for kind, at in _fields(record, place) for value in _list(record, kind, at)
+            ]
+            found[name] = values[0] if len(values) == 1 else values
+    return found
+
+
+def _list(record: bytes, kind: int, place: range) -> Iterator[Any]:
+    """Yield the values of a BytesList (1), FloatList (2) or Int64List (3)."""
+    for number, at in _fields(record, place):
+        if number != 1:
+            continue
+        if kind == 1:
+            yield _text(record[at.start : at.stop])
+        elif kind == 2:
+            yield from struct.unpack(
+                f"<{len(at) // 4}f", record[at.start : at.start + len(at) // 4 * 4]
+            )
+        elif kind == 3:
+            position = at.start
+            while position < at.stop:
+                value, position = _varint(record, position)
+                yield (value & (1 << 64) - 1) - (1 << 64) * (value >> 63 & 1)
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _features(record: bytes) -> Iterator[tuple[str, range]]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from transforms import parquet
-from transforms.containers.base import ContainerDamaged, Found
+from transforms.carried import Carry, parse
+from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile
 from transforms.containers.kinds import Kind
 from transforms.file_names import Ignored, is_image_name
@@ -47,7 +50,7 @@ def list_members(
     file: ContainerFile,
     kind: Kind,
     ignored: Ignored,
-    column: str | None = None,
+    wanted: Wanted,
     indexes: Indexes | None = None,
 ) -> pa.Table:
     """Return the images in a container (LISTING_SCHEMA), in the order of their bytes.
@@ -58,18 +61,18 @@ def list_members(
         file: The container.
         kind: Its kind.
         ignored: Counts the other members.
-        column: Column or feature of the images' bytes; None to find it.
+        wanted: Column of the bytes, and the columns to carry.
         indexes: Where to look for the members, and to keep them.
 
     Raises:
         UserError: The column does not exist, or has to be named.
         StorageError: The container cannot be read.
     """
-    key = _key(file.uri, column)
+    key = _key(file.uri, wanted)
     found = _load(indexes, key, file) if indexes else None
     if found is None:
         own = Ignored()
-        images = _images(file, kind, own, column)
+        images = _images(file, kind, own, wanted)
         if indexes and indexes.write:
             _save(indexes.output, key, file, images, own)
     else:
@@ -78,12 +81,15 @@ def list_members(
     return images
 
 
-def _images(file: ContainerFile, kind: Kind, ignored: Ignored, column: str | None) -> pa.Table:
+def _images(file: ContainerFile, kind: Kind, ignored: Ignored, wanted: Wanted) -> pa.Table:
     members: dict[str, Found] = {}
+    notes: dict[str, dict[str, Any]] = {}
     damage = None
     try:
-        for found in kind.find(file, ignored, column):
+        for found in kind.find(file, ignored, wanted):
             if kind.has_names and not _takes(found.name, ignored):
+                if found.note is not None:
+                    notes.setdefault(_stem(found.name), {}).update(_values(found))
                 continue
             if found.name in members:
                 ignored.repeated += 1
@@ -92,11 +98,13 @@ def _images(file: ContainerFile, kind: Kind, ignored: Ignored, column: str | Non
             members[found.name] = found
     except ContainerDamaged as error:
         damage = error.problem
-    chosen = f"{_COLUMN}{column}" if column else ""
-    rows = [_row(file, kind.reader, found, chosen) for found in members.values()]
+    rows = [
+        _row(file, kind.reader, _with_notes(found, notes, wanted.carry), wanted.column)
+        for found in members.values()
+    ]
     if damage:
         member = _member(file, kind.reader, Found("", 0, 0, 0, problem=damage))
-        rows.append((file.uri, file.etag, file.size, file.modified, member))
+        rows.append((file.uri, file.etag, file.size, file.modified, member, None, None))
     columns = zip(*rows, strict=True) if rows else [[]] * len(LISTING_SCHEMA)
     arrays = [
         pa.array(list(column), field.type)
@@ -122,13 +130,15 @@ def column_in(etag: str) -> str | None:
     return etag.partition(_COLUMN)[2] or None
 
 
-def _row(file: ContainerFile, reader: str, found: Found, chosen: str) -> tuple[object, ...]:
+def _row(file: ContainerFile, reader: str, found: Found, column: str | None) -> tuple[object, ...]:
     if found.path is not None:
         # Its etag and size are asked for every night.
-        return found.path, "", -1, None, _member(file, PATH, found)
+        return found.path, "", -1, None, _member(file, PATH, found), found.source, None
     uri = f"{file.uri}{SEPARATOR}{found.name}"
-    etag = (found.etag or f"{file.etag}:{found.offset:x}") + chosen
-    return uri, etag, found.size, file.modified, _member(file, reader, found)
+    etag = found.etag or f"{file.etag}:{found.offset:x}"
+    etag += f"{_COLUMN}{column}" if column else ""
+    member = _member(file, reader, found)
+    return uri, etag, found.size, file.modified, member, found.source, None
 
 
 def _member(file: ContainerFile, reader: str, found: Found) -> dict[str, object]:
@@ -145,9 +155,32 @@ def _member(file: ContainerFile, reader: str, found: Found) -> dict[str, object]
     return dict(zip((field.name for field in MEMBER_TYPE), values, strict=True))
 
 
-def _key(uri: str, column: str | None) -> str:
+def _stem(name: str) -> str:
+    """Return what WebDataset joins files by: the name up to the first dot of its last part."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _values(found: Found) -> dict[str, Any]:
+    """Return what a file says about an image: the fields of a .json, or the text of another."""
+    extension = found.name.rpartition(".")[2].lower()
+    if extension == "json":
+        return parse(found.note or b"") or {}
+    text = (found.note or b"").decode("utf-8", "backslashreplace").strip()
+    if extension == "cls" and text.isascii() and text.isdigit() and len(text) < 19:
+        return {extension: int(text)}
+    return {extension: text}
+
+
+def _with_notes(found: Found, notes: Mapping[str, dict[str, Any]], carry: Carry) -> Found:
+    values = notes.get(_stem(found.name)) if carry else None
+    return found._replace(source=carry.encode(values)) if values else found
+
+
+def _key(uri: str, wanted: Wanted) -> str:
     """Return the key of a container's index; a new version of the container replaces it."""
-    return f"{FOLDER}/{hashlib.sha256(json.dumps([uri, column]).encode()).hexdigest()[:32]}.parquet"
+    name = json.dumps([uri, wanted.column, sorted(wanted.carry.names)])
+    return f"{FOLDER}/{hashlib.sha256(name.encode()).hexdigest()[:32]}.parquet"
 
 
 def _note(file: ContainerFile, ignored: Ignored) -> dict[str, object]:

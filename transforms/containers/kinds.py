@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transforms.containers import parquet, tar, tfrecord, zip
-from transforms.containers.base import ContainerDamaged, Found, Walk
+from transforms.containers.base import ContainerDamaged, Found, Walk, Wanted
 from transforms.containers.bytes import ContainerFile
 from transforms.containers.compressed import MARKS, DecompressedFile
 from transforms.file_names import Ignored
@@ -30,12 +30,12 @@ class Kind:
     # Take only members with the name of an image.
     has_names: bool = False
 
-    def find(self, file: ContainerFile, ignored: Ignored, column: str | None) -> Iterator[Found]:
+    def find(self, file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
         """Walk through a container, decompressed if need be; see ``Walk``."""
         if self.reader not in MARKS:
-            yield from self.walk(file, ignored, column)
+            yield from self.walk(file, ignored, wanted)
             return
-        for found in self.walk(DecompressedFile(file, self.reader), ignored, column):
+        for found in self.walk(DecompressedFile(file, self.reader), ignored, wanted):
             yield found._replace(stream=0)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from transforms.containers.base import Wanted
 from transforms.containers.bytes import open_container
 from transforms.containers.index import SEPARATOR, Indexes, column_in, list_members
 from transforms.containers.kinds import kind_of
@@ -71,7 +72,7 @@ def _members(
             kind = kind_of(file)
             if kind is None:
                 return None
-            images = list_members(file, kind, Ignored(), column, indexes)
+            images = list_members(file, kind, Ignored(), Wanted(column), indexes)
     except (NotFound, PermissionDenied):
         return None
     return {reference.uri: reference for reference in references_of(images)}

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.containers.base import ContainerDamaged, Found
+from transforms.carried import Carry
+from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile, Seekable
 from transforms.errors import FailureKind, UserError, first_line
 from transforms.file_names import Ignored
@@ -31,21 +32,22 @@ _BUFFER = 1 << 20
 _SHOWN = 10
 
 
-def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> Iterator[Found]:
+def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
     """Yield the rows of a file, by their number; see ``transforms.containers.base.Walk``.
 
     Only the footer is read, and the images of row groups in which some have a path and no bytes.
     """
     parquet = _open(file)
-    leaf = _leaf(parquet.schema_arrow, column, file.uri)
+    leaf = _leaf(parquet.schema_arrow, wanted.column, file.uri)
+    carried = _carried(parquet, leaf, wanted.carry, file.uri)
     row = stream = 0
     for group in range(parquet.metadata.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
         named = _paths(parquet, group, leaf) if _may_be_null(parquet, group, leaf) else {}
         for start in range(0, rows, _STREAM_ROWS):
             for position in range(start, min(start + _STREAM_ROWS, rows)):
-                path = named.get(position)
-                yield Found(f"{row:06d}", row, 1, -1, "", stream, leaf, path)
+                path, source = named.get(position), next(carried, None)
+                yield Found(f"{row:06d}", row, 1, -1, "", stream, leaf, path, source=source)
                 row += 1
             stream += 1
 
@@ -81,6 +83,33 @@ def _paths(parquet: pq.ParquetFile, group: int, leaf: str) -> dict[int, str]:
                 found[position + i] = str(values.field("path")[i].as_py())
             position += len(values)
     return found
+
+
+def _carried(parquet: pq.ParquetFile, leaf: str, carry: Carry, uri: str) -> Iterator[str | None]:
+    """Yield the carried values of each row; nothing if none are carried.
+
+    Raises:
+        UserError: A named column does not exist, or cannot be carried.
+    """
+    image = leaf.removesuffix(".bytes")
+    others = [field for field in parquet.schema_arrow if field.name != image]
+    if not carry.everything:
+        missing = set(carry.names) - {field.name for field in others}
+        if missing:
+            there = ", ".join(field.name for field in others[:_SHOWN]) or "none"
+            raise UserError(
+                f"--carry: {uri} has no column {min(missing)!r} to carry; it has {there}"
+            )
+    names = [
+        field.name
+        for field in others
+        if carry.takes(field.name) and not (carry.everything and _is_binary(field.type))
+    ]
+    if not names:
+        return
+    with _damage():
+        for batch in parquet.iter_batches(batch_size=1024, columns=names, use_threads=False):
+            yield from map(carry.encode, batch.to_pylist())
 
 
 def read_rows(file: ContainerFile, column: str, rows: Set[int]) -> Iterator[bytes | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from transforms.containers.base import ContainerDamaged, Found
+from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
@@ -20,8 +20,10 @@ _ZEROS = bytes(_BLOCK)
 _FILES = b"0\x007"
 _FOLDER, _LINKS, _SPARSE = b"5", b"12", b"S"
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
-# No name or pax header is longer: 100 times what Linux allows for a path.
+# No name, pax header or file about an image is longer: 100 times what Linux allows for a path.
 _MAX_NOTE = 1 << 20
+# Files that say something about the image of the same name, as WebDataset has them.
+NOTES = (".json", ".txt", ".cls")
 
 
 @dataclass
@@ -41,7 +43,7 @@ class _Notes:
         return found
 
 
-def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> Iterator[Found]:
+def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
     """Yield the plain files of a tar; see ``transforms.containers.base.Walk``."""
     notes, position = _Notes(), 0
     while True:
@@ -63,23 +65,36 @@ def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> It
             size = _pax_size(pax, size, position)
             if kind == _SPARSE:
                 start = _after_sparse_headers(file, header, start)
+            if kind == _SPARSE or any(key.startswith("GNU.sparse") for key in pax):
+                kind = _SPARSE
+            found = Found(name, start, size, size, note=_about(file, name, start, size, wanted))
             if not file.reaches(start + size):
                 raise ContainerDamaged(
                     FailureKind.TRUNCATED,
                     f"the tar ends within the member at byte {position:,}, which should have "
                     f"{size:,} bytes",
                 )
-            if (
-                kind == _SPARSE
-                or kind in _LINKS
-                or any(key.startswith("GNU.sparse") for key in pax)
-            ):
-                ignored.links += 1
-            elif kind in _FILES and not name.endswith("/"):
-                yield Found(name, start, size, size)
-            elif kind not in (_FOLDER, *(bytes([code]) for code in _FILES)):
-                ignored.other += 1
+            if _is_plain(kind, name, ignored):
+                yield found
         position = start + -(-size // _BLOCK) * _BLOCK
+
+
+def _is_plain(kind: bytes, name: str, ignored: Ignored) -> bool:
+    """Tell whether a member is a plain file; count it otherwise, unless it is a folder."""
+    if kind in _FILES:
+        return not name.endswith("/")
+    if kind == _SPARSE or kind in _LINKS:
+        ignored.links += 1
+    elif kind != _FOLDER:
+        ignored.other += 1
+    return False
+
+
+def _about(file: ContainerFile, name: str, start: int, size: int, wanted: Wanted) -> bytes | None:
+    """Return the content of a file that says something about an image; None for another."""
+    if wanted.carry and name.lower().endswith(NOTES) and size <= _MAX_NOTE:
+        return file.read(start, size)
+    return None
 
 
 def is_tar(head: bytes) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from transforms.containers.base import ContainerDamaged, Found
+from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile
-from transforms.containers.example import find_image
+from transforms.containers.example import find_image, other_features
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
 
@@ -21,7 +21,7 @@ _CRC = struct.Struct("<L")
 _MAX_RECORD = 1 << 30
 
 
-def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> Iterator[Found]:
+def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
     """Yield the records of a file, by their number; see ``transforms.containers.base.Walk``."""
     position = number = 0
     while head := file.read(position, _HEAD.size):
@@ -40,7 +40,7 @@ def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> It
                     f"the file ends within record {number:,} at byte {position:,}, which should "
                     f"have {length:,} bytes",
                 )
-            yield _record(name, data, start, column)
+            yield _record(name, data, start, wanted)
         position = end
         number += 1
 
@@ -67,7 +67,7 @@ def _length(head: bytes, position: int) -> int:
     return int(length)
 
 
-def _record(name: str, data: bytes, start: int, column: str | None) -> Found:
+def _record(name: str, data: bytes, start: int, wanted: Wanted) -> Found:
     """Find the image in a record's data, which is followed by its crc."""
     record, (said,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
     etag = f"crc32c-{said:08x}"
@@ -76,10 +76,11 @@ def _record(name: str, data: bytes, start: int, column: str | None) -> Found:
         problem = f"{FailureKind.CORRUPT.word}: the record has a wrong crc"
         return Found(name, start, size, size, etag, problem=problem)
     try:
-        image = find_image(record, column)
+        image = find_image(record, wanted.column)
+        source = wanted.carry.encode(other_features(record, image)) if wanted.carry else None
     except ContainerDamaged as error:
         return Found(name, start, size, size, etag, problem=error.problem)
-    return Found(name, start + image.start, len(image), len(image), etag)
+    return Found(name, start + image.start, len(image), len(image), etag, source=source)
 
 
 def masked_crc(data: bytes) -> int:

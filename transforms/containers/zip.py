@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from transforms.containers.base import ContainerDamaged, Found
+from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile, Seekable
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
@@ -24,7 +24,7 @@ _MAX_HEADER = _LOCAL.size + 2 * 65_535
 _MODE_SHIFT, _TYPE, _LINK = 16, 0o170000, 0o120000
 
 
-def walk(file: ContainerFile, ignored: Ignored, column: str | None = None) -> Iterator[Found]:
+def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
     """Yield the files of a zip; see ``transforms.containers.base.Walk``."""
     try:
         with zipfile.ZipFile(Seekable(file)) as archive:

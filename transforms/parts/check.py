@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from transforms import parquet
 from transforms.parts.write import RECIPE_KEY, digest
 from transforms.recipe import Recipe, recipe_id
-from transforms.records import ERRORS_SCHEMA, features_schema
+from transforms.records import CARRIED, ERRORS_SCHEMA, carried_fields, features_schema
 from transforms.storage import NotFound, Storage
 
 
@@ -139,6 +139,8 @@ def _schema_difference(schema: pa.Schema, is_features: bool) -> str:
         if not pa.types.is_fixed_size_list(kind):
             return f"the column embedding is {kind}, not a list of fixed size"
         wanted = features_schema(kind.list_size)
+    if is_features and set(CARRIED) <= set(schema.names):
+        wanted = pa.schema([*wanted, *carried_fields(schema.field(CARRIED[0]).type)])
     for name in dict.fromkeys([*wanted.names, *schema.names]):
         here, there = (s.field(name) if name in s.names else None for s in (wanted, schema))
         if here is None or there is None or here != there:

@@ -72,5 +72,9 @@ def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
         encoded = read_part(storage, path)
         tables.append(parquet.read(encoded))
     return write_part(
-        storage, pa.concat_tables(tables), "", f"part-{run_id}-merged", read_recipe(encoded)
+        storage,
+        pa.concat_tables(tables, promote_options="permissive"),
+        "",
+        f"part-{run_id}-merged",
+        read_recipe(encoded),
     )

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from transforms import parquet
 from transforms.errors import Damaged
-from transforms.parts.rows import Origin
+from transforms.parts.rows import Origin, with_sources
 from transforms.parts.write import read_part
 from transforms.records import ImageReference
 from transforms.storage import Storage
@@ -157,4 +157,4 @@ def copy_rows(
         copied = copied.set_column(
             copied.schema.get_field_index(name), field, pa.array(column, field.type)
         )
-    return copied
+    return with_sources(copied, references, origin)

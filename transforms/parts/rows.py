@@ -9,9 +9,10 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
+from transforms.carried import hash_of, to_array
 from transforms.decode.image import DecodedImage
 from transforms.engines.base import ExportedModel, Outputs
-from transforms.records import ImageReference, features_schema
+from transforms.records import CARRIED, ImageReference, carried_fields, features_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Origin:
     recipe_id: str
     run_id: str
     started_at: datetime  # UTC
+    # Type of the column ``source``; None for a run that carries nothing.
+    source: pa.DataType | None = None
 
 
 def features_table(
@@ -63,7 +66,25 @@ def features_table(
         "embedding": _vectors(outputs.features, schema.field("embedding").type),
         **_labels(outputs, model),
     }
-    return pa.table([_column(columns[field.name], field.type) for field in schema], schema=schema)
+    rows = pa.table([_column(columns[field.name], field.type) for field in schema], schema=schema)
+    return with_sources(rows, references, origin)
+
+
+def with_sources(rows: pa.Table, references: Sequence[ImageReference], origin: Origin) -> pa.Table:
+    """Give rows the carried values of their images, instead of those that they have.
+
+    Args:
+        rows: N rows of the features table.
+        references: Their N images.
+        origin: Whether the run carries values, and their type.
+    """
+    rows = rows.drop_columns([name for name in CARRIED if name in rows.column_names])
+    if origin.source is None:
+        return rows
+    sources = [reference.source for reference in references]
+    fields = carried_fields(origin.source)
+    rows = rows.append_column(fields[0], to_array(sources, origin.source))
+    return rows.append_column(fields[1], pa.array(map(hash_of, sources), pa.int64()))
 
 
 def _column(values: object, kind: pa.DataType) -> pa.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from transforms.containers.base import WHATEVER, Wanted
 from transforms.errors import UserError
 from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_container_name
 from transforms.sources.base import Source
@@ -27,7 +28,7 @@ __all__ = ["IMAGE_EXTENSIONS", "Ignored", "Source", "meaning_of", "parse_input"]
 def parse_input(
     text: str,
     stores: Stores = (),
-    column: str | None = None,
+    wanted: Wanted = WHATEVER,
     uri_column: str | None = None,
 ) -> Source:
     """Parse one ``--input``.
@@ -40,7 +41,7 @@ def parse_input(
             (``file://``, ``s3://``, ``gs://``, ``az://``); or ``list:`` or ``manifest:`` and the
             name of a file.
         stores: Where buckets are.
-        column: Column or feature of the images' bytes in Parquet and TFRecord containers.
+        wanted: What to take from containers and manifests besides the images.
         uri_column: Column of a manifest that names the images.
 
     Raises:
@@ -49,11 +50,11 @@ def parse_input(
     if text.startswith("list:"):
         return parse_list(text, stores)
     if text.startswith("manifest:"):
-        return parse_manifest(text, stores, uri_column)
+        return parse_manifest(text, stores, uri_column, wanted.carry)
     path = local_path(text)
     there = path is not None and os.path.lexists(path)
     if has_range(text) and not there:
-        return _numbered(text, stores, column)
+        return _numbered(text, stores, wanted)
     if path is None:
         place = text
         parse_url(place)
@@ -61,10 +62,10 @@ def parse_input(
         place = f"{path}/" if text.endswith("/") and has_wildcards(text) else str(path)
     if has_wildcards(text) and not there:
         compile_pattern(split_pattern(text)[1])
-    return Named(text, place, stores, column)
+    return Named(text, place, stores, wanted)
 
 
-def _numbered(text: str, stores: Stores, column: str | None) -> Source:
+def _numbered(text: str, stores: Stores, wanted: Wanted) -> Source:
     """Return the files that a numeric range stands for: containers, or images."""
     if has_wildcards(text):
         raise UserError(f"{text!r}: give a range or a wildcard, not both")
@@ -73,7 +74,7 @@ def _numbered(text: str, stores: Stores, column: str | None) -> Source:
     if local_path(text) is None:
         parse_url(text)
     if is_container_name(names[0]):
-        return Containers(text, uris, stores, column)
+        return Containers(text, uris, stores, wanted)
     return Entries(text, uris, stores)
 
 

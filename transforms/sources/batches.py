@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.records import REFERENCE_SCHEMA
+from transforms.records import LISTING_SCHEMA, REFERENCE_SCHEMA
 from transforms.storage.local import local_etag
 from transforms.times import file_microseconds, known_times
 
@@ -31,6 +31,18 @@ def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
             for column, field in zip(columns, REFERENCE_SCHEMA, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=REFERENCE_SCHEMA)
+
+
+def with_sources(batch: pa.RecordBatch, sources: Sequence[str | None]) -> pa.RecordBatch:
+    """Add carried values to a batch of whole files; the result has LISTING_SCHEMA."""
+    count = batch.num_rows
+    member, source, content = list(LISTING_SCHEMA)[batch.num_columns :]
+    added = [
+        pa.nulls(count, member.type),
+        pa.array(sources, source.type),
+        pa.nulls(count, content.type),
+    ]
+    return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=LISTING_SCHEMA)
 
 
 def local_row(path: str, status: os.stat_result | None) -> Row:

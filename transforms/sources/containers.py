@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.containers.base import WHATEVER, Wanted
 from transforms.containers.bytes import open_container
 from transforms.containers.index import PATH, Indexes, list_members
 from transforms.containers.kinds import kind_of
@@ -28,8 +29,7 @@ class Containers:
     # Absolute paths and full URLs.
     uris: tuple[str, ...]
     stores: Stores = ()
-    # Column or feature that holds the images' bytes; None to find it.
-    column: str | None = None
+    wanted: Wanted = WHATEVER
 
     def split(self) -> list[Containers]:
         return [replace(self, uris=(uri,)) for uri in self.uris]
@@ -64,7 +64,7 @@ class Containers:
         try:
             with open_container(uri, self.stores) as file:
                 kind = kind_of(file)
-                return kind and list_members(file, kind, ignored, self.column, indexes)
+                return kind and list_members(file, kind, ignored, self.wanted, indexes)
         except (NotFound, PermissionDenied) as error:
             if is_container_name(uri):
                 # Its images would look removed.

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from transforms import parquet
+from transforms.carried import CarriedType, type_of
 from transforms.containers.index import Indexes
 from transforms.file_names import Ignored
-from transforms.records import LISTING_SCHEMA, MEMBER_TYPE
+from transforms.records import LISTING_SCHEMA
 from transforms.sources.base import Source
 from transforms.storage import Storage
 
@@ -38,6 +39,8 @@ class ListingNote:
     last: str
     # Number of ignored entries that are containers.
     containers: int = 0
+    # Type of the carried values (``transforms.carried``).
+    carried: CarriedType = None
 
 
 def write_listing(
@@ -67,18 +70,19 @@ def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Join batches into tables of at least ``FILE_ROWS`` rows; the last may have fewer, or none."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
-        held.append(_with_member(batch))
+        held.append(_with_all_columns(batch))
         if sum(b.num_rows for b in held) >= FILE_ROWS:
             yield pa.Table.from_batches(held)
             held = []
     yield pa.Table.from_batches(held, LISTING_SCHEMA)
 
 
-def _with_member(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Add the column of members to a batch of whole files."""
+def _with_all_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Add the columns that a batch of whole files lacks."""
     if batch.num_columns == len(LISTING_SCHEMA):
         return batch
-    columns = [*batch.columns, pa.nulls(batch.num_rows, MEMBER_TYPE)]
+    fields = list(LISTING_SCHEMA)[batch.num_columns :]
+    columns = [*batch.columns, *(pa.nulls(batch.num_rows, field.type) for field in fields)]
     return pa.RecordBatch.from_arrays(columns, schema=LISTING_SCHEMA)
 
 
@@ -100,8 +104,11 @@ def write_listing_file(
     encoded = parquet.encode(images, row_group_size=GROUP_ROWS)
     storage.write(f"{name}.parquet", encoded, durable=False)
     firsts = images["uri"].take(pa.array(range(0, images.num_rows, GROUP_ROWS), pa.int64()))
+    carried = type_of(images["source"].drop_null().to_pylist())
     last = images["uri"][-1].as_py() if images.num_rows else ""
-    note = ListingNote(images.num_rows, ignored, tuple(firsts.to_pylist()), last, containers)
+    note = ListingNote(
+        images.num_rows, ignored, tuple(firsts.to_pylist()), last, containers, carried
+    )
     storage.write(f"{name}.json", json.dumps(asdict(note)).encode(), durable=False)
 
 

@@ -13,10 +13,11 @@ from functools import partial
 
 import pyarrow as pa
 
+from transforms.carried import NOTHING, Carry
 from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.file_names import Ignored
-from transforms.sources.batches import Row, to_batches
+from transforms.sources.batches import Row, to_batches, with_sources
 from transforms.sources.lists import entry_below, look_up
 from transforms.sources.manifest_files import read_table
 from transforms.storage.etags import normal_etag
@@ -45,6 +46,8 @@ class Manifest:
     uris: tuple[str, ...]
     # Etag and size of each image, where the manifest has both; otherwise the storage is asked.
     known: tuple[tuple[str, int], ...] | None
+    # Carried values of each image; None if none are carried.
+    sources: tuple[str | None, ...] | None = None
     stores: Stores = ()
 
     def split(self) -> list[Manifest]:
@@ -53,6 +56,7 @@ class Manifest:
                 self,
                 uris=self.uris[start : start + _PIECE],
                 known=self.known and self.known[start : start + _PIECE],
+                sources=self.sources and self.sources[start : start + _PIECE],
             )
             for start in range(0, len(self.uris), _PIECE)
         ]
@@ -62,7 +66,8 @@ class Manifest:
     ) -> Iterator[pa.RecordBatch]:
         """List the images in their order, one for each row of the manifest."""
         for piece in self.split():
-            yield from to_batches(piece._rows())
+            (batch,) = to_batches(piece._rows())
+            yield batch if piece.sources is None else with_sources(batch, piece.sources)
 
     def nothing_found(self) -> str:
         return f"{self.text} names no image"
@@ -77,7 +82,9 @@ class Manifest:
             yield from pool.map(partial(look_up, self.stores), self.uris, chunksize=64)
 
 
-def parse_manifest(text: str, stores: Stores = (), uri_column: str | None = None) -> Manifest:
+def parse_manifest(
+    text: str, stores: Stores = (), uri_column: str | None = None, carry: Carry = NOTHING
+) -> Manifest:
     """Read a manifest.
 
     Relative paths start from the manifest's own folder. A manifest in a bucket may only name
@@ -87,6 +94,7 @@ def parse_manifest(text: str, stores: Stores = (), uri_column: str | None = None
         text: ``manifest:FILE`` or ``manifest:URL``.
         stores: Where buckets are.
         uri_column: Column that names the images; None for the first of ``URI_COLUMNS``.
+        carry: The columns to carry.
 
     Raises:
         UserError: A file that cannot be read or has no such column, or an invalid entry, by row.
@@ -104,7 +112,8 @@ def parse_manifest(text: str, stores: Stores = (), uri_column: str | None = None
             uris.append(entry_below(entry, name))
         except UserError as error:
             raise UserError(f"{text}, row {number}, column {column}: {error}") from error
-    return Manifest(text, tuple(uris), _known(text, table), stores)
+    sources = _sources(text, table, column, carry)
+    return Manifest(text, tuple(uris), _known(text, table), sources, stores)
 
 
 def _uri_column(text: str, columns: Sequence[str], chosen: str | None) -> str:
@@ -144,3 +153,18 @@ def _known(text: str, table: pa.Table) -> tuple[tuple[str, int], ...] | None:
     if None in etags or None in sizes or "" in etags or min(sizes) < 0:
         return None
     return tuple(zip(map(normal_etag, etags), sizes, strict=True))
+
+
+def _sources(
+    text: str, table: pa.Table, uri_column: str, carry: Carry
+) -> tuple[str | None, ...] | None:
+    """Return the carried values of each row as JSON."""
+    if not carry:
+        return None
+    others = [name for name in table.column_names if name != uri_column]
+    missing = set() if carry.everything else set(carry.names) - set(others)
+    if missing:
+        there = ", ".join(others[:_SHOWN]) or "none"
+        raise UserError(f"--carry: {text} has no column {min(missing)!r} to carry; it has {there}")
+    rows = table.select([name for name in others if carry.takes(name)]).to_pylist()
+    return tuple(map(carry.encode, rows))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from transforms.containers.base import WHATEVER, Wanted
 from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_container_name
@@ -30,8 +31,8 @@ class Named:
     # Absolute path or URL, maybe with wildcards.
     place: str
     stores: Stores = ()
-    # Column or feature of the images' bytes in a container.
-    column: str | None = None
+    # What to take from containers.
+    wanted: Wanted = WHATEVER
 
     def split(self) -> Sequence[Source]:
         return self._look().split()
@@ -54,7 +55,7 @@ class Named:
         if os.path.lexists(place) if local else self._is_object():
             if place.lower().endswith(IMAGE_EXTENSIONS) or (local and not os.path.isfile(place)):  # noqa: PTH113
                 return Entries(text, (place,), self.stores)
-            return Containers(text, (place,), self.stores, self.column)
+            return Containers(text, (place,), self.stores, self.wanted)
         if has_wildcards(place):
             return self._glob(local)
         if local:
@@ -69,7 +70,7 @@ class Named:
         if not is_container_name(pattern):
             return tree
         uris = [uri for batch in tree.list_images() for uri in batch["uri"].to_pylist()]
-        return Containers(self.text, tuple(uris), self.stores, self.column) if uris else tree
+        return Containers(self.text, tuple(uris), self.stores, self.wanted) if uris else tree
 
     def _is_object(self) -> bool:
         """Tell whether an object has just this name, and is not an empty one marking a folder."""
