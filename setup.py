@@ -91,6 +91,8 @@ setup(
         "prometheus-client>=0.20,<1",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
+        # The checksums of TFRecord files.
+        "google-crc32c>=1.5,<2",
         EMBEDDED_WEIGHTS,
     ],
     extras_require=EXTRAS,

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from transforms.containers.base import Wanted
 from transforms.containers.bytes import open_container
-from transforms.containers.index import SEPARATOR, Indexes, column_in, list_members
+from transforms.containers.index import Indexes, list_members
 from transforms.containers.kinds import kind_of
+from transforms.containers.members import SEPARATOR, column_in
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
 from transforms.records import ImageReference, Member, references_of

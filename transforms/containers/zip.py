@@ -37,25 +37,26 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
             else FailureKind.CORRUPT
         )
         raise ContainerDamaged(kind, f"the zip's directory cannot be read: {error}") from error
-    order = sorted(range(len(entries)), key=lambda i: entries[i].header_offset)
-    limits = {}
-    for place, i in enumerate(order):
-        following = entries[order[place + 1]].header_offset if place + 1 < len(order) else end
-        limits[i] = following - entries[i].header_offset
-    for i, entry in enumerate(entries):
+    # Of entries at one place the later one has the room.
+    entries.sort(key=lambda entry: entry.header_offset)
+    ends = [*(entry.header_offset for entry in entries[1:]), end]
+    for entry, following in zip(entries, ends, strict=False):
         if (entry.external_attr >> _MODE_SHIFT) & _TYPE == _LINK:
             ignored.links += 1
-        elif not entry.is_dir():
-            name = entry.filename.encode("utf-8", "backslashreplace").decode()
-            length = min(limits[i], entry.compress_size + _MAX_HEADER)
+        elif not entry.filename.endswith("/"):
+            room = following - entry.header_offset
             yield Found(
-                name,
+                _text(entry.filename),
                 entry.header_offset,
-                max(length, 0),
+                max(min(room, entry.compress_size + _MAX_HEADER), 0),
                 entry.file_size,
                 f"crc32-{entry.CRC:08x}",
-                problem=_problem(entry, length),
+                problem=_problem(entry, room),
             )
+
+
+def _text(name: str) -> str:
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def _problem(entry: zipfile.ZipInfo, length: int) -> str | None:

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from transforms.containers.base import WHATEVER, Wanted
 from transforms.containers.bytes import open_container
-from transforms.containers.index import PATH, Indexes, list_members
+from transforms.containers.index import Indexes, list_members
 from transforms.containers.kinds import kind_of
+from transforms.containers.members import PATH
 from transforms.errors import UserError
 from transforms.file_names import Ignored, is_container_name
 from transforms.sources.batches import BATCH_ROWS
