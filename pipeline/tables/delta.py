@@ -6,11 +6,13 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
 
+from pipeline.tables.history import Change
 from transforms.errors import UserError
 from transforms.parts.write import Part
 from transforms.storage import StorageError
@@ -98,6 +100,29 @@ def commit_error(error: Exception) -> str:
     if is_there_already(error):
         return "the store answers each time that the new version is there already, and it is not"
     return one_line(error)
+
+
+def commit_properties(run_id: str, change: Change, step: int = 1) -> Any:
+    """Return what a commit notes besides its parts, for the history and for ``has_run``.
+
+    Args:
+        run_id: The run, compaction, repair or rollback.
+        change: What the commit does.
+        step: The number of the commit among those of the run.
+    """
+    from deltalake import CommitProperties, Transaction
+
+    return CommitProperties(
+        custom_metadata={"run_id": run_id, "change": asdict(change)},
+        max_commit_retries=0,
+        app_transactions=[Transaction(run_id, step)],
+    )
+
+
+def missing_fields(delta: Any, schema: Any) -> list[Any]:
+    """Return the fields of a Delta schema that the schema of a table lacks."""
+    known = {field.name for field in delta.schema().fields}
+    return [field for field in schema.fields if field.name not in known]
 
 
 def add_action(part: Part, data_change: bool) -> Any:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Operation = Literal["extract", "rebuild", "compact", "rollback", "repair"]
+Operation = Literal["extract", "rebuild", "compact", "rollback", "repair", "add_columns"]
+# After these the rows are still those of an earlier version.
+_SAME_RUN = ("compact", "rollback", "add_columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ def current_since(versions: Sequence[Version], moment: datetime) -> list[Version
 
 
 def last_run(versions: Sequence[Version]) -> str | None:
-    """Return the run that the newest version holds the rows of, through compactions and rollbacks.
+    """Return the run that the newest version holds the rows of.
+
+    Compactions, rollbacks and added columns do not change that.
 
     Args:
         versions: Newest first.
@@ -80,7 +84,7 @@ def last_run(versions: Sequence[Version]) -> str | None:
     """
     by_number = {version.number: version for version in versions}
     version = versions[0] if versions else None
-    while version and version.change and version.change.operation in ("compact", "rollback"):
+    while version and version.change and version.change.operation in _SAME_RUN:
         restored = version.change.restored
         version = by_number.get(version.number - 1 if restored is None else restored)
     known = version and version.change and version.change.operation != "repair"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -18,8 +18,10 @@ import pyarrow as pa
 from pipeline.tables.delta import (
     add_action,
     commit_error,
+    commit_properties,
     count_missing,
     is_there_already,
+    missing_fields,
     remove_action,
     row_ids,
 )
@@ -101,18 +103,14 @@ class Table(Snapshot):
             Refused: Another writer was faster.
             RunFailed: The store does not accept the commit.
         """
-        from deltalake import CommitProperties, Schema, Transaction
+        from deltalake import Schema
         from deltalake.transaction import create_table_with_add_actions
 
         if self.has_run(commit.run_id):
             self.make_durable()
             return int(self._delta.version())
         schema = Schema.from_arrow(self.schema)
-        properties = CommitProperties(
-            custom_metadata={"run_id": commit.run_id, "change": self._change(commit)},
-            max_commit_retries=0,
-            app_transactions=[Transaction(commit.run_id, 1)],
-        )
+        properties = commit_properties(commit.run_id, self._change(commit))
         fresh = commit.operation != "compact"
         adds = [add_action(part, fresh) for part in commit.add]
         gone = (
@@ -134,7 +132,23 @@ class Table(Snapshot):
                     adds + removes, mode, schema, commit_properties=properties
                 )
 
-        return self._transact(commit.run_id, write)
+        version = self._transact(commit.run_id, write)
+        return self._add_columns(commit.run_id, schema) or version
+
+    def _add_columns(self, run_id: str, schema: Any) -> int | None:
+        """Commit the columns that the table was made before; None if it has all.
+
+        Delta takes no columns together with parts. Until this commit, readers of the table only
+        miss the new columns. So it comes second, and the next run repeats it after a crash.
+        """
+        fields = missing_fields(self._delta, schema)
+        if not fields:
+            return None
+        rows = sum(part["num_records"] for part in self.parts)
+        properties = commit_properties(run_id, Change("add_columns", rows, 0, 0), step=2)
+        return self._transact(
+            run_id, lambda: self._delta.alter.add_columns(fields, commit_properties=properties)
+        )
 
     def make_durable(self) -> None:
         """Flush all commits to the disk: a killed process may have left one that is not durable."""
@@ -155,14 +169,8 @@ class Table(Snapshot):
             RunFailed: The store does not accept the commit.
             Damaged: A part of the earlier version cannot be read.
         """
-        from deltalake import CommitProperties, Transaction
-
         change = Change("rollback", *self._difference(self.at(version)), restored=version)
-        properties = CommitProperties(
-            custom_metadata={"run_id": run_id, "change": asdict(change)},
-            max_commit_retries=0,
-            app_transactions=[Transaction(run_id, 1)],
-        )
+        properties = commit_properties(run_id, change)
         return self._transact(
             run_id, lambda: self._delta.restore(version, commit_properties=properties)
         )
@@ -210,7 +218,7 @@ class Table(Snapshot):
         make_durable(self.url, first)
         return int(self._delta.version())
 
-    def _change(self, commit: Commit) -> dict[str, Any]:
+    def _change(self, commit: Commit) -> Change:
         """Return the row counts of a commit; the rows of other runs that it writes only move."""
         known = {part["path"]: part["num_records"] for part in self.parts}
         fresh = sum(part.rows for part in commit.add if part.minimum["run_id"] == commit.run_id)
@@ -221,9 +229,8 @@ class Table(Snapshot):
             else sum(known[path] for path in commit.remove)
         )
         operation: Operation = "rebuild" if commit.replace_all else commit.operation
-        return asdict(
-            Change(operation, sum(known.values()) + fresh + moved - gone, fresh, gone - moved)
-        )
+        rows = sum(known.values()) + fresh + moved - gone
+        return Change(operation, rows, fresh, gone - moved)
 
     def _is_done(self, run_id: str, error: Exception) -> bool:
         """Tell whether a failed commit of this run exists; raise ``Refused`` if another run's does.
