@@ -144,18 +144,18 @@ def _whole(case: Case, folder: str) -> float:
 def nothing(case: Case) -> float:
     """Measure a job without reading, decoding and computing: Beam, tables and receipts alone."""
     import transforms.extract as stages
-    from transforms.decode.image import DecodedImage
+    from transforms.decode.pool import PreparedImage
     from transforms.engines import Outputs
     from transforms.read import EncodedImage
 
-    picture = DecodedImage(np.zeros((224, 224, 3), np.uint8), "JPEG", 500, 375)
+    picture = PreparedImage(np.zeros((224, 224, 3), np.uint8), "JPEG", 500, 375, 0)
     vectors = np.random.default_rng(0).standard_normal((8192, 1280), np.float32)
 
     def read(references: Iterable[ImageReference], _: object) -> Iterator[EncodedImage]:
         # Each image has another digest, so that none shares a vector.
         return (EncodedImage(reference, b"", reference.uri) for reference in references)
 
-    def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[DecodedImage]:
+    def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[PreparedImage]:
         return (picture for _ in encoded)
 
     def compute(_: object, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
