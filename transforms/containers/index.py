@@ -215,4 +215,4 @@ def _load(indexes: Indexes, key: str, file: ContainerFile) -> tuple[pa.Table, Ig
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         _LOG.warning("the index %s cannot be read (%s); the container is read again", key, error)
         return None
-    return images, ignored
+    return (images, ignored) if images.schema.equals(LISTING_SCHEMA) else None
