@@ -13,7 +13,6 @@ from PIL import Image
 from transforms.containers.base import Wanted
 from transforms.containers.bytes import open_container
 from transforms.containers.index import Indexes, list_members
-from transforms.containers.kinds import kind_of
 from transforms.file_names import Ignored
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.records import ImageReference, references_of
@@ -51,10 +50,9 @@ def members_of(
 ) -> list[ImageReference]:
     """Return the images of a container in the order in which a shard reads them."""
     with open_container(str(uri)) as file:
-        kind = kind_of(file)
-        assert kind, f"{uri} is no container"
         wanted = Wanted(column)
-        table = list_members(file, kind, Ignored() if ignored is None else ignored, wanted, indexes)
+        table = list_members(file, Ignored() if ignored is None else ignored, wanted, indexes)
+    assert table is not None, f"{uri} is no container"
     return references_of(in_reading_order(table))
 
 

@@ -112,7 +112,8 @@ class BucketFile:
         self.etag, self.size, self.modified = found.etag, found.size, found.modified
         self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="container")
         self._pieces: OrderedDict[int, Future[bytes]] = OrderedDict()
-        self._last = -1
+        # The first piece does not begin a walk: it may only tell the kind.
+        self._last = -2
 
     def read(self, offset: int, length: int) -> bytes:
         end = min(offset + length, self.size)

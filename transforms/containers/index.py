@@ -18,7 +18,7 @@ from transforms import parquet
 from transforms.carried import Carry, parse
 from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile
-from transforms.containers.kinds import Kind
+from transforms.containers.kinds import Kind, kind_of
 from transforms.file_names import Ignored, is_image_name
 from transforms.records import LISTING_SCHEMA, MEMBER_TYPE
 from transforms.storage import NotFound, Storage
@@ -48,18 +48,18 @@ class Indexes:
 
 def list_members(
     file: ContainerFile,
-    kind: Kind,
     ignored: Ignored,
     wanted: Wanted,
     indexes: Indexes | None = None,
-) -> pa.Table:
+) -> pa.Table | None:
     """Return the images in a container (LISTING_SCHEMA), in the order of their bytes.
+
+    No byte of a container with an index is read. None stands for a file that is no container.
 
     Damage costs what comes after it: one more row, with the container's own uri, says why.
 
     Args:
         file: The container.
-        kind: Its kind.
         ignored: Counts the other members.
         wanted: Column of the bytes, and the columns to carry.
         indexes: Where to look for the members, and to keep them.
@@ -71,6 +71,9 @@ def list_members(
     key = _key(file.uri, wanted)
     found = _load(indexes, key, file) if indexes else None
     if found is None:
+        kind = kind_of(file)
+        if kind is None:
+            return None
         own = Ignored()
         images = _images(file, kind, own, wanted)
         if indexes and indexes.write:

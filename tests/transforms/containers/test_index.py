@@ -12,7 +12,7 @@ from transforms.containers import index
 from transforms.containers.base import Wanted
 from transforms.containers.bytes import open_container
 from transforms.containers.index import Indexes
-from transforms.containers.kinds import Kind, kind_of
+from transforms.containers.kinds import Kind
 from transforms.file_names import Ignored
 from transforms.records import LISTING_SCHEMA
 from transforms.storage import open_storage
@@ -135,6 +135,5 @@ def test_an_index_of_another_container_is_not_taken(tar, tmp_path, output):
 
 def test_the_table_has_the_columns_of_a_listing(tar):
     with open_container(str(tar)) as file:
-        kind = kind_of(file)
-        table = index.list_members(file, kind, Ignored(), Wanted())
+        table = index.list_members(file, Ignored(), Wanted())
     assert table.schema.equals(LISTING_SCHEMA)

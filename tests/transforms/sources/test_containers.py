@@ -3,13 +3,18 @@
 import io
 import tarfile
 
+import pyarrow as pa
 import pytest
 
 from tests.helpers.containers import PHOTOS, make_tar
 from tests.transforms.containers.test_read import make
+from transforms.containers.bytes import LocalFile
+from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.file_names import Ignored
 from transforms.sources import parse_input
+from transforms.storage import open_storage
+from transforms.storage.bucket import Bucket
 
 
 @pytest.fixture(params=["file", "object"])
@@ -138,3 +143,29 @@ def test_members_with_few_names_are_few_images(tmp_path):
     ignored = Ignored()
     assert len(listed(f"{tmp_path}/a.tar", ignored)) == 3
     assert ignored.repeated == 297
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip", "tfrecord", "parquet"])
+def test_no_byte_of_an_unchanged_container_is_read(kind, place, tmp_path, monkeypatch):
+    put, base = place
+    put("c", make(kind, tmp_path / "made").read_bytes())
+    indexes = Indexes(open_storage(str(tmp_path / "out")))
+    source = parse_input(f"{base}/c")
+    first = pa.Table.from_batches(source.list_images(Ignored(), indexes))
+
+    def refused(*_):
+        pytest.fail("the container was read")
+
+    monkeypatch.setattr(LocalFile, "read", refused)
+    monkeypatch.setattr(Bucket, "get_range", refused)
+    assert pa.Table.from_batches(source.list_images(Ignored(), indexes)).equals(first)
+
+
+def test_a_look_at_the_kind_of_a_large_object_asks_for_its_first_piece_only(s3, monkeypatch):
+    monkeypatch.setattr("transforms.containers.bytes._PIECE", 1000)
+    s3.put("large", b"x" * 100_000)
+    asked = []
+    get = Bucket.get_range
+    monkeypatch.setattr(Bucket, "get_range", lambda *args: asked.append(args[2]) or get(*args))
+    assert listed(f"{s3.url}/large") == [f"{s3.url}/large"]
+    assert asked == [0]
