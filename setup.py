@@ -56,6 +56,7 @@ EXTRAS = {
         "polars>=1.30,<3",
         "duckdb>=1.4,<3",
         "datasets>=4,<6",
+        "webdataset>=1,<2",
     ],
 }
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 from transforms import parquet
 from transforms.containers.base import Wanted
 from transforms.containers.bytes import ContainerFile
-from transforms.containers.kinds import Kind
+from transforms.containers.kinds import kind_of
 from transforms.containers.members import find_members
 from transforms.file_names import Ignored
+from transforms.records import LISTING_SCHEMA
 from transforms.storage import NotFound, Storage
 
 # The folder of the indexes in the output.
@@ -39,18 +40,18 @@ class Indexes:
 
 def list_members(
     file: ContainerFile,
-    kind: Kind,
     ignored: Ignored,
     wanted: Wanted,
     indexes: Indexes | None = None,
-) -> pa.Table:
+) -> pa.Table | None:
     """Return the images in a container (LISTING_SCHEMA), in the order of their bytes.
+
+    No byte of a container with an index is read. None stands for a file that is no container.
 
     Damage costs what comes after it: one more row, with the container's own uri, says why.
 
     Args:
         file: The container.
-        kind: Its kind.
         ignored: Counts the other members.
         wanted: Column of the bytes, and the columns to carry.
         indexes: Where to look for the members, and to keep them.
@@ -62,6 +63,9 @@ def list_members(
     key = _key(file.uri, wanted)
     found = _load(indexes, key, file) if indexes else None
     if found is None:
+        kind = kind_of(file)
+        if kind is None:
+            return None
         own = Ignored()
         images = find_members(file, kind, own, wanted)
         if indexes and indexes.write:
@@ -110,4 +114,4 @@ def _load(indexes: Indexes, key: str, file: ContainerFile) -> tuple[pa.Table, Ig
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         _LOG.warning("the index %s cannot be read (%s); the container is read again", key, error)
         return None
-    return images, ignored
+    return (images, ignored) if images.schema.equals(LISTING_SCHEMA) else None

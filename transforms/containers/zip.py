@@ -20,6 +20,8 @@ _ENCRYPTED = 1
 _LOCAL = struct.Struct("<4s5H3L2H")
 # A local header, its name and its extra fields have no more bytes.
 _MAX_HEADER = _LOCAL.size + 2 * 65_535
+# Zip64 has larger numbers than a table can hold.
+_MAX_SIZE = (1 << 63) - 1
 # A file system's mode is in the upper half of the attributes.
 _MODE_SHIFT, _TYPE, _LINK = 16, 0o170000, 0o120000
 
@@ -30,7 +32,7 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
         with zipfile.ZipFile(Seekable(file)) as archive:
             entries, end = archive.infolist(), archive.start_dir
     # NotImplementedError: an archive of a later version, or cut into several files.
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         kind = (
             FailureKind.UNSUPPORTED
             if isinstance(error, NotImplementedError)
@@ -47,11 +49,11 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
             room = following - entry.header_offset
             yield Found(
                 _text(entry.filename),
-                entry.header_offset,
+                min(max(entry.header_offset, 0), end),
                 max(min(room, entry.compress_size + _MAX_HEADER), 0),
-                entry.file_size,
+                min(entry.file_size, _MAX_SIZE),
                 f"crc32-{entry.CRC:08x}",
-                problem=_problem(entry, room),
+                problem=_problem(entry, room, end),
             )
 
 
@@ -59,8 +61,10 @@ def _text(name: str) -> str:
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
-def _problem(entry: zipfile.ZipInfo, length: int) -> str | None:
-    """Return why a member cannot be read; ``length`` is the room that it has in the zip."""
+def _problem(entry: zipfile.ZipInfo, length: int, end: int) -> str | None:
+    """Return why a member cannot be read; ``length`` is the room that it has before ``end``."""
+    if not 0 <= entry.header_offset <= end:
+        return f"{FailureKind.CORRUPT.word}: the member lies outside of the zip"
     if entry.flag_bits & _ENCRYPTED:
         return f"{FailureKind.UNSUPPORTED.word}: the member is encrypted"
     if entry.compress_type not in (_STORED, _DEFLATED):

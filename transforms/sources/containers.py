@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from transforms.containers.base import WHATEVER, Wanted
 from transforms.containers.bytes import open_container
 from transforms.containers.index import Indexes, list_members
-from transforms.containers.kinds import kind_of
 from transforms.containers.members import PATH
 from transforms.errors import UserError
 from transforms.file_names import Ignored, is_container_name
@@ -64,8 +63,7 @@ class Containers:
         """Return the images in a container; None for another file."""
         try:
             with open_container(uri, self.stores) as file:
-                kind = kind_of(file)
-                return kind and list_members(file, kind, ignored, self.wanted, indexes)
+                return list_members(file, ignored, self.wanted, indexes)
         except (NotFound, PermissionDenied) as error:
             if is_container_name(uri):
                 # Its images would look removed.
