@@ -81,6 +81,14 @@ def test_a_container_of_a_range_that_is_missing_stops_the_run(place, tar):
         listed(f"{base}/{{0..1}}.tar")
 
 
+def test_a_container_that_is_missing_stops_the_run(place, tar):
+    put, base = place
+    put("0.tar/below.jpg", b"x")
+    assert listed(f"{base}/0.tar") == [f"{base}/0.tar/below.jpg"]
+    with pytest.raises(UserError, match=r"1\.tar"):
+        listed(f"{base}/1.tar")
+
+
 def test_a_range_of_images(place):
     put, base = place
     put("0.jpg", b"x")
