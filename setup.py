@@ -54,6 +54,10 @@ EXTRAS = {
         "polars>=1.30,<3",
         "duckdb>=1.4,<3",
         "datasets>=4,<6",
+        # A real kernel, for the example of a notebook in docs/python.md.
+        "ipykernel>=6.29,<8",
+        "nbclient>=0.10,<1",
+        "tqdm>=4.66,<5",
     ],
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike, fspath
 
 from pipeline.reports.text import format_table, size_text
 from pipeline.state.run import Run, load_runs
@@ -82,7 +83,7 @@ class Contents:
         return "\n".join(lines)
 
 
-def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
+def show(output: str | PathLike[str], max_rows: int = 0, stores: Stores = ()) -> Contents:
     """Read the tables and the last runs.
 
     Args:
@@ -93,6 +94,7 @@ def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
     Raises:
         UserError: No run has written there.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     tables = Tables.open(storage)
     features, errors = tables.features, tables.errors

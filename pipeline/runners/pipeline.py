@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.runners.cluster import check_credentials
 from pipeline.runners.local import local_runner
+from pipeline.runners.notebook import plain_pipeline
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.stall import Stalled
 from transforms.errors import Refused, RunFailed, UserError
@@ -31,13 +32,11 @@ def new_pipeline(runner: RunnerOptions, more: Sequence[str] = ()) -> beam.Pipeli
     Raises:
         UserError: A run on Dataflow has no credentials.
     """
-    import apache_beam as beam
-
     options = runner.for_beam(more)
     if not runner.is_local:
         check_credentials(runner)
-        return beam.Pipeline(options=options)
-    return beam.Pipeline(runner=local_runner(options), options=options)
+        return plain_pipeline(options=options)
+    return plain_pipeline(runner=local_runner(options), options=options)
 
 
 @contextmanager
