@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 
 from transforms.errors import UserError
 
+# The extra that a runner needs, by a word in its name.
+_EXTRAS = {"dask": "dask", "dataflow": "gcp"}
+
 
 def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     """Refuse an option that no Beam option class knows.
@@ -26,7 +29,7 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     if runner:
-        _check_runner(runner)
+        check_runner(runner)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
@@ -43,16 +46,24 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
         refuse(unknown[0], own + beam)
 
 
-def _check_runner(name: str) -> None:
-    """Refuse an unknown runner.
+def check_runner(name: str) -> None:
+    """Refuse an unknown runner, or one that is not installed.
 
     A runner that is named with its module is imported, so that Beam knows its options.
+
+    Raises:
+        UserError: Beam has no such runner, or it needs an extra that is not installed.
     """
     from apache_beam.runners.runner import create_runner
 
     try:
         create_runner(name)
     except (ImportError, AttributeError) as error:
+        extra = next((extra for word, extra in _EXTRAS.items() if word in name.lower()), None)
+        if extra:
+            raise UserError(
+                f"--runner {name}: it is not installed. pip install 'beam-image-features[{extra}]'"
+            ) from error
         raise UserError(f"--runner {name} cannot be imported: {error}") from error
     except ValueError:
         raise UserError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.maintenance.announce import announce_commit
 from pipeline.reports.progress import OnProgress, Progress
 from pipeline.runners.cluster import extract_args
+from pipeline.runners.computing import log_computing
 from pipeline.runners.jobs import Job, Submission, find_running
 from pipeline.runners.pipeline import new_pipeline, run_failed
 from pipeline.runners.stall import StallWatch
@@ -81,6 +82,7 @@ def extract_missing(run: Run, session: Session, on_progress: OnProgress | None =
         missing = missing_shards(run, output, session.tables.features)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
+        log_computing(config, session.runner)
         job = prepare_job(run, session)
         with Progress(run, output, on_progress), run_failed(f"run {run.run_id}"):
             extract_shards(missing, job, submission)
