@@ -91,6 +91,8 @@ setup(
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
         "prometheus-client>=0.20,<1",
+        # For 'image-features completion': 20 KB, no dependencies.
+        "shtab>=1.7,<2",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
         EMBEDDED_WEIGHTS,

@@ -51,7 +51,9 @@ class Progress:
         self._call = on_progress
         # A process may have no standard error, as under pythonw or a scheduler.
         self._stream = stream or sys.stderr
-        self._live = on_progress is None and self._stream is not None and self._stream.isatty()
+        terminal = self._stream is not None and self._stream.isatty()
+        # --quiet also turns the line off.
+        self._live = on_progress is None and terminal and _LOG.isEnabledFor(logging.INFO)
         self._seen: set[str] = set()
         self._done = self._failed = self._before = 0
         self._start = time.monotonic()
