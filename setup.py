@@ -57,6 +57,10 @@ EXTRAS = {
         "duckdb>=1.4,<3",
         "datasets>=4,<6",
         "webdataset>=1,<2",
+        # A real kernel, for the example of a notebook in docs/python.md.
+        "ipykernel>=6.29,<8",
+        "nbclient>=0.10,<1",
+        "tqdm>=4.66,<5",
     ],
 }
 
@@ -90,6 +94,8 @@ setup(
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
         "prometheus-client>=0.20,<1",
+        # For 'image-features completion': 20 KB, no dependencies.
+        "shtab>=1.7,<2",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
         # The checksums of TFRecord files.

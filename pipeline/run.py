@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from os import PathLike, fspath
 
 from pipeline.config import Config
 from pipeline.diagnostics.estimate import estimate_plan
 from pipeline.maintenance.compact import compact_if_needed
 from pipeline.maintenance.repair import run_with_repair
 from pipeline.reports.metrics import Metrics
+from pipeline.reports.progress import OnProgress
 from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
@@ -28,13 +30,15 @@ from transforms.storage.settings import Stores
 _LOG = logging.getLogger(__name__)
 
 
-def extract(config: Config) -> Summary:
+def extract(config: Config, on_progress: OnProgress | None = None) -> Summary:
     """Plan, extract and publish, unless the options stop earlier.
 
     An error leaves the published tables unchanged, and the same call resumes the run.
 
     Args:
         config: Options of the run.
+        on_progress: Called with a ``Done`` each second while the workers work, from a thread of
+            its own. The run then shows no progress itself.
 
     Returns:
         The reconciled summary; its ``state`` says how far the run got.
@@ -48,11 +52,13 @@ def extract(config: Config) -> Summary:
         runner = RunnerOptions.parse(config.beam_args)
         _check_no_wait(config, runner)
         return metrics.end(
-            run_with_repair(config, lambda: _run_steps(open_session(config, runner), metrics))
+            run_with_repair(
+                config, lambda: _run_steps(open_session(config, runner), metrics, on_progress)
+            )
         )
 
 
-def _run_steps(session: Session, metrics: Metrics) -> Summary:
+def _run_steps(session: Session, metrics: Metrics, on_progress: OnProgress | None) -> Summary:
     """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
     config = session.config
     run = metrics.reached(planned_run(session)) if config.planned else _plan(session, metrics)
@@ -60,7 +66,7 @@ def _run_steps(session: Session, metrics: Metrics) -> Summary:
         return Summary(run.run_id, state="unchanged")
     if config.dry_run or run.state != "planned":
         return _planned(run, config)
-    extracted = metrics.step("extract", lambda: extract_missing(run, session))
+    extracted = metrics.step("extract", lambda: extract_missing(run, session, on_progress))
     if extracted.submitted:
         return replace(extracted.counts, state="submitted")
     if config.planned:
@@ -94,7 +100,7 @@ def plan_run(config: Config) -> Summary:
 
 
 def publish_run(
-    output: str,
+    output: str | PathLike[str],
     max_failure_rate: float | None = None,
     metrics_json: str | None = None,
     metrics_prometheus: str | None = None,
@@ -119,6 +125,7 @@ def publish_run(
         Refused: Shards are missing, too many images failed, or the tables have changed.
         RunFailed: The storage did not accept the commit.
     """
+    output = fspath(output)
     with Metrics(output, metrics_json, metrics_prometheus) as metrics:
         storage = open_storage(output, stores)
         run = newest_run(storage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from os import PathLike, fspath
 
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
@@ -36,7 +37,9 @@ class Compaction:
         )
 
 
-def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compaction]:
+def compact(
+    output: str | PathLike[str], max_small: int = 1, stores: Stores = ()
+) -> list[Compaction]:
     """Merge the small parts of each table that has too many, in one commit per table.
 
     Rows, vectors and earlier versions stay. ``vacuum`` deletes the old parts later.
@@ -54,6 +57,7 @@ def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compac
         Refused: A run is not finished, and would have to start over on the new version; or another
             writer was faster.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     tables = [table for table in Tables.published(storage) if len(_small_parts(table)) > max_small]
     run = unfinished_run(storage) if tables else None

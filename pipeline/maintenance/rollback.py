@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from os import PathLike, fspath
 
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
@@ -35,7 +36,7 @@ class Rollback:
         )
 
 
-def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
+def rollback(output: str | PathLike[str], number: int, stores: Stores = ()) -> Rollback:
     """Restore both tables to what they were at version ``number`` of features.
 
     A rollback is a new commit: it deletes nothing, and another rollback undoes it. An unfinished
@@ -54,6 +55,7 @@ def rollback(output: str, number: int, stores: Stores = ()) -> Rollback:
         UserError: No run has published there, or there is no such version.
         Refused: Parts of that version have been deleted, or another writer was faster.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     tables = Tables.published(storage)
     features, errors = tables.features, tables.errors

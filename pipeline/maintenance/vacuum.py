@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
 from time import monotonic
 
@@ -49,7 +50,7 @@ _BATCH = 1000
 
 
 def vacuum(
-    output: str,
+    output: str | PathLike[str],
     older_than: timedelta,
     dry_run: bool = False,
     now: datetime | None = None,
@@ -78,6 +79,7 @@ def vacuum(
         Refused: A commit is under way, or another command has changed the output since vacuum
             looked; or the deletion takes too long.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     entries = [entry for folder in FOLDERS for entry in storage.list(folder)]
     hidden = [

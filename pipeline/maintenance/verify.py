@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from os import PathLike, fspath
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +72,7 @@ class _Checked:
     rows_of_run: Counter[str]
 
 
-def verify(output: str, sample: int = 0, stores: Stores = ()) -> Verification:
+def verify(output: str | PathLike[str], sample: int = 0, stores: Stores = ()) -> Verification:
     """Check the newest version of both tables, and compute a sample of the vectors again.
 
     Damage is a problem in the result and raises nothing.
@@ -89,6 +90,7 @@ def verify(output: str, sample: int = 0, stores: Stores = ()) -> Verification:
         UserError: No run has published there.
         StorageError: The output cannot be read.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     tables = Tables.published(storage)
     features, errors = (

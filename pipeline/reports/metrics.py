@@ -127,7 +127,9 @@ class Metrics:
         line = self._line(state, error)
         if self._target:
             with _named(self._target):
-                _add(self._target, json.dumps(line, ensure_ascii=False) + "\n")
+                # Standard output may have an encoding without these letters.
+                text = json.dumps(line, ensure_ascii=self._target == "-")
+                _add(self._target, f"{text}\n")
         if self._textfile:
             with _named(self._textfile):
                 write_textfile(Path(self._textfile), line)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from os import PathLike, fspath
 
 from pipeline.reports.progress import progress_text
 from pipeline.reports.text import time_text
@@ -92,7 +93,7 @@ class Status:
         return f"last receipt {_when(self.done[-1].at, self.at)}"
 
 
-def status(output: str, stores: Stores = ()) -> Status:
+def status(output: str | PathLike[str], stores: Stores = ()) -> Status:
     """Read the newest run, and its receipts if it is not finished.
 
     Args:
@@ -102,6 +103,7 @@ def status(output: str, stores: Stores = ()) -> Status:
     Raises:
         UserError: There is no run.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     run = latest_run(storage)
     if run is None:

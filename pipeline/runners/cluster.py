@@ -95,13 +95,17 @@ def check_credentials(runner: RunnerOptions) -> None:
     Without them Beam goes on, and fails later with an API's message.
 
     Raises:
-        UserError: There are no credentials for Google Cloud here.
+        UserError: There are no credentials for Google Cloud here, or its client is missing.
     """
     if not runner.on_dataflow or runner.values.get("no_auth"):
         return
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-
+    try:
+        import google.auth
+        from google.auth.exceptions import DefaultCredentialsError
+    except ImportError as error:
+        raise UserError(
+            "the client of Google Cloud is not installed. pip install 'beam-image-features[gcp]'"
+        ) from error
     try:
         google.auth.default()
     except DefaultCredentialsError as error:

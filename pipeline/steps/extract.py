@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.maintenance.announce import announce_commit
-from pipeline.reports.progress import Progress
+from pipeline.reports.progress import OnProgress, Progress
 from pipeline.runners.cluster import extract_args
+from pipeline.runners.computing import log_computing
 from pipeline.runners.jobs import Job, Submission, find_running
 from pipeline.runners.pipeline import new_pipeline, run_failed
 from pipeline.runners.stall import StallWatch
@@ -48,7 +49,7 @@ class Extracted:
         return self.run.counts
 
 
-def extract_missing(run: Run, session: Session) -> Extracted:
+def extract_missing(run: Run, session: Session, on_progress: OnProgress | None = None) -> Extracted:
     """Extract the shards that have no receipt; with ``--no-wait`` only submit them.
 
     Waits for a job that an earlier start submitted. If that job has ended, is unknown, or leaves
@@ -57,6 +58,7 @@ def extract_missing(run: Run, session: Session) -> Extracted:
     Args:
         run: A planned run.
         session: The options, with what they name opened.
+        on_progress: Called each second with the number of images done.
 
     Raises:
         RunFailed: The workers, the runner or the storage failed, or the job stalled.
@@ -72,7 +74,7 @@ def extract_missing(run: Run, session: Session) -> Extracted:
         watch=StallWatch(output, f"{run.folder}/receipts", config.stall_timeout),
     )
     if missing and run.job:
-        with Progress(run, output), run_failed(f"run {run.run_id}"):
+        with Progress(run, output, on_progress), run_failed(f"run {run.run_id}"):
             running = find_running(run.job, session.runner)
             if running and config.no_wait:
                 return Extracted(run, submitted=True)
@@ -81,8 +83,9 @@ def extract_missing(run: Run, session: Session) -> Extracted:
         missing = missing_shards(run, output, session.tables.features)
     if missing:
         _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
+        log_computing(config, session.runner)
         job = prepare_job(run, session)
-        with Progress(run, output), run_failed(f"run {run.run_id}"):
+        with Progress(run, output, on_progress), run_failed(f"run {run.run_id}"):
             extract_shards(missing, job, submission)
         run = replace(run, job=submission.job or run.job)
     run = replace(run, max_failure_rate=config.max_failure_rate)

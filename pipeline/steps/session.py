@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
+from pipeline.runners.computing import check_engine
 from pipeline.runners.options import RunnerOptions
+from pipeline.runners.services import check_scheduler
 from pipeline.tables import Tables
 from transforms.backbones import Resolved, resolve
 from transforms.errors import Refused, UserError
@@ -40,10 +42,13 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
         runner: The options of Beam.
 
     Raises:
-        UserError: An option is invalid.
+        UserError: An option is invalid, or something that it needs is not installed.
+        RunFailed: The cluster does not answer.
         Refused: The table was made with another recipe.
     """
     check_cluster(runner, config.accelerator)
+    check_engine(config, runner)
+    check_scheduler(runner)
     _check_folder(config.output)
     network = resolve(config.network)
     output = open_storage(config.output, config.stores)
