@@ -10,6 +10,7 @@ import argparse
 
 from pipeline.commands import COMMANDS
 from pipeline.commands.base import Formatter, Parser
+from pipeline.commands.shipped import find_shipped
 from pipeline.runners.flags import check_beam, refuse
 from pipeline.runners.version import versions
 from transforms.storage.settings import parse_store
@@ -30,7 +31,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         UserError: An option is unknown or invalid.
     """
     parser = _command_parser()
-    arguments, left = parser.parse_known_args(argv)
+    arguments, left = parser.parse_known_args([find_shipped(word) for word in argv])
     if left and arguments.command not in _BEAM_COMMANDS:
         refuse(left[0], _own_options(parser, arguments.command))
     runner = getattr(arguments, "runner", None)

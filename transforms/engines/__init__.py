@@ -57,7 +57,7 @@ def choose_engine(engine: EngineName) -> EngineName:
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
         raise UserError(
-            "--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'"
+            "--engine openvino: openvino is not installed: pip install 'openvino>=2026.4,<2027'"
         )
     if engine != "auto":
         return engine
