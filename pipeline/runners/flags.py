@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transforms.errors import UserError
+from transforms.extras import install_command
 
 # The extra that a runner needs, by a word in its name.
 _EXTRAS = {"dask": "dask", "dataflow": "gcp"}
@@ -67,7 +68,7 @@ def check_runner(name: str) -> None:
         extra = next((extra for word, extra in _EXTRAS.items() if word in name.lower()), None)
         if extra:
             raise UserError(
-                f"--runner {name}: it is not installed. pip install 'beam-image-features[{extra}]'"
+                f"--runner {name}: it is not installed. {install_command(extra)}"
             ) from error
         raise UserError(f"--runner {name} cannot be imported: {error}") from error
     except ValueError:

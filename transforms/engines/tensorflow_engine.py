@@ -23,6 +23,7 @@ from transforms.engines.base import (
     available_cores,
     has_gpu,
 )
+from transforms.extras import install_command
 
 _LOG = logging.getLogger(__name__)
 _CPU_BATCH = (
@@ -56,8 +57,8 @@ class TensorFlowEngine:
         gpu = bool(tf.config.list_physical_devices("GPU"))
         if has_gpu() and not gpu:
             _LOG.warning(
-                "TensorFlow does not find the GPU of this machine and computes on the CPU: "
-                "pip install 'beam-image-features[gpu]'"
+                "TensorFlow does not find the GPU of this machine and computes on the CPU: %s",
+                install_command("gpu"),
             )
         self.batch_size = _GPU_BATCH if gpu else _CPU_BATCH
         self.overlaps = gpu
