@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from pipeline.targets import target_configs
 from transforms.choices import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
@@ -31,6 +32,8 @@ class Config:
     inputs: tuple[str, ...]
     output: str
     network: BackboneConfig = field(default_factory=BackboneConfig)
+    # Further backbones, in the syntax of ``--backbone``; each gets a pair of tables of its own.
+    more_backbones: tuple[str, ...] = ()
     resize: ResizeMode = "squash"
     precision: Precision = "float32"
     engine: EngineName = "auto"
@@ -67,6 +70,8 @@ class Config:
     stores: Stores = ()
     # Options of Beam and its runners, in the syntax of Beam's command line.
     beam_args: tuple[str, ...] = ()
+    # Name of the backbone's pair of tables; "" for the first. ``targets`` sets it.
+    table: str = ""
 
     @classmethod
     def of(cls, **options: Any) -> Config:
@@ -95,10 +100,17 @@ class Config:
             raise UserError("no --output given; name a folder or URL for the tables")
         if any(
             isinstance(value, str)
-            for value in (self.inputs, self.beam_args, self.stores, self.carry)
+            for value in (
+                self.inputs,
+                self.beam_args,
+                self.stores,
+                self.carry,
+                self.more_backbones,
+            )
         ):
             raise UserError(
-                "inputs, beam_args, stores and carry are tuples of strings, not one string"
+                "inputs, beam_args, stores, carry and more_backbones are tuples of strings, not "
+                "one string"
             )
         # Parse them only to raise for invalid ones.
         _ = [parse_store(text) for text in self.stores]
@@ -123,6 +135,9 @@ class Config:
                     f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1"
                 )
         self._check_pairs()
+        if self.more_backbones:
+            # Make them only to raise for invalid options.
+            _ = self.targets
 
     def _check_pairs(self) -> None:
         """Raise ``UserError`` for two options that exclude each other."""
@@ -136,6 +151,11 @@ class Config:
                 "--planned extracts what was planned, and --dry-run only plans; give only one of "
                 "them"
             )
+
+    @property
+    def targets(self) -> tuple[Config, ...]:
+        """The options of each backbone by itself, the first one first."""
+        return target_configs(self)
 
     @property
     def plan_options(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pipeline.diagnostics import prices
 from pipeline.reports.text import size_text
 from pipeline.runners.cluster import parse_accelerator
 from pipeline.runners.options import RunnerOptions
-from pipeline.steps.changes import Plan
+from pipeline.steps.plan import Compared
 from transforms.engines.base import available_cores, has_gpu
 from transforms.read import ReadPolicy
 
@@ -26,6 +26,8 @@ class Work:
     bytes: int  # of the images whose size is known
     listed: int
     remote: bool  # in a bucket, where each image is a request
+    # For each backbone of the run: the images to do for it; () if all are to be done for all.
+    for_backbones: tuple[int, ...] = ()
 
     @property
     def mean_bytes(self) -> float:
@@ -98,15 +100,15 @@ class Estimate:
         )
 
 
-def estimate_plan(plan: Plan, config: Config, runner: RunnerOptions) -> Estimate | None:
+def estimate_plan(compared: Compared, config: Config, runner: RunnerOptions) -> Estimate | None:
     """Estimate a planned run; return None when there is nothing to do."""
-    if not plan.todo:
+    shards = compared.shards
+    if not shards.images:
         return None
-    return estimate(
-        Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote),
-        config,
-        runner,
-    )
+    listed = compared.runs[0].counts.listed
+    each = tuple(plan.todo for plan in compared.plans)
+    work = Work(shards.images, len(shards.names), shards.bytes, listed, shards.remote, each)
+    return estimate(work, config, runner)
 
 
 def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
@@ -141,16 +143,29 @@ def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
     """Return the images per second of one worker for each stage, as if it were the only one."""
     of_a_core = prices.DECODE_SECONDS + work.mean_bytes * prices.DECODE_SECONDS_PER_BYTE
     rates = {"decode": worker.decoding / of_a_core}
-    known = (worker.gpu.rates if worker.gpu else prices.CORE_RATES).get(config.network.backbone)
-    if known and worker.known:
-        share = worker.gpu.float32 if worker.gpu and config.precision == "float32" else 1.0
-        area = ((config.network.input_size or 224) / 224) ** 2
-        rates["model"] = known * share * (1 if worker.gpu else worker.cores) / area
+    shares = [images / work.images for images in work.for_backbones]
+    targets = config.targets
+    models = [_model_rate(worker, target) for target in targets]
+    times = zip(shares or [1.0] * len(targets), models, strict=True)
+    # One image goes through the networks one after the other.
+    seconds = sum(share / model if model else math.inf for share, model in times if share)
+    if 0 < seconds < math.inf:
+        rates["model"] = 1 / seconds
     if work.remote:
         waiting = worker.shards * ReadPolicy().concurrency / prices.GET_SECONDS
         line = worker.gbps * 1e9 / 8 / max(work.mean_bytes, 1) if worker.gbps else math.inf
         rates["network"] = min(waiting, line)
     return rates
+
+
+def _model_rate(worker: Worker, config: Config) -> float | None:
+    """Return the images per second of one network on one worker; None if unknown."""
+    known = (worker.gpu.rates if worker.gpu else prices.CORE_RATES).get(config.network.backbone)
+    if not known or not worker.known:
+        return None
+    share = worker.gpu.float32 if worker.gpu and config.precision == "float32" else 1.0
+    area = ((config.network.input_size or 224) / 224) ** 2
+    return known * share * (1 if worker.gpu else worker.cores) / area
 
 
 def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit, Table, TableName
+from pipeline.tables.table import Commit, Table
 from transforms.errors import Refused
 from transforms.parts.compact import SmallPart, group_parts, is_small, merge_parts
 from transforms.storage import Storage, open_storage
@@ -24,7 +24,7 @@ MAX_SMALL_PARTS = 64
 class Compaction:
     """The result of merging the small parts of one table."""
 
-    table: TableName
+    table: str
     merged: int  # parts before
     into: int  # parts afterwards
     version: int
@@ -36,7 +36,9 @@ class Compaction:
         )
 
 
-def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compaction]:
+def compact(
+    output: str, max_small: int = 1, stores: Stores = (), table: str = ""
+) -> list[Compaction]:
     """Merge the small parts of each table that has too many, in one commit per table.
 
     Rows, vectors and earlier versions stay. ``vacuum`` deletes the old parts later.
@@ -45,6 +47,7 @@ def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compac
         output: Folder or URL of the tables.
         max_small: Leave a table alone that has no more small parts than this.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         One result for each table that changed.
@@ -55,7 +58,8 @@ def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compac
             writer was faster.
     """
     storage = open_storage(output, stores)
-    tables = [table for table in Tables.published(storage) if len(_small_parts(table)) > max_small]
+    pair = Tables.published(storage, table)
+    tables = [own for own in pair if len(_small_parts(own)) > max_small]
     run = unfinished_run(storage) if tables else None
     if run:
         raise Refused(
@@ -63,11 +67,11 @@ def compact(output: str, max_small: int = 1, stores: Stores = ()) -> list[Compac
             "over; nothing was done. Wait for it, or run its command again, and then this one."
         )
     run_id = new_run_id(storage)
-    done = [_compact(table, run_id, storage) for table in tables]
+    done = [_compact(own, run_id, storage) for own in tables]
     return [compaction for compaction in done if compaction]
 
 
-def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
+def compact_if_needed(output: str, stores: Stores = (), table: str = "") -> list[Compaction]:
     """Merge small parts after a run, in tables that have more than ``MAX_SMALL_PARTS``.
 
     An error is logged and not raised: the run has published already.
@@ -75,19 +79,20 @@ def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
     Args:
         output: Folder or URL of the tables.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         One result for each table that changed; none after an error.
     """
     try:
-        done = compact(output, MAX_SMALL_PARTS, stores)
+        done = compact(output, MAX_SMALL_PARTS, stores, table)
     except Exception as error:
         # Catch any error: the tables are as the run left them.
         cause = str(error).rstrip(".")
         _LOG.warning(
             "small parts were not merged: %s. 'image-features compact %s' tries again.",
             cause,
-            output,
+            f"{output} --table {table}" if table else output,
         )
         return []
     for compaction in done:

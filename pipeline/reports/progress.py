@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
 
@@ -21,11 +22,13 @@ _PIECE = 1_000
 class Progress:
     """Shows images done, rate, failures and time left while its block runs.
 
-    On a terminal it updates one line each second; otherwise it logs a line every 30 seconds.
+    On a terminal it updates one line each second; otherwise it logs a line every 30 seconds. An
+    image counts once for each backbone.
     """
 
-    def __init__(self, run: Run, output: Storage, stream: TextIO | None = None) -> None:
-        self._run = run
+    def __init__(self, runs: Sequence[Run], output: Storage, stream: TextIO | None = None) -> None:
+        self._runs = runs
+        self._total = sum(run.references for run in runs)
         self._output = output
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
@@ -53,7 +56,7 @@ class Progress:
         """Return the line, like ``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
         elapsed = time.monotonic() - self._start
         rate = (self._done - self._before) / elapsed if elapsed else 0.0
-        return progress_text(self._done, self._run.references, self._failed, rate)
+        return progress_text(self._done, self._total, self._failed, rate)
 
     def _watch(self) -> None:
         pause = 1.0 if self._live else 30.0
@@ -79,7 +82,8 @@ class Progress:
 
         After the end of the block it reads at most one piece, since the end waits for it.
         """
-        new = [key for key in self._run.receipt_keys(self._output) if key not in self._seen]
+        keys = [key for run in self._runs for key in run.receipt_keys(self._output)]
+        new = [key for key in keys if key not in self._seen]
         for start in range(0, len(new), _PIECE):
             keys = new[start : start + _PIECE]
             for receipt in read_receipts(self._output, keys):

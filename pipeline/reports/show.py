@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.reports.text import format_table, size_text
 from pipeline.state.run import Run, load_runs
-from pipeline.tables import Table, Tables
+from pipeline.tables import Table, Tables, check_name, pair_names
 from transforms.errors import UserError
 from transforms.names import printable
 from transforms.recipe import Recipe
@@ -60,14 +60,20 @@ class Contents:
     recipe: Recipe | None
     runs: tuple[Run, ...]  # the last few, newest first
     samples: Samples | None = None  # None if no images were asked for
+    # Names of the other pairs of tables in the output; "" is the first one.
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = "none" if self.version is None else str(self.version)
         rows = f"{self.rows:,} rows in {self.parts:,} parts"
+        features = self.features_url.rsplit("/", 1)[-1]
+        errors = features.replace("features", "errors", 1).ljust(len(features))
         lines = [
-            f"features  {rows}, {size_text(self.size)}, version {version}",
-            f"errors    {_failures_text(self.failures)}",
+            f"{features}  {rows}, {size_text(self.size)}, version {version}",
+            f"{errors}  {_failures_text(self.failures)}",
         ]
+        if further := [name for name in self.others if name]:
+            lines.append(f"further tables (--table): {printable(', '.join(further))}")
         if self.recipe:
             fields = sorted(self.recipe.items())
             lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in fields)]
@@ -82,21 +88,24 @@ class Contents:
         return "\n".join(lines)
 
 
-def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
+def show(output: str, max_rows: int = 0, stores: Stores = (), table: str = "") -> Contents:
     """Read the tables and the last runs.
 
     Args:
         output: Folder or URL of the tables.
         max_rows: The maximum number of images to show of each table; 0 for none.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Raises:
         UserError: No run has written there.
     """
     storage = open_storage(output, stores)
-    tables = Tables.open(storage)
+    if table:
+        check_name(storage, table)
+    tables = Tables.open(storage, table)
     features, errors = tables.features, tables.errors
-    runs = load_runs(storage, limit=_RUNS_SHOWN)
+    runs = load_runs(storage, limit=_RUNS_SHOWN, table=table)
     if features.version is None and not runs:
         raise UserError(f"nothing in {output}: no run has written there")
     kinds = Counter(errors.read(["kind"])["kind"].to_pylist())
@@ -111,6 +120,7 @@ def show(output: str, max_rows: int = 0, stores: Stores = ()) -> Contents:
         recipe=features.recipe(),
         runs=tuple(runs),
         samples=_samples(features, errors, max_rows) if max_rows else None,
+        others=tuple(name for name in pair_names(storage) if name != table),
     )
 
 
@@ -143,7 +153,7 @@ def _name(uri: str) -> str:
 
 
 def _how_to_read(features_url: str, output: str) -> list[str]:
-    place = f"{output.rstrip('/')}/features"
+    place = f"{output.rstrip('/')}/{features_url.rsplit('/', 1)[-1]}"
     files = f"deltalake.DeltaTable({place!r}).file_uris()"
     not_a_glob = "(a glob would also take parts that are not published)"
     return [

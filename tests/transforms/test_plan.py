@@ -10,7 +10,7 @@ import pytest
 from pipeline.steps.changes import Plan
 from transforms.plan import PlanPolicy, compare, distinct
 from transforms.records import REFERENCE_SCHEMA
-from transforms.shards import ShardPolicy, shard_bounds
+from transforms.shards import shard_bounds
 
 
 def listing(*images: tuple[str, str, int]) -> pa.Table:
@@ -114,7 +114,7 @@ def test_what_is_known_already_is_nothing_to_do():
     features, errors = known(("a", "1", 1, ""), ("b", "1", 1, "")), known(("c", "1", 1, "corrupt"))
 
     def plan(*images, **policy):
-        made = Plan(None, "", ShardPolicy(2048, 1 << 30))
+        made = Plan(None, "")
         made.add(compare(listing(*images), features, errors, PlanPolicy(**policy)))
         return made
 
