@@ -32,8 +32,9 @@ class Config:
     inputs: tuple[str, ...]
     output: str
     network: BackboneConfig = field(default_factory=BackboneConfig)
-    # Further backbones, in the syntax of ``--backbone``; each gets a pair of tables of its own.
-    more_backbones: tuple[str, ...] = ()
+    # Several backbones in the syntax of ``--backbone``, each with a pair of tables of its own; they
+    # replace the one of ``network``, which gives the other options. () for that one alone.
+    backbones: tuple[str, ...] = ()
     resize: ResizeMode = "squash"
     precision: Precision = "float32"
     engine: EngineName = "auto"
@@ -105,11 +106,11 @@ class Config:
                 self.beam_args,
                 self.stores,
                 self.carry,
-                self.more_backbones,
+                self.backbones,
             )
         ):
             raise UserError(
-                "inputs, beam_args, stores, carry and more_backbones are tuples of strings, not "
+                "inputs, beam_args, stores, carry and backbones are tuples of strings, not "
                 "one string"
             )
         # Parse them only to raise for invalid ones.
@@ -135,7 +136,7 @@ class Config:
                     f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1"
                 )
         self._check_pairs()
-        if self.more_backbones:
+        if self.backbones:
             # Make them only to raise for invalid options.
             _ = self.targets
 

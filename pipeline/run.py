@@ -183,7 +183,8 @@ def _plan(session: Session, metrics: Metrics) -> tuple[Run, ...]:
 
 def _log_estimate(compared: Compared, session: Session) -> None:
     """Log what a run would read, take and cost."""
-    expected = estimate_plan(compared, session.config, session.runner)
+    configs = [target.config for target in session.targets]
+    expected = estimate_plan(compared, configs, session.runner)
     if expected:
         _LOG.info("%s", expected)
 

@@ -76,32 +76,49 @@ def _value(text: str, option: str, value: str) -> Any:
 def target_configs(config: Config) -> tuple[Config, ...]:
     """Return the options of each backbone of a run, the first one first.
 
-    A further backbone has the options of the first, except those that are given inside. Its
-    ``table`` is the name of its own pair of tables.
+    Each has the options of the run, except those that are given inside. The ``table`` of a further
+    one is the name of its own pair of tables.
 
     Raises:
         UserError: An option is invalid, or two backbones would have the same tables.
     """
-    configs = [replace(config, more_backbones=())]
-    for text in config.more_backbones:
+    if not config.backbones:
+        return (config,)
+    base = replace(config, backbones=())
+    configs: list[Config] = []
+    for text in config.backbones:
         name, options = split_backbone(text)
-        table = options.pop("table", None) or _table_of(name)
-        if not re.fullmatch(TABLE_NAME, table) or table.lower() in _TAKEN:
+        given = options.pop("table", None)
+        table = _table(text, given or _table_of(name)) if configs else ""
+        if given and not configs:
             raise UserError(
-                f"--backbone {text}: {table!r} cannot be the name of a table; use up to 64 "
-                "letters, digits, - and _, and a letter or digit first; not "
-                f"{', '.join(_TAKEN)}"
+                f"--backbone {text}: the first backbone has the tables features and errors; "
+                "table= is for the others"
             )
         if table.lower() in [other.table.lower() for other in configs]:
             raise UserError(
                 f"--backbone {text}: another backbone has the tables {table!r} already; give this "
                 "one a name of its own, with ',table=NAME'"
             )
-        configs.append(with_options(configs[0], name, options, table=table))
+        configs.append(_with_options(base, name, options, table))
     return tuple(configs)
 
 
-def with_options(config: Config, name: str, options: Mapping[str, Any], table: str = "") -> Config:
+def _table(text: str, name: str) -> str:
+    """Return the name of a pair of tables.
+
+    Raises:
+        UserError: No folder can have it.
+    """
+    if not re.fullmatch(TABLE_NAME, name) or name.lower() in _TAKEN:
+        raise UserError(
+            f"--backbone {text}: {name!r} cannot be the name of a table; use up to 64 letters, "
+            f"digits, - and _, and a letter or digit first; not {', '.join(_TAKEN)}"
+        )
+    return name
+
+
+def _with_options(config: Config, name: str, options: Mapping[str, Any], table: str = "") -> Config:
     """Return a configuration with another backbone, and with the options that are its own."""
     defaults = {f.name: f.default for f in fields(BackboneConfig)}
     network: dict[str, Any] = {

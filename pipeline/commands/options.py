@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.commands.base import Parser
 from pipeline.config import Config
-from pipeline.targets import split_backbone, with_options
+from pipeline.targets import split_backbone
 from transforms.choices import (
     BackboneConfig,
     EngineName,
@@ -23,10 +23,9 @@ from transforms.choices import (
     ValueMode,
     words,
 )
-from transforms.errors import UserError
 
 # What the command line gives by --backbone.
-_BACKBONES = ("network", "more_backbones", "table")
+_BACKBONES = ("network", "backbones", "table")
 _OWN = [f for f in fields(Config) if f.name not in _BACKBONES]
 _NETWORK = [f for f in fields(BackboneConfig) if f.name != "stores"]
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in (*_OWN, *_NETWORK)}
@@ -39,18 +38,11 @@ def config_of(arguments: argparse.Namespace) -> Config:
         UserError: An option is invalid.
     """
     values = {f.name: getattr(arguments, f.name) for f in (*_OWN, *_NETWORK)}
-    first, *more = arguments.backbones or [arguments.backbone]
-    name, options = split_backbone(first)
-    if "table" in options:
-        raise UserError(
-            f"--backbone {first}: the first backbone has the tables features and errors; table= is "
-            "for the others"
-        )
-    # The other backbones start from the options of the command line, not from the first one's own.
-    config = Config.of(
-        **{**values, "inputs": tuple(values["inputs"]), "more_backbones": tuple(more)}
-    )
-    return with_options(config, name, options) if arguments.backbones else config
+    texts = tuple(arguments.backbones)
+    if texts:
+        values["backbone"], options = split_backbone(texts[0])
+        texts = texts if len(texts) > 1 or options else ()
+    return Config.of(**{**values, "inputs": tuple(values["inputs"]), "backbones": texts})
 
 
 def output_argument(parser: Parser) -> None:

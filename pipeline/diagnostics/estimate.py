@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,6 @@ class Work:
     bytes: int  # of the images whose size is known
     listed: int
     remote: bool  # in a bucket, where each image is a request
-    # For each backbone of the run: the images to do for it; () if all are to be done for all.
-    for_backbones: tuple[int, ...] = ()
 
     @property
     def mean_bytes(self) -> float:
@@ -100,24 +98,32 @@ class Estimate:
         )
 
 
-def estimate_plan(compared: Compared, config: Config, runner: RunnerOptions) -> Estimate | None:
-    """Estimate a planned run; return None when there is nothing to do."""
+def estimate_plan(
+    compared: Compared, configs: Sequence[Config], runner: RunnerOptions
+) -> Estimate | None:
+    """Estimate the runs of all backbones; return None when there is nothing to do."""
     shards = compared.shards
     if not shards.images:
         return None
     listed = compared.runs[0].counts.listed
-    each = tuple(plan.todo for plan in compared.plans)
-    work = Work(shards.images, len(shards.names), shards.bytes, listed, shards.remote, each)
-    return estimate(work, config, runner)
+    work = Work(shards.images, len(shards.names), shards.bytes, listed, shards.remote)
+    todo = [plan.todo for plan in compared.plans]
+    return estimate(work, configs[0], runner, list(zip(configs, todo, strict=True)))
 
 
-def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
+def estimate(
+    work: Work,
+    config: Config,
+    runner: RunnerOptions,
+    backbones: Sequence[tuple[Config, int]] = (),
+) -> Estimate:
     """Estimate the hours, the dollars and the slowest stage of a run.
 
     Args:
         work: The images to do.
         config: The options of the run.
         runner: The options of Beam.
+        backbones: Of a run with several: each one's options, and the number of its images.
     """
     on_dataflow = runner.on_dataflow
     worker = (
@@ -126,7 +132,7 @@ def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
         else _worker_like_this(config, runner)
     )
     workers = min(work.shards, runner.workers)
-    rates = _rates(work, worker, config)
+    rates = _rates(work, worker, backbones or [(config, work.images)])
     decode_and_model = [rates["decode"], *([rates["model"]] if "model" in rates else [])]
     # A GPU leaves the cores to decoding; on a CPU the two take turns.
     computing = (
@@ -139,18 +145,14 @@ def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
     return Estimate(work, worker, workers, rates, rate, start_up + seconds / 3600, requests)
 
 
-def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
+def _rates(work: Work, worker: Worker, backbones: Sequence[tuple[Config, int]]) -> dict[str, float]:
     """Return the images per second of one worker for each stage, as if it were the only one."""
     of_a_core = prices.DECODE_SECONDS + work.mean_bytes * prices.DECODE_SECONDS_PER_BYTE
     rates = {"decode": worker.decoding / of_a_core}
-    shares = [images / work.images for images in work.for_backbones]
-    targets = config.targets
-    models = [_model_rate(worker, target) for target in targets]
-    times = zip(shares or [1.0] * len(targets), models, strict=True)
-    # One image goes through the networks one after the other.
-    seconds = sum(share / model if model else math.inf for share, model in times if share)
-    if 0 < seconds < math.inf:
-        rates["model"] = 1 / seconds
+    # An image goes through the networks one after the other, and not all of them do all images.
+    models = [(_model_rate(worker, config), images) for config, images in backbones if images]
+    if all(rate for rate, _ in models):
+        rates["model"] = work.images / sum(images / rate for rate, images in models if rate)
     if work.remote:
         waiting = worker.shards * ReadPolicy().concurrency / prices.GET_SECONDS
         line = worker.gbps * 1e9 / 8 / max(work.mean_bytes, 1) if worker.gbps else math.inf

@@ -36,5 +36,8 @@ def arguments(name, *more):
 def job():
     started = datetime(2026, 1, 1, tzinfo=UTC)
     return ExtractJob(
-        output="gs://my-bucket/out", run_id="run-1", started_at=started, targets=(Target({}, "m", "runs/run-1"),)
+        output="gs://my-bucket/out",
+        run_id="run-1",
+        started_at=started,
+        targets=(Target({}, "m", "runs/run-1"),),
     )

@@ -10,7 +10,7 @@ import pytest
 from pipeline.steps.changes import Plan
 from transforms.plan import PlanPolicy, compare, distinct
 from transforms.records import REFERENCE_SCHEMA
-from transforms.shards import shard_bounds
+from transforms.shards import ShardPolicy, shard_bounds
 
 
 def listing(*images: tuple[str, str, int]) -> pa.Table:
