@@ -145,18 +145,18 @@ def nothing(case: Case) -> float:
     """Measure a job without reading, decoding and computing: Beam, tables and receipts alone."""
     import transforms.extract as stages
     import transforms.work
-    from transforms.decode.image import DecodedImage
+    from transforms.decode.pool import PreparedImage
     from transforms.engines import Outputs
     from transforms.read import EncodedImage
 
-    picture = DecodedImage(np.zeros((224, 224, 3), np.uint8), "JPEG", 500, 375)
+    picture = PreparedImage(np.zeros((224, 224, 3), np.uint8), "JPEG", 500, 375, 0)
     vectors = np.random.default_rng(0).standard_normal((8192, 1280), np.float32)
 
     def read(references: Iterable[ImageReference], _: object) -> Iterator[EncodedImage]:
         # Each image has another digest, so that none shares a vector.
         return (EncodedImage(reference, b"", reference.uri) for reference in references)
 
-    def decode(images: Sequence[object], *_: object) -> Iterator[list[DecodedImage]]:
+    def decode(images: Sequence[object], *_: object) -> Iterator[list[PreparedImage]]:
         return ([picture] for _ in images)
 
     def compute(_: object, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
@@ -165,9 +165,12 @@ def nothing(case: Case) -> float:
             vectors[:count], np.ones((count, 5), np.float32), np.zeros((count, 5), np.int32)
         ), {}
 
-    for name, stage in (("read_images", read), ("decode_all", decode)):
-        setattr(stages, name, stage)
-    transforms.work.embed = compute
+    for module, name, stage in (
+        (stages, "read_images", read),
+        (stages, "decode_all", decode),
+        (transforms.work, "embed", compute),
+    ):
+        setattr(module, name, stage)
     return ours(case)
 
 

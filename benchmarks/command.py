@@ -37,9 +37,16 @@ class Command:
 def extract(images: Sequence[Path], cache: Path, options: Sequence[str] = ()) -> Command:
     """Run the command on ``images``, with ``cache`` as the user's cache of exported networks."""
     with tempfile.TemporaryDirectory() as folder:
-        names, metrics = Path(folder, "names"), Path(folder, "metrics")
+        names = Path(folder, "names")
         names.write_text("\n".join(map(str, images)), encoding="utf-8")
-        words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", f"list:{names}"]
+        return extract_input(f"list:{names}", cache, options)
+
+
+def extract_input(source: str, cache: Path, options: Sequence[str] = ()) -> Command:
+    """Run the command on one ``--input``; see ``extract``."""
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder, "metrics")
+        words = [sys.executable, "-m", "pipeline.cli", "extract", "--input", source]
         words += ["--output", f"{folder}/out", "--metrics-json", str(metrics), *options]
         environment = {
             **os.environ,

@@ -185,7 +185,7 @@ def latency(settings: Settings) -> Iterator[Row]:
     folder = settings.folder / "store"
     # Four shards of 1,024 images: each waits for its first images.
     make_images(folder, 4096, "small")
-    with _slow_store(folder, 0.05) as environment:
+    with slow_store(folder, 0.05) as environment:
         os.environ.update(environment)
         figures = alternate(
             {kind: Case(kind, str(folder)) for kind in ("from_disk", "from_store")}, settings.rounds
@@ -196,7 +196,8 @@ def latency(settings: Settings) -> Iterator[Row]:
 
 
 @contextmanager
-def _slow_store(folder: Path, delay: float) -> Iterator[dict[str, str]]:
+def slow_store(folder: Path, delay: float) -> Iterator[dict[str, str]]:
+    """Serve a folder as a store that answers late; yield the environment of its clients."""
     words = [sys.executable, "-m", "benchmarks.slow_store", str(folder), str(delay)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout

@@ -38,9 +38,9 @@ def references(first: int, count: int) -> pa.Table:
         count: How many images.
 
     Returns:
-        A table of ``REFERENCE_SCHEMA``.
+        A table of ``LISTING_SCHEMA``.
     """
-    from transforms.records import REFERENCE_SCHEMA
+    from transforms.records import LISTING_SCHEMA
 
     numbers = np.arange(first, first + count)
     days, names = numbers // 5000 % 366, (numbers * 2654435761) % (1 << 32)
@@ -51,7 +51,9 @@ def references(first: int, count: int) -> pa.Table:
     etags = [f"{n * 0x9E3779B97F4A7C15 % (1 << 128):032x}" for n in numbers.tolist()]
     sizes = 30_000 + numbers * 7919 % 400_000
     modified = pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * count, pa.timestamp("us", tz="UTC"))
-    return pa.table([uris, etags, pa.array(sizes, pa.int64()), modified], schema=REFERENCE_SCHEMA)
+    known = [uris, etags, pa.array(sizes, pa.int64()), modified]
+    others = [pa.nulls(count, field.type) for field in list(LISTING_SCHEMA)[len(known) :]]
+    return pa.table([*known, *others], schema=LISTING_SCHEMA)
 
 
 def make_table(output: str, images: int) -> None:

@@ -1,13 +1,14 @@
 """Serve a folder as an S3 store on loopback, each answer ``DELAY`` seconds late.
 
-Answers ListObjectsV2 and GetObject. It is small and asynchronous, so that it takes little of the
-cores that it shares with the measured job: ``python -m benchmarks.slow_store FOLDER DELAY`` prints
-its port and serves until it is ended.
+Answers ListObjectsV2 and GetObject, also of a range. It is small and asynchronous, so that it takes
+little of the cores that it shares with the measured job: ``python -m benchmarks.slow_store FOLDER
+DELAY`` prints its port and serves until it is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -19,12 +20,13 @@ async def _serve(folder: Path, delay: float) -> None:
         try:
             while request := await reader.readuntil(b"\r\n\r\n"):
                 method, target, _ = request.split(b"\r\n", 1)[0].decode().split(" ")
+                wanted = re.search(rb"(?i)\r\nrange: bytes=(\d+)-(\d+)", request)
                 await asyncio.sleep(delay)
                 path, _, query = target.partition("?")
                 writer.write(
                     _listing(folder)
                     if query
-                    else _response(method, folder / path.rsplit("/", 1)[-1])
+                    else _response(method, folder / path.rsplit("/", 1)[-1], wanted)
                 )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -59,17 +61,22 @@ def _listing(folder: Path) -> bytes:
     )
 
 
-def _response(method: str, path: Path) -> bytes:
+def _response(method: str, path: Path, wanted: re.Match[bytes] | None) -> bytes:
     if not path.is_file():
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    data = path.read_bytes()
+    size = path.stat().st_size
+    first, last = (int(wanted[1]), min(int(wanted[2]), size - 1)) if wanted else (0, size - 1)
+    with path.open("rb") as file:
+        file.seek(first)
+        data = b"" if method == "HEAD" else file.read(last - first + 1)
     head = (
-        "HTTP/1.1 200 OK\r\n"
-        f"Content-Length: {len(data)}\r\n"
-        f'ETag: "{path.stat().st_mtime_ns:x}"\r\n'
+        f"HTTP/1.1 {'206 Partial Content' if wanted else '200 OK'}\r\n"
+        f"Content-Length: {last - first + 1}\r\n"
+        + (f"Content-Range: bytes {first}-{last}/{size}\r\n" if wanted else "")
+        + f'ETag: "{path.stat().st_mtime_ns:x}"\r\n'
         f"Last-Modified: {formatdate(path.stat().st_mtime, usegmt=True)}\r\n\r\n"
     ).encode()
-    return head if method == "HEAD" else head + data
+    return head + data
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import groupby
 
-from transforms.containers.read import read_span, read_stream
+from transforms.containers.read import member_of, read_span, read_stream
 from transforms.errors import ImageError
 from transforms.prefetch import prefetch
 from transforms.read_groups import Group, ReadPolicy, group_references
@@ -87,12 +86,32 @@ def read_images(
     early starts no further read and waits for those under way.
     """
     policy = policy or ReadPolicy()
-    for stream, run in groupby(references, _stream_of):
-        if stream is None:
-            yield from _read_ahead(list(run), policy)
+    for run in _runs(references):
+        if _stream_of(run[0]) is None:
+            yield from _read_ahead(run, policy)
         else:
-            for results in prefetch(_read_streams(list(run), policy)):
+            for results in prefetch(_read_streams(run, policy)):
                 yield from results
+
+
+def _runs(references: Sequence[ImageReference]) -> Iterator[list[ImageReference]]:
+    """Cut references into runs: all with direct access, or each further on in one stream."""
+    run: list[ImageReference] = []
+    for reference in references:
+        if run and not _follows(reference, run[-1]):
+            yield run
+            run = []
+        run.append(reference)
+    if run:
+        yield run
+
+
+def _follows(reference: ImageReference, last: ImageReference) -> bool:
+    stream = _stream_of(reference)
+    if stream is None or stream != _stream_of(last):
+        return stream == _stream_of(last)
+    # A stream cannot be read backwards.
+    return member_of(reference).offset > member_of(last).offset
 
 
 def _stream_of(reference: ImageReference) -> tuple[str, int] | None:

@@ -26,7 +26,7 @@ from transforms.errors import FailureKind, ImageError
 from transforms.parts.check import Problem
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
 from transforms.recipe import Recipe
-from transforms.records import references_of
+from transforms.records import ImageReference, references_of
 from transforms.storage.settings import Stores
 
 # Images held at once.
@@ -82,6 +82,9 @@ def recompute(
     decode = DecodeAndResize(policy, engine.model.input_size, resize)
     reading = ReadPolicy(max_bytes=max_bytes, stores=stores)
     references = locate(references_of(rows), stores, indexes)
+    # A stream is read from its start to its end, once.
+    order = sorted(range(len(references)), key=lambda number: _place(references[number]))
+    rows, references = rows.take(pa.array(order)), [references[number] for number in order]
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK)
         images = read_images(references[start : start + _CHUNK], reading)
@@ -89,6 +92,10 @@ def recompute(
         if pixels:
             _compare(chunk, pixels, engine, result, tolerance(precision))
     return result
+
+
+def _place(reference: ImageReference) -> tuple[str, int]:
+    return reference.location, reference.member.offset if reference.member else 0
 
 
 def tolerance(precision: Precision) -> float:

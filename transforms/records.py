@@ -39,6 +39,10 @@ ERRORS_SCHEMA = pa.schema(
 )
 
 
+# Columns of the features table that older parts lack.
+_NEW_COLUMNS = ("phash",)
+
+
 def features_schema(dimension: int) -> pa.Schema:
     """Return the columns of the features table; ``dimension`` float32 numbers come last."""
     element = pa.field("element", pa.float32(), nullable=False)
@@ -50,6 +54,8 @@ def features_schema(dimension: int) -> pa.Schema:
             # As stored, before the EXIF orientation
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
+            # null in rows that were made before this column existed
+            pa.field("phash", pa.int64()),
             pa.field("label", pa.string()),  # null for a backbone without labels
             pa.field("score", pa.float32()),
             pa.field("labels", LABELS_TYPE),
@@ -123,6 +129,21 @@ LISTING_SCHEMA = pa.schema(
 
 # Column of the shards of a run with several backbones: ``ImageReference.targets``, int64.
 TARGETS = "targets"
+
+
+def with_new_columns(rows: pa.Table) -> pa.Table:
+    """Add the columns that did not exist when rows were written, as nulls.
+
+    Args:
+        rows: Rows of the features or the errors table; those of errors stay as they are.
+    """
+    schema = features_schema(1)
+    missing = [name for name in _NEW_COLUMNS if name not in rows.column_names]
+    for name in missing if "embedding" in rows.column_names else ():
+        field = schema.field(name)
+        place = min(schema.get_field_index(name), rows.num_columns)
+        rows = rows.add_column(place, field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from transforms.containers.base import ContainerDamaged
@@ -18,6 +19,8 @@ USUAL = ("image/encoded", "image", "image_raw", "jpg", "jpeg", "png", "webp")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Named in a message.
 _SHOWN = 10
+# Of one record. A GiB of empty features would take 34 GiB as Python's objects.
+_MAX_FEATURES = 10_000
 
 
 def find_image(record: bytes, column: str | None) -> range:
@@ -30,7 +33,12 @@ def find_image(record: bytes, column: str | None) -> range:
     Raises:
         ContainerDamaged: The record is no Example, or has no such feature of one byte string.
     """
-    features = dict(_features(record))
+    named = list(islice(_features(record), _MAX_FEATURES + 1))
+    if len(named) > _MAX_FEATURES:
+        raise ContainerDamaged(
+            FailureKind.UNSUPPORTED, f"the record has more than {_MAX_FEATURES:,} features"
+        )
+    features = dict(named)
     name = column or next((name for name in USUAL if name in features), None)
     if name is None or name not in features:
         wanted = f"no feature {column!r}" if column else f"none of the features {', '.join(USUAL)}"
@@ -39,19 +47,17 @@ def find_image(record: bytes, column: str | None) -> range:
             FailureKind.UNSUPPORTED,
             f"the record has {wanted}; it has {there}; name one with --image-column",
         )
-    values = [
-        value
-        for kind, listed in _fields(record, features[name])
-        if kind == 1
-        for number, value in _fields(record, listed)
-        if number == 1
-    ]
-    if len(values) != 1:
+    image, count = range(0), 0
+    for kind, listed in _fields(record, features[name]):
+        for number, value in _fields(record, listed) if kind == 1 else ():
+            if number == 1:
+                image, count = value, count + 1
+    if count != 1:
         raise ContainerDamaged(
             FailureKind.UNSUPPORTED,
-            f"the feature {name!r} holds {len(values):,} byte strings; an image is one",
+            f"the feature {name!r} holds {count:,} byte strings; an image is one",
         )
-    return values[0]
+    return image
 
 
 def other_features(record: bytes, image: range) -> dict[str, Any]:
@@ -104,7 +110,7 @@ def _features(record: bytes) -> Iterator[tuple[str, range]]:
             continue
         for key, entry in _fields(record, features):
             if key == 1:
-                parts = dict(_fields(record, entry))
+                parts = {part: at for part, at in _fields(record, entry) if part in (1, 2)}
                 if 1 in parts and 2 in parts:
                     name = record[parts[1].start : parts[1].stop]
                     yield name.decode("utf-8", "backslashreplace"), parts[2]

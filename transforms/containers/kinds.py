@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from transforms.containers import parquet, tar, tfrecord, zip
 from transforms.containers.base import ContainerDamaged, Found, Walk, Wanted
 from transforms.containers.bytes import ContainerFile
-from transforms.containers.compressed import MARKS, DecompressedFile
+from transforms.containers.compressed import MARKS, MAX_STREAM, DecompressedFile
+from transforms.errors import FailureKind
 from transforms.file_names import Ignored
 
 # How the bytes of a member are read: a range as it is, an entry of a zip, a row of Parquet, or a
@@ -18,6 +19,8 @@ READERS = ("range", "zip", "parquet", *MARKS)
 HEAD = 512
 _ZIP = (b"PK\3\4", b"PK\5\6")
 _PARQUET = b"PAR1"
+# Members of a container, some 0.5 GiB a million, and bytes of their names and carried values.
+MAX_MEMBERS, MAX_TEXT = 5_000_000, 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,33 @@ class Kind:
     has_names: bool = False
 
     def find(self, file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
-        """Walk through a container, decompressed if need be; see ``Walk``."""
-        if self.reader not in MARKS:
-            yield from self.walk(file, ignored, wanted)
-            return
-        for found in self.walk(DecompressedFile(file, self.reader), ignored, wanted):
+        """Walk through a container, decompressed if need be; see ``Walk``.
+
+        The walk ends as ``too_large`` after more members than fit into memory: a few KiB of a
+        Parquet file or a compressed tar can stand for billions.
+        """
+        walk = (
+            self.walk(file, ignored, wanted)
+            if self.reader not in MARKS
+            else self._stream(file, ignored, wanted)
+        )
+        text = 0
+        for count, found in enumerate(walk, 1):
+            text += len(found.name) + len(found.source or "") + len(found.note or "")
+            if count > MAX_MEMBERS or text > MAX_TEXT:
+                what = (
+                    f"it has more than {MAX_MEMBERS:,} members, or {MAX_TEXT:,} bytes of names and "
+                    "carried values; make several containers of it"
+                )
+                raise ContainerDamaged(FailureKind.TOO_LARGE, what)
+            yield found
+
+    def _stream(self, file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Found]:
+        stream = DecompressedFile(file, self.reader)
+        for found in self.walk(stream, ignored, wanted):
             yield found._replace(stream=0)
+        # A checksum comes last; what was found has one wrong byte or more if it is not right.
+        stream.reaches(MAX_STREAM)
 
 
 def kind_of(file: ContainerFile) -> Kind | None:

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from transforms.containers.base import Wanted
 from transforms.containers.bytes import open_container
-from transforms.containers.index import SEPARATOR, Indexes, column_in, list_members
-from transforms.containers.kinds import kind_of
+from transforms.containers.index import Indexes, list_members
+from transforms.containers.members import SEPARATOR, column_in
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
 from transforms.records import ImageReference, Member, references_of
@@ -69,11 +69,10 @@ def _members(
     """Return the members of a container by uri; None for another file, or none at all."""
     try:
         with open_container(container, stores) as file:
-            kind = kind_of(file)
-            if kind is None:
-                return None
-            images = list_members(file, kind, Ignored(), Wanted(column), indexes)
+            images = list_members(file, Ignored(), Wanted(column), indexes)
     except (NotFound, PermissionDenied):
+        return None
+    if images is None:
         return None
     return {reference.uri: reference for reference in references_of(images)}
 

@@ -24,8 +24,8 @@ from transforms.file_names import Ignored
 USUAL = ("image", "jpg", "jpeg", "png", "webp", "image_bytes", "img")
 # A larger row group is cut into streams. Each is read from the group's start, page by page.
 _STREAM_ROWS = 16_384
-# Rows decoded at once.
-_BATCH_ROWS = 32
+# Rows decoded at once. Each may be as large as its file says; 32 take half the 20 µs of one.
+_BATCH_ROWS = 1
 # Bytes of a column that are read at once, so that a large row group is never in memory.
 _BUFFER = 1 << 20
 # Named in a message.
@@ -37,6 +37,11 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
 
     Only the footer is read, and the images of row groups in which some have a path and no bytes.
     """
+    with _damage():
+        yield from _rows(file, wanted)
+
+
+def _rows(file: ContainerFile, wanted: Wanted) -> Iterator[Found]:
     parquet = _open(file)
     leaf = _leaf(parquet.schema_arrow, wanted.column, file.uri)
     carried = _carried(parquet, leaf, wanted.carry, file.uri)
@@ -112,8 +117,10 @@ def _carried(parquet: pq.ParquetFile, leaf: str, carry: Carry, uri: str) -> Iter
             yield from map(carry.encode, batch.to_pylist())
 
 
-def read_rows(file: ContainerFile, column: str, rows: Set[int]) -> Iterator[bytes | None]:
+def read_rows(file: ContainerFile, column: str, rows: Set[int]) -> Iterator[pa.Buffer | None]:
     """Read the images of some rows, in the order of the rows, with bounded memory.
+
+    There are fewer images than rows where the file has fewer rows than its footer says.
 
     Args:
         file: The container.
@@ -124,40 +131,40 @@ def read_rows(file: ContainerFile, column: str, rows: Set[int]) -> Iterator[byte
         ContainerDamaged: The rest of the rows cannot be read.
         StorageError: The storage failed.
     """
-    parquet = _open(file)
-    last, row = max(rows), 0
-    for group in range(parquet.metadata.num_row_groups):
-        end = row + parquet.metadata.row_group(group).num_rows
-        if row > last:
-            return
-        if any(row <= wanted < end for wanted in rows):
-            yield from _read_group(parquet, group, column, row, rows)
-        row = end
+    with _damage():
+        parquet = _open(file)
+        last, row = max(rows), 0
+        for group in range(parquet.metadata.num_row_groups):
+            end = row + parquet.metadata.row_group(group).num_rows
+            if row > last:
+                return
+            if any(row <= wanted < end for wanted in rows):
+                yield from _read_group(parquet, group, column, row, rows)
+            row = end
 
 
 def _read_group(
     parquet: pq.ParquetFile, group: int, column: str, row: int, rows: Set[int]
-) -> Iterator[bytes | None]:
+) -> Iterator[pa.Buffer | None]:
     last = max(rows)
-    with _damage():
-        batches = parquet.iter_batches(
-            batch_size=_BATCH_ROWS, row_groups=[group], columns=[column], use_threads=False
-        )
-        for batch in batches:
-            values = batch.column(0)
-            for name in column.split(".")[1:]:
-                values = values.field(name) if pa.types.is_struct(values.type) else values
-            for position in range(len(values)):
-                if row + position in rows:
-                    yield values[position].as_py()
-            row += len(values)
-            if row > last:
-                return
+    batches = parquet.iter_batches(
+        batch_size=_BATCH_ROWS, row_groups=[group], columns=[column], use_threads=False
+    )
+    for batch in batches:
+        values = batch.column(0)
+        for name in column.split(".")[1:]:
+            values = values.field(name) if pa.types.is_struct(values.type) else values
+        for position in range(len(values)):
+            if row + position in rows:
+                # Not a copy: it may be too large.
+                yield values[position].as_buffer()
+        row += len(values)
+        if row > last:
+            return
 
 
 def _open(file: ContainerFile) -> pq.ParquetFile:
-    with _damage():
-        return pq.ParquetFile(pa.PythonFile(Seekable(file)), pre_buffer=False, buffer_size=_BUFFER)
+    return pq.ParquetFile(pa.PythonFile(Seekable(file)), pre_buffer=False, buffer_size=_BUFFER)
 
 
 class _damage:  # noqa: N801  (used like a function)

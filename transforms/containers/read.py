@@ -102,14 +102,26 @@ def _stream(
 def _rows(
     file: ContainerFile, references: Sequence[ImageReference], column: str, max_bytes: int
 ) -> Iterator[ReadMember]:
-    by_row = {member_of(reference).offset: reference for reference in references}
-    for reference, data in zip(references, read_rows(file, column, by_row.keys()), strict=True):
+    refused = [_refused(reference, max_bytes) for reference in references]
+    pairs = list(zip(references, refused, strict=True))
+    rows = {member_of(reference).offset for reference, error in pairs if error is None}
+    found = read_rows(file, column, rows) if rows else iter(())
+    for reference, error in pairs:
+        if error is not None:
+            yield reference, error
+            continue
+        try:
+            data = next(found)
+        except StopIteration:
+            raise ContainerDamaged(
+                FailureKind.TRUNCATED, f"{file.uri} has fewer rows than its footer says"
+            ) from None
         if data is None:
             yield reference, ImageError("read", FailureKind.EMPTY, f"{column} is null in this row")
         elif len(data) > max_bytes:
             yield reference, _too_large(len(data), max_bytes)
         else:
-            yield replace(reference, size=len(data)), data
+            yield replace(reference, size=len(data)), data.to_pybytes()
 
 
 def _read_range(member: Member, start: int, length: int, stores: Stores) -> bytes:

@@ -19,9 +19,15 @@ _ZEROS = bytes(_BLOCK)
 # Types of plain files; 7 was meant for files that lie in one piece on their disk.
 _FILES = b"0\x007"
 _FOLDER, _LINKS, _SPARSE = b"5", b"12", b"S"
+# Links and devices have no data, whatever size some writers give them.
+_NO_DATA = b"12346"
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
 # No name, pax header or file about an image is longer: 100 times what Linux allows for a path.
 _MAX_NOTE = 1 << 20
+# Pax records that the walk uses; one stands for all those of a sparse member.
+_USED, _SPARSE_KEY = (b"path", b"size"), "GNU.sparse"
+# Of the length of a pax record.
+_MAX_DIGITS = 9
 # Files that say something about the image of the same name, as WebDataset has them.
 NOTES = (".json", ".txt", ".cls")
 
@@ -49,6 +55,7 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
     while True:
         header = file.read(position, _BLOCK)
         if header == _ZEROS:
+            _check_end(file, position)
             return
         if len(header) < _BLOCK:
             raise ContainerDamaged(
@@ -62,10 +69,10 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
         else:
             long_name, pax = notes.take()
             name = pax.get("path") or long_name or _name(header)
-            size = _pax_size(pax, size, position)
+            size = 0 if kind in _NO_DATA else _pax_size(pax, size, position)
             if kind == _SPARSE:
                 start = _after_sparse_headers(file, header, start)
-            if kind == _SPARSE or any(key.startswith("GNU.sparse") for key in pax):
+            if kind == _SPARSE or _SPARSE_KEY in pax:
                 kind = _SPARSE
             found = Found(name, start, size, size, note=_about(file, name, start, size, wanted))
             if not file.reaches(start + size):
@@ -107,6 +114,16 @@ def is_tar(head: bytes) -> bool:
     except ContainerDamaged:
         return False
     return True
+
+
+def _check_end(file: ContainerFile, position: int) -> None:
+    """Raise ``ContainerDamaged`` if the end mark has only one of its blocks, and more follows."""
+    following = file.read(position + _BLOCK, _BLOCK)
+    if following.strip(b"\0"):
+        raise ContainerDamaged(
+            FailureKind.CORRUPT,
+            f"the tar has a block of zeros at byte {position:,}, and more after it",
+        )
 
 
 def _check_sum(header: bytes, position: int) -> None:
@@ -174,15 +191,24 @@ def _note(notes: _Notes, kind: bytes, data: bytes) -> None:
 
 
 def _pax_records(data: bytes) -> dict[str, str]:
-    """Parse records: ``LENGTH KEY=VALUE`` and a line break; LENGTH counts the whole record."""
+    """Parse records: ``LENGTH KEY=VALUE`` and a line break; LENGTH counts the whole record.
+
+    Others than those that the walk uses are left out: millions fit into a small compressed tar.
+    """
     records: dict[str, str] = {}
-    while data.rstrip(b"\0"):
-        length, _, _ = data.partition(b" ")
-        if not length.isdigit() or not len(length) < int(length[:9]) <= len(data):
+    position, end = 0, len(data.rstrip(b"\0"))
+    while position < end:
+        space = data.find(b" ", position, position + _MAX_DIGITS + 1)
+        digits = data[position : max(space, position)]
+        following = position + int(digits) if digits.isdigit() else 0
+        if not position < space < following <= len(data):
             raise ContainerDamaged(FailureKind.CORRUPT, "the tar has a pax header without sense")
-        record, data = data[len(length) + 1 : int(length)], data[int(length) :]
-        key, _, value = record.removesuffix(b"\n").partition(b"=")
-        records[_text(key)] = _text(value)
+        key, _, value = data[space + 1 : following].removesuffix(b"\n").partition(b"=")
+        if key in _USED:
+            records[key.decode()] = _text(value)
+        elif key.startswith(b"GNU.sparse."):
+            records[_SPARSE_KEY] = ""
+        position = following
     return records
 
 

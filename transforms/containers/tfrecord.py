@@ -29,20 +29,26 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
         start = position + _HEAD.size
         end = start + length + _CRC.size
         name = f"{number:06d}"
-        if length > _MAX_RECORD and file.reaches(end):
+        if length > _MAX_RECORD:
+            if not file.reaches(end):
+                raise _truncated(number, position, length)
             what = f"{FailureKind.TOO_LARGE.word}: a record of {length:,} bytes"
             yield Found(name, start, length, length, problem=f"{what}; {_MAX_RECORD:,} are read")
         else:
             data = file.read(start, end - start) if end <= file.size else b""
             if len(data) < end - start:
-                raise ContainerDamaged(
-                    FailureKind.TRUNCATED,
-                    f"the file ends within record {number:,} at byte {position:,}, which should "
-                    f"have {length:,} bytes",
-                )
+                raise _truncated(number, position, length)
             yield _record(name, data, start, wanted)
         position = end
         number += 1
+
+
+def _truncated(number: int, position: int, length: int) -> ContainerDamaged:
+    return ContainerDamaged(
+        FailureKind.TRUNCATED,
+        f"the file ends within record {number:,} at byte {position:,}, which should have "
+        f"{length:,} bytes",
+    )
 
 
 def is_tfrecord(head: bytes) -> bool:

@@ -20,6 +20,8 @@ _ENCRYPTED = 1
 _LOCAL = struct.Struct("<4s5H3L2H")
 # A local header, its name and its extra fields have no more bytes.
 _MAX_HEADER = _LOCAL.size + 2 * 65_535
+# Zip64 has larger numbers than a table can hold.
+_MAX_SIZE = (1 << 63) - 1
 # A file system's mode is in the upper half of the attributes.
 _MODE_SHIFT, _TYPE, _LINK = 16, 0o170000, 0o120000
 
@@ -30,36 +32,39 @@ def walk(file: ContainerFile, ignored: Ignored, wanted: Wanted) -> Iterator[Foun
         with zipfile.ZipFile(Seekable(file)) as archive:
             entries, end = archive.infolist(), archive.start_dir
     # NotImplementedError: an archive of a later version, or cut into several files.
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         kind = (
             FailureKind.UNSUPPORTED
             if isinstance(error, NotImplementedError)
             else FailureKind.CORRUPT
         )
         raise ContainerDamaged(kind, f"the zip's directory cannot be read: {error}") from error
-    order = sorted(range(len(entries)), key=lambda i: entries[i].header_offset)
-    limits = {}
-    for place, i in enumerate(order):
-        following = entries[order[place + 1]].header_offset if place + 1 < len(order) else end
-        limits[i] = following - entries[i].header_offset
-    for i, entry in enumerate(entries):
+    # Of entries at one place the later one has the room.
+    entries.sort(key=lambda entry: entry.header_offset)
+    ends = [*(entry.header_offset for entry in entries[1:]), end]
+    for entry, following in zip(entries, ends, strict=False):
         if (entry.external_attr >> _MODE_SHIFT) & _TYPE == _LINK:
             ignored.links += 1
-        elif not entry.is_dir():
-            name = entry.filename.encode("utf-8", "backslashreplace").decode()
-            length = min(limits[i], entry.compress_size + _MAX_HEADER)
+        elif not entry.filename.endswith("/"):
+            room = following - entry.header_offset
             yield Found(
-                name,
-                entry.header_offset,
-                max(length, 0),
-                entry.file_size,
+                _text(entry.filename),
+                min(max(entry.header_offset, 0), end),
+                max(min(room, entry.compress_size + _MAX_HEADER), 0),
+                min(entry.file_size, _MAX_SIZE),
                 f"crc32-{entry.CRC:08x}",
-                problem=_problem(entry, length),
+                problem=_problem(entry, room, end),
             )
 
 
-def _problem(entry: zipfile.ZipInfo, length: int) -> str | None:
-    """Return why a member cannot be read; ``length`` is the room that it has in the zip."""
+def _text(name: str) -> str:
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
+
+
+def _problem(entry: zipfile.ZipInfo, length: int, end: int) -> str | None:
+    """Return why a member cannot be read; ``length`` is the room that it has before ``end``."""
+    if not 0 <= entry.header_offset <= end:
+        return f"{FailureKind.CORRUPT.word}: the member lies outside of the zip"
     if entry.flag_bits & _ENCRYPTED:
         return f"{FailureKind.UNSUPPORTED.word}: the member is encrypted"
     if entry.compress_type not in (_STORED, _DEFLATED):

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import parquet
-from transforms.parts.write import RECIPE_KEY, digest
+from transforms.parts.write import RECIPE_KEY, decode_part, digest
 from transforms.recipe import Recipe, recipe_id
 from transforms.records import CARRIED, ERRORS_SCHEMA, carried_fields, features_schema
 from transforms.storage import NotFound, Storage
@@ -100,7 +99,7 @@ def check_part(storage: Storage, part: LoggedPart, pick: np.ndarray) -> PartRepo
             f"its bytes have the digest {digest(encoded)}, but its name has another",
         )
     try:
-        table = parquet.read(encoded)
+        table = decode_part(encoded)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         report.add(

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms import parquet
-from transforms.parts.write import Part, read_part, read_recipe, write_part
+from transforms.parts.write import Part, decode_part, read_part, read_recipe, write_part
 from transforms.storage import Storage
 
 # Some 12,000 to 20,000 vectors of 1280. A larger part would save readers little and cost later runs
@@ -57,7 +56,8 @@ def group_parts(parts: Sequence[SmallPart], target: int = TARGET_BYTES) -> list[
 def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
     """Write the rows of the parts at ``paths`` as one new part; the old parts stay.
 
-    Types, values and the recipe in the metadata stay the same, vectors bit by bit.
+    Types, values and the recipe in the metadata stay the same, vectors bit by bit. Columns that did
+    not exist when a part was written are added as nulls.
 
     Args:
         storage: The table's folder.
@@ -70,7 +70,7 @@ def merge_parts(storage: Storage, paths: Sequence[str], run_id: str) -> Part:
     tables = []
     for path in paths:
         encoded = read_part(storage, path)
-        tables.append(parquet.read(encoded))
+        tables.append(decode_part(encoded))
     return write_part(
         storage,
         pa.concat_tables(tables, promote_options="permissive"),

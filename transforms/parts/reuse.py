@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from transforms import parquet
 from transforms.errors import Damaged
 from transforms.parts.rows import Origin, with_sources
-from transforms.parts.write import read_part
+from transforms.parts.write import decode_part, read_part
 from transforms.records import ImageReference
 from transforms.storage import Storage
 
@@ -117,7 +117,7 @@ class Reuse:
         self._reads_left -= 1
         try:
             encoded = read_part(self._output, f"{self._table}/{part}")
-            rows = parquet.read(encoded).replace_schema_metadata(None)
+            rows = decode_part(encoded).replace_schema_metadata(None)
         except Damaged as error:
             # Vacuum may have deleted the part since the plan.
             _LOG.warning("%s; its vectors are computed again", error.what)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import parquet
-from transforms.parts.write import Part, read_part, write_part
+from transforms.parts.write import Part, decode_part, read_part, write_part
 from transforms.recipe import Recipe
 from transforms.storage import Storage
 
@@ -16,7 +15,8 @@ def rewrite_part(
 ) -> Part | None:
     """Write the rows of a part that are not stale as a new part.
 
-    Values and types stay the same, vectors bit by bit: they are not computed again.
+    Values and types stay the same, vectors bit by bit: they are not computed again. Columns that
+    did not exist when the part was written are added as nulls.
 
     Args:
         storage: The table's folder.
@@ -32,7 +32,7 @@ def rewrite_part(
         Damaged: If the part is missing, or its bytes differ from what was written. So damaged rows
             never get a valid digest.
     """
-    table = parquet.read(read_part(storage, path))
+    table = decode_part(read_part(storage, path))
     kept = table.filter(pc.invert(pc.is_in(table["uri"], value_set=without)))
     if not kept.num_rows:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.carried import hash_of, to_array
-from transforms.decode.image import DecodedImage
+from transforms.decode.pool import PreparedImage
 from transforms.engines.base import ExportedModel, Outputs
 from transforms.records import CARRIED, ImageReference, carried_fields, features_schema
 
@@ -20,8 +20,7 @@ class Decoded:
     """A decoded image that is ready for the network."""
 
     reference: ImageReference
-    # Pixels at the network's input size.
-    image: DecodedImage
+    image: PreparedImage
     # Of the encoded bytes, in hexadecimal.
     sha256: str
 
@@ -60,6 +59,7 @@ def features_table(
         "format": [item.image.format for item in images],
         "width": [item.image.width for item in images],
         "height": [item.image.height for item in images],
+        "phash": [item.image.phash for item in images],
         "recipe": [origin.recipe_id] * count,
         "run_id": [origin.run_id] * count,
         "extracted_at": [origin.started_at] * count,

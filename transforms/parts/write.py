@@ -13,6 +13,7 @@ import pyarrow as pa
 from transforms import parquet
 from transforms.errors import Damaged
 from transforms.recipe import Recipe, canonical_json
+from transforms.records import with_new_columns
 from transforms.storage import NotFound, Storage
 
 # Columns whose min and max are written to Delta's log.
@@ -139,13 +140,18 @@ def encode_part(table: pa.Table, recipe: Recipe) -> bytes:
     scalars = [
         name
         for name in table.column_names
-        if name not in ("embedding", "uri", "content_sha256", "etag")
+        if name not in ("embedding", "uri", "content_sha256", "etag", "phash")
     ]
     return parquet.encode(
         table.replace_schema_metadata(metadata),
         use_dictionary=[name for name in scalars if name != "labels"],
         write_statistics=[*scalars, "uri"],
     )
+
+
+def decode_part(encoded: bytes) -> pa.Table:
+    """Decode a part; columns that did not exist when it was written are null."""
+    return with_new_columns(parquet.read(encoded))
 
 
 def read_recipe(encoded: bytes) -> Recipe:

@@ -18,7 +18,7 @@ from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.file_names import Ignored
 from transforms.sources.batches import Row, to_batches, with_sources
-from transforms.sources.lists import entry_below, look_up
+from transforms.sources.lists import LOCAL_LOOKS, LOOKS, entry_below, look_up
 from transforms.sources.manifest_files import read_table
 from transforms.storage.etags import normal_etag
 from transforms.storage.settings import Stores
@@ -30,8 +30,6 @@ URI_COLUMNS = ("uri", "url", "path", "file_name", "image_path")
 _ETAG, _SIZE = "etag", "size"
 # Rows of one piece.
 _PIECE = 10_000
-# Concurrent requests to a bucket, and local files that are looked at concurrently.
-_REQUESTS, _FILES = 64, 8
 # Named in a message.
 _SHOWN = 10
 
@@ -77,7 +75,7 @@ class Manifest:
             for uri, (etag, size) in zip(self.uris, self.known, strict=True):
                 yield uri, etag, size, None
             return
-        threads = _REQUESTS if any(map(scheme_of, self.uris)) else _FILES
+        threads = LOOKS if any(map(scheme_of, self.uris)) else LOCAL_LOOKS
         with ThreadPoolExecutor(threads) as pool:
             yield from pool.map(partial(look_up, self.stores), self.uris, chunksize=64)
 

@@ -60,7 +60,18 @@ class Named:
             return self._glob(local)
         if local:
             raise UserError(f"there is no file or folder {place}")
-        return Tree(text, place.rstrip("/"), stores=self.stores)
+        return self._prefix(place.rstrip("/"))
+
+    def _prefix(self, place: str) -> Tree:
+        """Return the objects below a prefix; one named like a container has to hold some."""
+        scheme, name, key = parse_url(place)
+        if (
+            is_container_name(key)
+            and next(Bucket(scheme, name, self.stores).pages(key, 1), None) is None
+        ):
+            # The images of a container that is missing would look removed.
+            raise UserError(f"--input {self.text}: {place} is not there")
+        return Tree(self.text, place, stores=self.stores)
 
     def _glob(self, local: bool) -> Source:
         """Return what a glob matches: containers if it ends like their names."""

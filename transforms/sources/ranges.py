@@ -7,7 +7,7 @@ import re
 
 from transforms.errors import UserError
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}", re.ASCII)
 _MAX = 1_000_000
 
 

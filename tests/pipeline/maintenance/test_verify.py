@@ -78,6 +78,10 @@ def test_a_part_that_was_cut_off(output):
     assert kinds(output) == ["size", "digest", "unreadable"]
 
 
+# Place of the vectors among the columns.
+VECTORS = features_schema(1).get_field_index("embedding")
+
+
 def broken(value):
     return with_vectors(lambda vectors: np.where(np.arange(1280) == 7, np.float32(value), vectors))
 
@@ -98,7 +102,7 @@ def with_nulls(change):
 
     def apply(table):
         column = pa.array(change(table["embedding"].to_pylist()), pa.list_(pa.float32(), 1280))
-        return table.set_column(14, "embedding", column)
+        return table.set_column(VECTORS, "embedding", column)
 
     return apply
 
@@ -106,7 +110,7 @@ def with_nulls(change):
 def of_any_length(table):
     """Change the vectors to lists without a fixed size."""
     vectors = table["embedding"].cast(pa.list_(pa.float32()))
-    return table.set_column(14, "embedding", vectors)
+    return table.set_column(VECTORS, "embedding", vectors)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_vectors_of_two_lengths(output):
     def halved(table):
         kind = features_schema(640).field("embedding").type
         values = table["embedding"].combine_chunks().flatten()[: 640 * table.num_rows]
-        return table.set_column(14, features_schema(640).field("embedding"),
+        return table.set_column(VECTORS, features_schema(640).field("embedding"),
                                 pa.FixedSizeListArray.from_arrays(values, type=kind))  # fmt: skip
 
     commit_damaged(output, halved)
