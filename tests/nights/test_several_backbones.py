@@ -421,6 +421,34 @@ def test_a_run_with_other_backbones_supersedes_an_unfinished_one(images, tmp_pat
     assert [each.state for each in night(images, output, SMALL)] == ["unchanged", "published"]
 
 
+def test_carried_values_reach_each_table(images, tmp_path, seen):
+    """An image may be new for one network while another only copies its vector."""
+    manifest, output = tmp_path / "photos.csv", tmp_path / "out"
+    inputs = {"inputs": (f"manifest:{manifest}",), "output": str(output), "carry": ("caption",)}
+
+    def carried(backbones: tuple[str, ...], **captions: str) -> tuple:
+        lines = [f"{images / name}.jpg,{caption}" for name, caption in captions.items()]
+        manifest.write_text("\n".join(["path,caption", *lines]))
+        seen.clear()
+        return extract_each(Config.of(**inputs, backbones=backbones))
+
+    def captions(table: str) -> dict[str, str]:
+        rows = DeltaTable(output / table).to_pyarrow_table(columns=["uri", "source"]).to_pylist()
+        return {Path(row["uri"]).stem: row["source"]["caption"] for row in rows}
+
+    both = ("efficientnet_lite0", SMALL)
+    carried(both[:1], coffee="a cup", rocket="a rocket")
+    now = {"coffee": "an old cup", "rocket": "a rocket"}
+    first, second = carried(both, **now)
+    assert (first.updated, first.reused, first.embedded) == (1, 1, 0)
+    assert (second.new, second.embedded) == (2, 2)
+    assert captions("features") == captions(SMALL_TABLE) == now
+    now = {"coffee": "a new cup", "rocket": "the rocket"}
+    assert [(each.updated, each.reused) for each in carried(both, **now)] == [(2, 2)] * 2
+    assert not seen
+    assert captions("features") == captions(SMALL_TABLE) == now
+
+
 @pytest.mark.parametrize(
     ("backbones", "message"),
     [
