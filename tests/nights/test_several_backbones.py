@@ -26,6 +26,7 @@ from pipeline.state.run import load_runs
 from tests.helpers.nets import import_keras
 from tests.helpers.outputs import later
 from tests.helpers.runs import make_folder
+from transforms.errors import FailureKind, ImageError, Refused
 from transforms.storage import open_storage
 
 SMALL = "MobileNetV3Small,weights=random,input-size=64,top-k=3"
@@ -270,25 +271,26 @@ def test_a_network_that_fails_on_an_image_leaves_the_other_table_whole(images, t
     assert stems(tmp_path / "out", "errors") == ["broken"]
 
 
-def test_too_many_failures_of_one_network_publish_nothing(images, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("size", "table"), [(224, "features: "), (64, "features-MobileNetV3Small: ")]
+)
+def test_too_many_failures_of_one_network_publish_nothing(
+    images, tmp_path, monkeypatch, size, table
+):
     """No table is published without the others, and the next start begins anew."""
     real = transforms.work.embed
 
     def broken(engine, pixels):
         outputs, failures = real(engine, pixels)
-        if engine.model.input_size == (64, 64):
-            outputs.features[:] = np.nan
-            return transforms.embed.embed(Broken(engine, outputs), pixels)
+        if engine.model.input_size == (size, size):
+            error = ImageError("embed", FailureKind.NON_FINITE, "not finite")
+            failures = dict.fromkeys(range(len(pixels)), error)
         return outputs, failures
-
-    class Broken:
-        def __init__(self, engine, outputs):
-            self.model, self.batch_size, self.run = engine.model, 4, lambda _: outputs
 
     output = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(transforms.work, "embed", broken)
-        with pytest.raises(Exception, match=r"features-MobileNetV3Small: 10 of 10 images failed"):
+        with pytest.raises(Refused, match=f"^{table}10 of 10 images failed"):
             night(images, output, SMALL)
     assert not (output / "features/_delta_log").exists()
     assert not (output / SMALL_TABLE / "_delta_log").exists()
@@ -296,6 +298,18 @@ def test_too_many_failures_of_one_network_publish_nothing(images, tmp_path, monk
     states = [load_runs(storage, 1, table)[0].state for table in ("", "MobileNetV3Small")]
     assert states == ["refused", "refused"]
     assert {each.state for each in night(images, output, SMALL)} == {"published"}
+
+
+def test_a_first_run_with_nothing_to_do_ends_last(images, tmp_path, seen):
+    output = tmp_path / "out"
+    night(images, output)
+    words = ["extract", "--input", str(images), "--output", str(output), "--shard-size", "5"]
+    words += ["--max-failure-rate", "0.5", "--backbone", "efficientnet_lite0", "--backbone", SMALL]
+    assert killed(f"before commit {SMALL_TABLE}", "1", *words) == -9
+    seen.clear()
+    first, second = night(images, output, SMALL)
+    assert (first.state, second.state) == ("unchanged", "published")
+    assert not seen
 
 
 def test_each_command_works_on_the_named_table(own, capsys, photos):
