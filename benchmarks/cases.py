@@ -144,6 +144,7 @@ def _whole(case: Case, folder: str) -> float:
 def nothing(case: Case) -> float:
     """Measure a job without reading, decoding and computing: Beam, tables and receipts alone."""
     import transforms.extract as stages
+    import transforms.work
     from transforms.decode.pool import PreparedImage
     from transforms.engines import Outputs
     from transforms.read import EncodedImage
@@ -155,8 +156,8 @@ def nothing(case: Case) -> float:
         # Each image has another digest, so that none shares a vector.
         return (EncodedImage(reference, b"", reference.uri) for reference in references)
 
-    def decode(encoded: Sequence[EncodedImage], *_: object) -> Iterator[PreparedImage]:
-        return (picture for _ in encoded)
+    def decode(images: Sequence[object], *_: object) -> Iterator[list[PreparedImage]]:
+        return ([picture] for _ in images)
 
     def compute(_: object, images: Images) -> tuple[Outputs, dict[int, ImageError]]:
         count = len(images)
@@ -164,8 +165,12 @@ def nothing(case: Case) -> float:
             vectors[:count], np.ones((count, 5), np.float32), np.zeros((count, 5), np.int32)
         ), {}
 
-    for name, stage in (("read_images", read), ("decode_all", decode), ("embed", compute)):
-        setattr(stages, name, stage)
+    for module, name, stage in (
+        (stages, "read_images", read),
+        (stages, "decode_all", decode),
+        (transforms.work, "embed", compute),
+    ):
+        setattr(module, name, stage)
     return ours(case)
 
 
@@ -183,7 +188,7 @@ def decode(case: Case) -> float:
     function = DecodeAndResize(DecodePolicy(), size, "squash")
 
     def run(count: int) -> None:
-        for _ in decode_all(encoded[:count], function):
+        for _ in decode_all([(data, (function,)) for data in encoded[:count]]):
             pass
 
     return steady(run, case.count)

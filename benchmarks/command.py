@@ -62,6 +62,6 @@ def extract_input(source: str, cache: Path, options: Sequence[str] = ()) -> Comm
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(Path(folder, "log").read_text(encoding="utf-8")[-2000:])
-        return Command(
-            seconds, usage.ru_maxrss / 1024, json.loads(metrics.read_text(encoding="utf-8"))
-        )
+        # Of several backbones, the first line is the first one's.
+        line = metrics.read_text(encoding="utf-8").splitlines()[0]
+        return Command(seconds, usage.ru_maxrss / 1024, json.loads(line))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.reports.progress import Done
     from pipeline.reports.show import show
     from pipeline.reports.status import status
-    from pipeline.run import extract, plan_run, publish_run
+    from pipeline.run import extract, extract_each, plan_each, plan_run, publish_each, publish_run
     from pipeline.state.summary import Summary
     from transforms.choices import BackboneConfig
     from transforms.errors import Damaged, Refused, RunFailed, UserError
@@ -37,8 +37,11 @@ __all__ = [
     "UserError",
     "compact",
     "extract",
+    "extract_each",
     "history",
+    "plan_each",
     "plan_run",
+    "publish_each",
     "publish_run",
     "repair",
     "rollback",
@@ -61,8 +64,11 @@ _HOMES = {
     "Summary": "pipeline.state.summary",
     "compact": "pipeline.maintenance.compact",
     "extract": "pipeline.run",
+    "extract_each": "pipeline.run",
     "history": "pipeline.maintenance.history",
+    "plan_each": "pipeline.run",
     "plan_run": "pipeline.run",
+    "publish_each": "pipeline.run",
     "publish_run": "pipeline.run",
     "repair": "pipeline.maintenance.repair",
     "rollback": "pipeline.maintenance.rollback",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from pipeline.targets import target_configs
 from transforms.choices import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
@@ -36,6 +37,9 @@ class Config:
     inputs: tuple[str, ...]
     output: str
     network: BackboneConfig = field(default_factory=BackboneConfig)
+    # Several backbones in the syntax of ``--backbone``, each with a pair of tables of its own; they
+    # replace the one of ``network``, which gives the other options. () for that one alone.
+    backbones: tuple[str, ...] = ()
     resize: ResizeMode = "squash"
     precision: Precision = "float32"
     engine: EngineName = "auto"
@@ -72,6 +76,8 @@ class Config:
     stores: Stores = ()
     # Options of Beam and its runners, in the syntax of Beam's command line.
     beam_args: tuple[str, ...] = ()
+    # Name of the backbone's pair of tables; "" for the first. ``targets`` sets it.
+    table: str = ""
 
     @classmethod
     def of(cls, **options: Any) -> Config:
@@ -123,10 +129,13 @@ class Config:
                     f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1"
                 )
         self._check_pairs()
+        if self.backbones:
+            # Make them only to raise for invalid options.
+            _ = self.targets
 
     def _take_paths(self) -> None:
         """Turn ``Path`` objects into text, and lists into tuples."""
-        for name in ("inputs", "beam_args", "stores", "carry"):
+        for name in ("inputs", "beam_args", "stores", "carry", "backbones"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list):
                 raise UserError(f"{name} {values!r}: must be a tuple, as in {name}=({values!r},)")
@@ -146,6 +155,11 @@ class Config:
                 "--planned extracts what was planned, and --dry-run only plans; give only one of "
                 "them"
             )
+
+    @property
+    def targets(self) -> tuple[Config, ...]:
+        """The options of each backbone by itself, the first one first."""
+        return target_configs(self)
 
     @property
     def plan_options(self) -> dict[str, Any]:

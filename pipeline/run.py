@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 
 from pipeline.config import Config
@@ -17,10 +19,10 @@ from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.extract import extract_missing
 from pipeline.steps.plan import Compared, compare, settle
-from pipeline.steps.publish import publish
+from pipeline.steps.publish import check_failures, publish
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.reconcile import reconcile_run
-from pipeline.steps.resume import check_fits, newest_run, planned_run, resume
+from pipeline.steps.resume import check_fits, newest_run, planned_run, resume, whole_night
 from pipeline.steps.session import Session, open_session
 from pipeline.tables import Table, Tables
 from transforms.errors import Refused, UserError
@@ -41,37 +43,49 @@ def extract(config: Config, on_progress: OnProgress | None = None) -> Summary:
             its own. The run then shows no progress itself.
 
     Returns:
-        The reconciled summary; its ``state`` says how far the run got.
+        The reconciled summary of the first backbone; its ``state`` says how far the run got.
 
     Raises:
         UserError: The caller can correct something.
         Refused: Nothing may be published: too many failures or removals, or another writer.
         RunFailed: The workers, the runner or the storage failed.
     """
+    return extract_each(config, on_progress)[0]
+
+
+def extract_each(config: Config, on_progress: OnProgress | None = None) -> tuple[Summary, ...]:
+    """Do what ``extract`` does, and return the summary of each backbone, the first one first.
+
+    A summary's ``table`` names the pair of tables; it is "" for the first one.
+    """
     with Metrics.of(config) as metrics:
         runner = RunnerOptions.parse(config.beam_args)
         _check_no_wait(config, runner)
-        return metrics.end(
-            run_with_repair(
-                config, lambda: _run_steps(open_session(config, runner), metrics, on_progress)
-            )
-        )
+        work = partial(_run_steps, config, runner, metrics, on_progress)
+        return metrics.end(*run_with_repair(config, work))
 
 
-def _run_steps(session: Session, metrics: Metrics, on_progress: OnProgress | None) -> Summary:
+def _run_steps(
+    config: Config, runner: RunnerOptions, metrics: Metrics, on_progress: OnProgress | None
+) -> Sequence[Summary]:
     """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
-    config = session.config
-    run = metrics.reached(planned_run(session)) if config.planned else _plan(session, metrics)
-    if config.planned and run.state != "planned":
-        return Summary(run.run_id, state="unchanged")
-    if config.dry_run or run.state != "planned":
-        return _planned(run, config)
-    extracted = metrics.step("extract", lambda: extract_missing(run, session, on_progress))
+    session = open_session(config, runner)
+    runs = planned_run(session) if config.planned else _plan(session, metrics)
+    metrics.note(run.counts for run in runs)
+    if config.planned and runs[0].state != "planned":
+        return [Summary(runs[0].run_id, state="unchanged")]
+    if config.dry_run or runs[0].state != "planned":
+        return _planned(runs, config)
+    extracted = metrics.step("extract", lambda: extract_missing(runs, session, on_progress))
     if extracted.submitted:
-        return replace(extracted.counts, state="submitted")
+        return [replace(run.counts, state="submitted") for run in extracted.runs]
     if config.planned:
-        return replace(reconcile_run(extracted.run, session.output).counts, state="extracted")
-    return _publish(extracted.run, session.output, session.tables, metrics, config.stores)
+        return [
+            replace(reconcile_run(run, session.output).counts, state="extracted")
+            for run in extracted.runs
+        ]
+    pairs = [target.tables for target in session.targets]
+    return _publish(extracted.runs, session.output, pairs, metrics, config.stores)
 
 
 def plan_run(config: Config) -> Summary:
@@ -83,20 +97,25 @@ def plan_run(config: Config) -> Summary:
         config: Options of the run.
 
     Returns:
-        The counts of the plan.
+        The counts of the plan, of the first backbone.
 
     Raises:
         UserError: The caller can correct something.
         Refused: Too many images would be removed.
         RunFailed: The listing failed.
     """
+    return plan_each(config)[0]
+
+
+def plan_each(config: Config) -> tuple[Summary, ...]:
+    """Do what ``plan_run`` does, and return the counts of each backbone, the first one first."""
     with Metrics.of(config) as metrics:
         runner = RunnerOptions.parse(config.beam_args)
-        return metrics.end(
-            run_with_repair(
-                config, lambda: _planned(_plan(open_session(config, runner), metrics), config)
-            )
-        )
+
+        def work() -> Sequence[Summary]:
+            return _planned(_plan(open_session(config, runner), metrics), config)
+
+        return metrics.end(*run_with_repair(config, work))
 
 
 def publish_run(
@@ -118,59 +137,105 @@ def publish_run(
         stores: Settings of buckets, in the syntax of ``--store``.
 
     Returns:
-        The reconciled summary; its state is ``unchanged`` when nothing was planned.
+        The reconciled summary of the first backbone; its state is ``unchanged`` when nothing was
+        planned.
 
     Raises:
         UserError: The output holds no run.
         Refused: Shards are missing, too many images failed, or the tables have changed.
         RunFailed: The storage did not accept the commit.
     """
+    return publish_each(output, max_failure_rate, metrics_json, metrics_prometheus, stores)[0]
+
+
+def publish_each(
+    output: str | PathLike[str],
+    max_failure_rate: float | None = None,
+    metrics_json: str | None = None,
+    metrics_prometheus: str | None = None,
+    stores: Stores = (),
+) -> tuple[Summary, ...]:
+    """Do what ``publish_run`` does, and return the summary of each backbone, the first first."""
     output = fspath(output)
     with Metrics(output, metrics_json, metrics_prometheus) as metrics:
         storage = open_storage(output, stores)
-        run = newest_run(storage)
-        if run.state != "planned":
-            return metrics.end(Summary(run.run_id, state="unchanged"))
-        metrics.reached(run)
-        tables = Tables.open(storage)
-        check_fits(run, tables)
-        _check_done(run, storage, tables.features)
+        first = newest_run(storage)
+        if first.state != "planned":
+            return metrics.end(Summary(first.run_id, state="unchanged"))
+        runs = whole_night(first, storage)
+        metrics.note(run.counts for run in runs)
+        pairs = [Tables.open(storage, run.table) for run in runs]
+        for run, tables in zip(runs, pairs, strict=True):
+            if run.state == "planned":
+                check_fits(run, tables)
+                _check_done(run, storage, tables.features)
         if max_failure_rate is not None:
-            run = replace(run, max_failure_rate=max_failure_rate)
-        return metrics.end(_publish(run, storage, tables, metrics, stores))
+            runs = tuple(replace(run, max_failure_rate=max_failure_rate) for run in runs)
+        return metrics.end(*_publish(runs, storage, pairs, metrics, stores))
 
 
-def _plan(session: Session, metrics: Metrics) -> Run:
+def _plan(session: Session, metrics: Metrics) -> tuple[Run, ...]:
     """Resume an unfinished run, or plan a new one."""
-    if not session.config.dry_run and (run := resume(session)):
-        return metrics.reached(run)
+    if not session.config.dry_run and (runs := resume(session)):
+        metrics.note(run.counts for run in runs)
+        return runs
     compared = metrics.step("plan", lambda: compare(session))
-    run = metrics.step("plan", lambda: settle(compared, session))
+    metrics.note(run.counts for run in compared.runs)
+    runs = metrics.step("plan", lambda: settle(compared, session))
+    metrics.note(run.counts for run in runs)
     if session.config.dry_run:
         _log_estimate(compared, session)
-    return run
+    return runs
 
 
 def _log_estimate(compared: Compared, session: Session) -> None:
     """Log what a run would read, take and cost."""
-    expected = estimate_plan(compared.plan, session.config, session.runner)
+    configs = [target.config for target in session.targets]
+    expected = estimate_plan(compared, configs, session.runner)
     if expected:
         _LOG.info("%s", expected)
 
 
-def _planned(run: Run, config: Config) -> Summary:
-    """Return the counts of a run that goes no further than its plan."""
-    return replace(run.counts, state="dry_run" if config.dry_run else run.state)
+def _planned(runs: Sequence[Run], config: Config) -> list[Summary]:
+    """Return the counts of runs that go no further than their plan."""
+    return [replace(run.counts, state="dry_run" if config.dry_run else run.state) for run in runs]
 
 
 def _publish(
-    run: Run, output: Storage, tables: Tables, metrics: Metrics, stores: Stores
-) -> Summary:
-    """Check the counts of a run whose shards are done, commit it, and merge small parts."""
-    reconciled = metrics.step("publish", lambda: reconcile_run(run, output))
-    published = metrics.step("publish", lambda: publish(reconciled, output, tables))
-    compact_if_needed(output.url, stores)
-    return published.counts
+    runs: Sequence[Run],
+    output: Storage,
+    pairs: Sequence[Tables],
+    metrics: Metrics,
+    stores: Stores,
+) -> list[Summary]:
+    """Check the counts of runs whose shards are done, commit them, and merge small parts.
+
+    The first backbone's run comes last: it says whether the night is finished.
+    """
+    # A run that an earlier start published has a note of its summary.
+    done = {
+        run.table: Summary.of(run.summary) if run.summary else run.counts
+        for run in runs
+        if run.state != "planned"
+    }
+    unfinished = [(run, own) for run, own in zip(runs, pairs, strict=True) if run.table not in done]
+
+    def summaries() -> list[Summary]:
+        return [done.get(run.table, run.counts) for run in runs]
+
+    reconciled = metrics.step(
+        "publish", lambda: [(reconcile_run(run, output), own) for run, own in unfinished]
+    )
+    done |= {own.run.table: own.counts for own, _ in reconciled}
+    metrics.note(summaries())
+    metrics.step("publish", lambda: check_failures(reconciled, output))
+    for own, tables in reversed(reconciled):
+        published = metrics.step("publish", partial(publish, own, output, tables))
+        done[own.run.table] = published.counts
+        metrics.note(summaries())
+    for _, tables in reconciled:
+        compact_if_needed(output.url, stores, tables.name)
+    return summaries()
 
 
 def _check_done(run: Run, output: Storage, features: Table) -> None:

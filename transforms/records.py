@@ -113,7 +113,7 @@ MEMBER_TYPE = pa.struct(
         ("problem", pa.string()),
     ]
 )
-# The columns of listings and shards. No table has the last three.
+# The columns of listings and shards. No table has the last three; shards may have TARGETS too.
 LISTING_SCHEMA = pa.schema(
     [
         *REFERENCE_SCHEMA,
@@ -125,6 +125,10 @@ LISTING_SCHEMA = pa.schema(
         pa.field("content", pa.string()),
     ]
 )
+
+
+# Column of the shards of a run with several backbones: ``ImageReference.targets``, int64.
+TARGETS = "targets"
 
 
 def with_new_columns(rows: pa.Table) -> pa.Table:
@@ -160,6 +164,8 @@ class ImageReference:
     source: str | None = None
     # Sha256 of the bytes, where the table has their vector; then they need not be read.
     content: str | None = None
+    # Bit mask of the targets that the image is to be done for: 1 is the first one.
+    targets: int = 1
 
     @property
     def location(self) -> str:
@@ -171,6 +177,7 @@ def references_of(images: pa.Table) -> list[ImageReference]:
     """Return the rows of a listing (LISTING_SCHEMA), or of a table (REFERENCE_SCHEMA)."""
     listing = "member" in images.column_names
     names = (LISTING_SCHEMA if listing else REFERENCE_SCHEMA).names
+    names = [*names, *([TARGETS] if TARGETS in images.column_names else [])]
     columns = {name: images[name].to_pylist() for name in names}
     if listing:
         columns["member"] = [member and Member(**member) for member in columns["member"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import parquet
-from transforms.records import ImageReference, references_of
+from transforms.records import LISTING_SCHEMA, TARGETS, ImageReference, references_of
 from transforms.storage import Storage
 
 
@@ -24,6 +25,32 @@ class ShardPolicy:
     bytes: int
     # Number of workers: each should get at least four shards, if there is that much work.
     workers: int = 1
+
+
+def shared(todo: Sequence[pa.Table]) -> pa.Table:
+    """Join what is to be done for several targets, so that each image is read once for all.
+
+    An image has two rows if one target copies its vector and another one has to read it.
+
+    Args:
+        todo: The images to do for each target, LISTING_SCHEMA.
+
+    Returns:
+        The images in the order of their uris, with the column TARGETS. One target's stay as they
+        are.
+    """
+    if len(todo) == 1:
+        return todo[0]
+    rows = pa.concat_tables([LISTING_SCHEMA.empty_table(), *todo])
+    bits = np.repeat([1 << number for number in range(len(todo))], [len(own) for own in todo])
+    keys = pa.table(
+        [rows["uri"], rows["content"], bits, np.arange(len(rows))],
+        ["uri", "content", TARGETS, "row"],
+    )
+    groups = keys.group_by(["uri", "content"]).aggregate([(TARGETS, "sum"), ("row", "min")])
+    groups = groups.sort_by([("uri", "ascending"), ("row_min", "ascending")])
+    masks = pc.cast(groups[f"{TARGETS}_sum"], pa.int64())
+    return rows.take(groups["row_min"]).append_column(TARGETS, masks)
 
 
 def in_reading_order(images: pa.Table) -> pa.Table:

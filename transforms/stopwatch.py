@@ -23,8 +23,11 @@ class Stopwatch:
         try:
             yield
         finally:
-            taken = time.perf_counter() - start
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + taken
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to ``stage``."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def waiting(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:
         """Yield ``items``, and add the time spent waiting for each to ``stage``."""

@@ -15,6 +15,8 @@ examples:
     --backbone ResNet50
   image-features extract --input list:uris.txt --output features \\
     --backbone model.keras --preprocess tf
+  image-features extract --input photos --output features \\
+    --backbone efficientnet_lite0 --backbone ResNet50,normalize=l2
   image-features extract @nightly.args
 
 Options of Apache Beam and its runners (--runner, --direct_num_workers, …) may follow; any other
@@ -40,9 +42,9 @@ def _add_options(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
-    from pipeline.run import extract
+    from pipeline.run import extract_each
 
-    report(extract(config), config.output, config.metrics_json)
+    report(extract_each(config), config.output, config.metrics_json)
     return EXIT_PUBLISHED
 
 

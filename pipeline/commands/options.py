@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.commands.base import Parser
 from pipeline.config import Config
+from pipeline.targets import split_backbone
 from transforms.choices import (
     BackboneConfig,
     EngineName,
@@ -23,7 +24,9 @@ from transforms.choices import (
     words,
 )
 
-_OWN = [f for f in fields(Config) if f.name != "network"]
+# What the command line gives by --backbone.
+_BACKBONES = ("network", "backbones", "table")
+_OWN = [f for f in fields(Config) if f.name not in _BACKBONES]
 _NETWORK = [f for f in fields(BackboneConfig) if f.name != "stores"]
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in (*_OWN, *_NETWORK)}
 
@@ -35,13 +38,27 @@ def config_of(arguments: argparse.Namespace) -> Config:
         UserError: An option is invalid.
     """
     values = {f.name: getattr(arguments, f.name) for f in (*_OWN, *_NETWORK)}
-    return Config.of(**{**values, "inputs": tuple(values["inputs"])})
+    texts = tuple(arguments.backbones)
+    if texts:
+        values["backbone"], options = split_backbone(texts[0])
+        texts = texts if len(texts) > 1 or options else ()
+    return Config.of(**{**values, "inputs": tuple(values["inputs"]), "backbones": texts})
 
 
 def output_argument(parser: Parser) -> None:
     """Add the argument for the output, local or in a bucket."""
     parser.add_argument("output", metavar="OUTPUT", help="folder or URL that extract wrote")
     store_option(parser)
+
+
+def table_option(parser: Parser) -> None:
+    """Add the option that names the tables of a further backbone."""
+    parser.add_argument(
+        "--table",
+        metavar="NAME",
+        default="",
+        help="work on features-NAME and errors-NAME, the tables of a further --backbone",
+    )
 
 
 def run_options(parser: Parser) -> None:
@@ -81,7 +98,7 @@ def run_options(parser: Parser) -> None:
     )
     places.add_argument("--output", metavar="DIR_OR_URL", default="", help="folder of the tables")
     store_option(places)
-    backbone_options(parser)
+    backbone_options(parser, several=True)
     compute_options(parser)
     limit_options(parser)
     _run_group(parser)
@@ -188,15 +205,29 @@ def metrics_options(parser: Any) -> None:
     parser.add_argument("--metrics-prometheus", metavar="PATH", help=text)
 
 
-def backbone_options(parser: Parser) -> None:
-    """Add the options of the network, its weights and its labels."""
+def backbone_options(parser: Parser, several: bool = False) -> None:
+    """Add the options of the network, its weights and its labels.
+
+    Args:
+        parser: Of the command.
+        several: Whether the command takes more than one backbone, as ``backbones``.
+    """
     group = parser.add_argument_group("the network")
     add = group.add_argument
-    add(
-        "--backbone",
-        metavar="NAME_OR_PATH",
-        help="a name that 'image-features backbones' lists, or your own .keras, .h5 or SavedModel",
-    )
+    name = "a name that 'image-features backbones' lists, or your own .keras, .h5 or SavedModel"
+    if several:
+        add(
+            "--backbone",
+            action="append",
+            metavar="NAME_OR_PATH[,OPTION=VALUE…]",
+            dest="backbones",
+            default=[],
+            help=f"{name}. May be given several times: the images are read and decoded once, and "
+            "each further one fills tables features-NAME and errors-NAME. Options of one backbone "
+            "follow it, as in 'ResNet50,normalize=l2,table=NAME' (default: efficientnet_lite0)",
+        )
+    else:
+        add("--backbone", metavar="NAME_OR_PATH", help=name)
     add(
         "--weights",
         metavar="imagenet|random|PATH",

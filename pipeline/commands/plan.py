@@ -11,9 +11,9 @@ from pipeline.commands.report import report
 
 def _run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
-    from pipeline.run import plan_run
+    from pipeline.run import plan_each
 
-    report(plan_run(config), config.output, config.metrics_json)
+    report(plan_each(config), config.output, config.metrics_json)
     return EXIT_PUBLISHED
 
 

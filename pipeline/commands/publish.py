@@ -21,13 +21,13 @@ def _add_options(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline.run import publish_run
+    from pipeline.run import publish_each
 
     files = (arguments.metrics_json, arguments.metrics_prometheus)
-    summary = publish_run(
+    summaries = publish_each(
         arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores
     )
-    report(summary, arguments.output, arguments.metrics_json)
+    report(summaries, arguments.output, arguments.metrics_json)
     return EXIT_PUBLISHED
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands.base import EXIT_PUBLISHED, Command, say
-from pipeline.commands.options import output_argument
+from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
+from pipeline.commands.options import output_argument, table_option
+
+
+def _add_options(parser: Parser) -> None:
+    output_argument(parser)
+    table_option(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline.maintenance.repair import repair
 
-    done = repair(arguments.output, stores=arguments.stores)
+    done = repair(arguments.output, stores=arguments.stores, table=arguments.table)
     lines = [line for table in done for line in (*table.found, str(table))]
     say("\n".join(lines) or "nothing is damaged")
     return EXIT_PUBLISHED
@@ -20,6 +25,6 @@ def _run(arguments: argparse.Namespace) -> int:
 COMMAND = Command(
     "repair",
     "remove missing and damaged parts from the tables; the next run extracts their images again",
-    output_argument,
+    _add_options,
     _run,
 )

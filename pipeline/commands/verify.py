@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands.base import EXIT_FAILED, EXIT_PUBLISHED, Command, Parser, count, say
-from pipeline.commands.options import output_argument
+from pipeline.commands.options import output_argument, table_option
 
 
 def _add_options(parser: Parser) -> None:
     output_argument(parser)
+    table_option(parser)
     parser.add_argument(
         "--sample",
         type=count,
@@ -22,7 +23,9 @@ def _add_options(parser: Parser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from pipeline.maintenance.verify import verify
 
-    verification = verify(arguments.output, arguments.sample, stores=arguments.stores)
+    verification = verify(
+        arguments.output, arguments.sample, stores=arguments.stores, table=arguments.table
+    )
     say(str(verification))
     return EXIT_PUBLISHED if verification.clean else EXIT_FAILED
 

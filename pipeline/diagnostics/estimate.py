@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.diagnostics import prices
 from pipeline.reports.text import size_text
 from pipeline.runners.cluster import parse_accelerator
 from pipeline.runners.options import RunnerOptions
-from pipeline.steps.changes import Plan
+from pipeline.steps.plan import Compared
 from transforms.engines.base import available_cores, has_gpu
 from transforms.read import ReadPolicy
 
@@ -98,24 +98,32 @@ class Estimate:
         )
 
 
-def estimate_plan(plan: Plan, config: Config, runner: RunnerOptions) -> Estimate | None:
-    """Estimate a planned run; return None when there is nothing to do."""
-    if not plan.todo:
+def estimate_plan(
+    compared: Compared, configs: Sequence[Config], runner: RunnerOptions
+) -> Estimate | None:
+    """Estimate the runs of all backbones; return None when there is nothing to do."""
+    shards = compared.shards
+    if not shards.images:
         return None
-    return estimate(
-        Work(plan.todo, len(plan.shards), plan.todo_bytes, plan.counts.listed, plan.remote),
-        config,
-        runner,
-    )
+    listed = compared.runs[0].counts.listed
+    work = Work(shards.images, len(shards.names), shards.bytes, listed, shards.remote)
+    todo = [plan.todo for plan in compared.plans]
+    return estimate(work, configs[0], runner, list(zip(configs, todo, strict=True)))
 
 
-def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
+def estimate(
+    work: Work,
+    config: Config,
+    runner: RunnerOptions,
+    backbones: Sequence[tuple[Config, int]] = (),
+) -> Estimate:
     """Estimate the hours, the dollars and the slowest stage of a run.
 
     Args:
         work: The images to do.
         config: The options of the run.
         runner: The options of Beam.
+        backbones: Of a run with several: each one's options, and the number of its images.
     """
     on_dataflow = runner.on_dataflow
     worker = (
@@ -124,7 +132,7 @@ def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
         else _worker_like_this(config, runner)
     )
     workers = min(work.shards, runner.workers)
-    rates = _rates(work, worker, config)
+    rates = _rates(work, worker, backbones or [(config, work.images)])
     decode_and_model = [rates["decode"], *([rates["model"]] if "model" in rates else [])]
     # A GPU leaves the cores to decoding; on a CPU the two take turns.
     computing = (
@@ -137,20 +145,29 @@ def estimate(work: Work, config: Config, runner: RunnerOptions) -> Estimate:
     return Estimate(work, worker, workers, rates, rate, start_up + seconds / 3600, requests)
 
 
-def _rates(work: Work, worker: Worker, config: Config) -> dict[str, float]:
+def _rates(work: Work, worker: Worker, backbones: Sequence[tuple[Config, int]]) -> dict[str, float]:
     """Return the images per second of one worker for each stage, as if it were the only one."""
     of_a_core = prices.DECODE_SECONDS + work.mean_bytes * prices.DECODE_SECONDS_PER_BYTE
     rates = {"decode": worker.decoding / of_a_core}
-    known = (worker.gpu.rates if worker.gpu else prices.CORE_RATES).get(config.network.backbone)
-    if known and worker.known:
-        share = worker.gpu.float32 if worker.gpu and config.precision == "float32" else 1.0
-        area = ((config.network.input_size or 224) / 224) ** 2
-        rates["model"] = known * share * (1 if worker.gpu else worker.cores) / area
+    # An image goes through the networks one after the other, and not all of them do all images.
+    models = [(_model_rate(worker, config), images) for config, images in backbones if images]
+    if all(rate for rate, _ in models):
+        rates["model"] = work.images / sum(images / rate for rate, images in models if rate)
     if work.remote:
         waiting = worker.shards * ReadPolicy().concurrency / prices.GET_SECONDS
         line = worker.gbps * 1e9 / 8 / max(work.mean_bytes, 1) if worker.gbps else math.inf
         rates["network"] = min(waiting, line)
     return rates
+
+
+def _model_rate(worker: Worker, config: Config) -> float | None:
+    """Return the images per second of one network on one worker; None if unknown."""
+    known = (worker.gpu.rates if worker.gpu else prices.CORE_RATES).get(config.network.backbone)
+    if not known or not worker.known:
+        return None
+    share = worker.gpu.float32 if worker.gpu and config.precision == "float32" else 1.0
+    area = ((config.network.input_size or 224) / 224) ** 2
+    return known * share * (1 if worker.gpu else worker.cores) / area
 
 
 def _dataflow_worker(config: Config, options: Mapping[str, Any]) -> Worker:

@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit, Table, TableName
+from pipeline.tables.table import Commit, Table
 from transforms.errors import Refused
 from transforms.parts.compact import SmallPart, group_parts, is_small, merge_parts
 from transforms.storage import Storage, open_storage
@@ -25,7 +25,7 @@ MAX_SMALL_PARTS = 64
 class Compaction:
     """The result of merging the small parts of one table."""
 
-    table: TableName
+    table: str
     merged: int  # parts before
     into: int  # parts afterwards
     version: int
@@ -38,7 +38,7 @@ class Compaction:
 
 
 def compact(
-    output: str | PathLike[str], max_small: int = 1, stores: Stores = ()
+    output: str | PathLike[str], max_small: int = 1, stores: Stores = (), table: str = ""
 ) -> list[Compaction]:
     """Merge the small parts of each table that has too many, in one commit per table.
 
@@ -48,6 +48,7 @@ def compact(
         output: Folder or URL of the tables.
         max_small: Leave a table alone that has no more small parts than this.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         One result for each table that changed.
@@ -59,7 +60,8 @@ def compact(
     """
     output = fspath(output)
     storage = open_storage(output, stores)
-    tables = [table for table in Tables.published(storage) if len(_small_parts(table)) > max_small]
+    pair = Tables.published(storage, table)
+    tables = [own for own in pair if len(_small_parts(own)) > max_small]
     run = unfinished_run(storage) if tables else None
     if run:
         raise Refused(
@@ -67,11 +69,11 @@ def compact(
             "over; nothing was done. Wait for it, or run its command again, and then this one."
         )
     run_id = new_run_id(storage)
-    done = [_compact(table, run_id, storage) for table in tables]
+    done = [_compact(own, run_id, storage) for own in tables]
     return [compaction for compaction in done if compaction]
 
 
-def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
+def compact_if_needed(output: str, stores: Stores = (), table: str = "") -> list[Compaction]:
     """Merge small parts after a run, in tables that have more than ``MAX_SMALL_PARTS``.
 
     An error is logged and not raised: the run has published already.
@@ -79,19 +81,20 @@ def compact_if_needed(output: str, stores: Stores = ()) -> list[Compaction]:
     Args:
         output: Folder or URL of the tables.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         One result for each table that changed; none after an error.
     """
     try:
-        done = compact(output, MAX_SMALL_PARTS, stores)
+        done = compact(output, MAX_SMALL_PARTS, stores, table)
     except Exception as error:
         # Catch any error: the tables are as the run left them.
         cause = str(error).rstrip(".")
         _LOG.warning(
             "small parts were not merged: %s. 'image-features compact %s' tries again.",
             cause,
-            output,
+            f"{output} --table {table}" if table else output,
         )
         return []
     for compaction in done:

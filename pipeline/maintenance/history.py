@@ -24,12 +24,13 @@ class History:
         return format_table([_HEADER, *(_row(version) for version in self.versions)])
 
 
-def history(output: str | PathLike[str], stores: Stores = ()) -> History:
+def history(output: str | PathLike[str], stores: Stores = (), table: str = "") -> History:
     """List the versions of the features table.
 
     Args:
         output: Folder or URL of the tables.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         The versions that Delta's log still has, newest first.
@@ -38,7 +39,7 @@ def history(output: str | PathLike[str], stores: Stores = ()) -> History:
         UserError: No run has published there.
     """
     output = fspath(output)
-    features = Tables.published(open_storage(output, stores)).features
+    features = Tables.published(open_storage(output, stores), table).features
     return History(tuple(versions_of(features.history())))
 
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import re
 
 from pipeline.state.run import RUN_ID
+from pipeline.tables import is_table
+from pipeline.targets import TABLE_NAME
+from transforms.storage import Storage
 
-# The folders that this program writes to. Vacuum ignores files elsewhere.
-FOLDERS = ("features", "errors", "runs", "models", "containers")
+# The folders that this program writes to, besides tables. Vacuum ignores files elsewhere.
+_OTHERS = ("runs", "models", "containers")
 _PART = re.compile(
     rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet"
 )
 _RUN_FILE = re.compile(
-    r"run\.json|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
-    r"|stale/(?:features|errors)\.parquet|listing/[^/]+\.(?:parquet|json)"
+    rf"(?:{TABLE_NAME}/)?"
+    r"(?:run\.json|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
+    r"|stale/(?:features|errors)\.parquet|listing/[^/]+\.(?:parquet|json))"
 )
 _MODEL_FILE = re.compile(r"graph\.pb|golden\.npz|model\.json|SHA256SUMS")
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"containers/[0-9a-f]{32}\.parquet")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")
+
+
+def our_folders(output: Storage) -> list[str]:
+    """Return the folders of an output that this program writes to: tables, runs and networks."""
+    names = {*output.folders(""), "features", "errors"}
+    return [*sorted(name for name in names if is_table(name)), *_OTHERS]
 
 
 def run_of_part(name: str) -> str | None:
@@ -41,7 +51,7 @@ def is_ours(key: str) -> bool:
         key: Key of a file in the output.
     """
     folder, _, name = key.partition("/")
-    if folder in ("features", "errors"):
+    if is_table(folder):
         return name.startswith("_delta_log/") or run_of_part(name) is not None
     place, _, file = name.partition("/")
     if folder == "runs":

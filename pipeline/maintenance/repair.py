@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from pipeline.config import Config
 from pipeline.state.run import new_run_id
-from pipeline.tables import Tables
-from pipeline.tables.table import Commit, Table, TableName
+from pipeline.tables import Tables, check_name
+from pipeline.tables.table import Commit, Table
 from transforms.errors import Damaged, UserError
 from transforms.parts.write import read_part
 from transforms.storage import open_storage
@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Repair:
     """The parts that were removed from one table."""
 
-    table: TableName
+    table: str
     # One message per part: what is wrong with it.
     found: tuple[str, ...]
     rows: int  # of those parts
@@ -42,8 +42,8 @@ class Repair:
         )
 
 
-def repair(output: str | PathLike[str], stores: Stores = ()) -> list[Repair]:
-    """Read every part of both tables and remove the damaged ones, in one commit per table.
+def repair(output: str | PathLike[str], stores: Stores = (), table: str = "") -> list[Repair]:
+    """Read every part of a pair of tables and remove the damaged ones, in one commit per table.
 
     A part is damaged when it is missing or differs from what was written. An unfinished run starts
     over afterwards.
@@ -51,6 +51,7 @@ def repair(output: str | PathLike[str], stores: Stores = ()) -> list[Repair]:
     Args:
         output: Folder or URL of the tables.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         One result for each table that changed.
@@ -62,12 +63,14 @@ def repair(output: str | PathLike[str], stores: Stores = ()) -> list[Repair]:
     """
     output = fspath(output)
     storage = open_storage(output, stores)
-    tables = [table for table in Tables.open(storage) if table.version is not None]
+    if table:
+        check_name(storage, table)
+    tables = [own for own in Tables.open(storage, table) if own.version is not None]
     if not tables:
         raise UserError(f"nothing in {output}: no run has published there")
     run_id = new_run_id(storage)
-    found = [(table, _find_damaged(table)) for table in tables]
-    return [_remove(table, damaged, run_id) for table, damaged in found if damaged]
+    found = [(own, _find_damaged(own)) for own in tables]
+    return [_remove(own, damaged, run_id) for own, damaged in found if damaged]
 
 
 def run_with_repair(config: Config, night: Callable[[], T]) -> T:
@@ -86,13 +89,24 @@ def run_with_repair(config: Config, night: Callable[[], T]) -> T:
     try:
         return night()
     except Damaged as error:
-        done = [] if config.dry_run or config.planned else repair(config.output, config.stores)
+        done = [] if config.dry_run or config.planned else _repair_all(config)
         if not done:
             raise
         _LOG.warning("%s", error.what)
     for table in done:
         _LOG.warning("%s", table)
     return night()
+
+
+def _repair_all(config: Config) -> list[Repair]:
+    """Repair the tables of all backbones of a run that have been written."""
+    storage = open_storage(config.output, config.stores)
+    written = [
+        target.table
+        for target in config.targets
+        if any(own.version is not None for own in Tables.open(storage, target.table))
+    ]
+    return [done for table in written for done in repair(config.output, config.stores, table)]
 
 
 def _find_damaged(table: Table) -> dict[str, str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from os import PathLike, fspath
 
 from pipeline.maintenance.announce import announce_commit
-from pipeline.state.run import new_run_id, unfinished_run
+from pipeline.state.run import new_run_id, supersede, unfinished_run
 from pipeline.tables import Tables
 from pipeline.tables.history import Version, versions_of
 from pipeline.tables.table import Table
@@ -36,8 +36,10 @@ class Rollback:
         )
 
 
-def rollback(output: str | PathLike[str], number: int, stores: Stores = ()) -> Rollback:
-    """Restore both tables to what they were at version ``number`` of features.
+def rollback(
+    output: str | PathLike[str], number: int, stores: Stores = (), table: str = ""
+) -> Rollback:
+    """Restore both tables of a pair to what they were at version ``number`` of features.
 
     A rollback is a new commit: it deletes nothing, and another rollback undoes it. An unfinished
     run becomes ``superseded``. After a crash between the two commits, call it again: it does the
@@ -47,6 +49,7 @@ def rollback(output: str | PathLike[str], number: int, stores: Stores = ()) -> R
         output: Folder or URL of the tables.
         number: Version of the features table.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         The row counts and the version that readers see now.
@@ -57,31 +60,31 @@ def rollback(output: str | PathLike[str], number: int, stores: Stores = ()) -> R
     """
     output = fspath(output)
     storage = open_storage(output, stores)
-    tables = Tables.published(storage)
+    tables = Tables.published(storage, table)
     features, errors = tables.features, tables.errors
     versions = versions_of(features.history())
     target = next((version for version in versions if version.number == number), None)
     if target is None:
+        option = f" --table {table}" if table else ""
         raise UserError(
-            f"no version {number} of features in {output}: there are {versions[-1].number} to "
-            f"{versions[0].number} (see 'image-features history {output}')"
+            f"no version {number} of {features.name} in {output}: there are "
+            f"{versions[-1].number} to {versions[0].number} (see 'image-features history "
+            f"{output}{option}')"
         )
     goals = [(features, number), (errors, _errors_version(errors, versions, number))]
-    for table, version in goals:
-        _check_parts(table, version)
-    goals = [
-        (table, version) for table, version in goals if _paths(table) != _paths(table.at(version))
-    ]
+    for own, version in goals:
+        _check_parts(own, version)
+    goals = [(own, version) for own, version in goals if _paths(own) != _paths(own.at(version))]
     run = unfinished_run(storage) if goals else None
     run_id = new_run_id(storage)
     with announce_commit(
-        storage, [table.key(path) for table, version in goals for path in _paths(table.at(version))]
+        storage, [own.key(path) for own, version in goals for path in _paths(own.at(version))]
     ):
         if run:
-            run.end(storage, "superseded")
-        for table, version in goals:
-            table.restore(version, run_id)
-    rows = [sum(part["num_records"] for part in table.parts) for table in tables]
+            supersede(run, storage)
+        for own, version in goals:
+            own.restore(version, run_id)
+    rows = [sum(part["num_records"] for part in own.parts) for own in tables]
     return Rollback(output, number, target.time, rows[0], rows[1], features.version)
 
 

@@ -22,9 +22,9 @@ from pipeline.maintenance.garbage import (
     is_leftover,
     is_old,
 )
-from pipeline.maintenance.ours import FOLDERS, is_ours, run_of_part
-from pipeline.state.run import Run, load_runs
-from pipeline.tables import Tables
+from pipeline.maintenance.ours import is_ours, our_folders, run_of_part
+from pipeline.state.run import Run, load_runs, night_of
+from pipeline.tables import Table, Tables, pair_names
 from pipeline.tables.history import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
 from transforms.errors import Damaged, Refused
@@ -81,15 +81,17 @@ def vacuum(
     """
     output = fspath(output)
     storage = open_storage(output, stores)
-    entries = [entry for folder in FOLDERS for entry in storage.list(folder)]
+    folders = our_folders(storage)
+    entries = [entry for folder in folders for entry in storage.list(folder)]
     hidden = [
         entry
         for entry in unlisted(output)
-        if entry.key.startswith(tuple(f"{folder}/" for folder in FOLDERS))
+        if entry.key.startswith(tuple(f"{folder}/" for folder in folders))
     ]
     # Load the runs before the tables: so a run that publishes now is in one or the other.
-    runs = load_runs(storage, limit=1_000_000)
-    tables = Tables.published(storage)
+    nights = load_runs(storage, limit=1_000_000)
+    runs = [run for first in nights for run in night_of(first, storage)]
+    tables = _all_tables(storage)
     cutoff = (now or _now(storage, dry_run)) - older_than
     kept = _kept(tables, runs, storage, cutoff, _active(entries, cutoff))
     ours = [entry for entry in entries if is_ours(entry.key)]
@@ -100,6 +102,18 @@ def vacuum(
     others = [entry.key for entry in entries if not is_ours(entry.key)]
     others += [entry.key for entry in hidden if not is_leftover(entry)]
     return Freed(tuple(found), tuple(sorted(others)), cutoff, dry_run)
+
+
+def _all_tables(storage: Storage) -> list[Table]:
+    """Return the tables of all backbones.
+
+    Raises:
+        UserError: No run has published there.
+    """
+    pairs = [Tables.open(storage, name) for name in pair_names(storage)]
+    if all(pair.features.version is None for pair in pairs):
+        Tables.published(storage)
+    return [table for pair in pairs for table in pair]
 
 
 def _now(storage: Storage, dry_run: bool) -> datetime:
@@ -126,7 +140,11 @@ def _active(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
 
 
 def _kept(
-    tables: Tables, runs: Sequence[Run], storage: Storage, cutoff: datetime, active: set[str]
+    tables: Sequence[Table],
+    runs: Sequence[Run],
+    storage: Storage,
+    cutoff: datetime,
+    active: set[str],
 ) -> Kept:
     """Collect what must stay."""
     parts: set[str] = set()
@@ -142,14 +160,16 @@ def _kept(
             for part in table.at(version.number).parts:
                 key = table.key(part["path"])
                 parts.add(key)
-                if table.name == "features":
+                if table.kind == "features":
                     parts_of_recipe.setdefault(part["min.recipe"], []).append(key)
     recipes = [_recipe_of(storage, keys) for keys in parts_of_recipe.values()]
     unfinished = {run.run_id for run in runs[:1] if run.state == "planned"}
     active = active | unfinished
     recipes += [run.recipe for run in runs if run.run_id in active]
     newest_good = {
-        run.state: run.run_id for run in reversed(runs) if run.state not in _WITHOUT_RESULT
+        (run.table, run.state): run.run_id
+        for run in reversed(runs)
+        if run.state not in _WITHOUT_RESULT
     }
     return Kept(
         parts=frozenset(parts),
@@ -198,7 +218,7 @@ def _delete_file(storage: Storage, until: float, key: str) -> None:
     storage.delete(key)
 
 
-def _check_same(storage: Storage, tables: Tables, noted: set[str]) -> None:
+def _check_same(storage: Storage, tables: Sequence[Table], noted: set[str]) -> None:
     """Raise ``Refused`` when a run was planned or a commit was made since vacuum looked.
 
     The plan of a run names the network that it needs.

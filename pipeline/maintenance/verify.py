@@ -36,6 +36,7 @@ class Verification:
     """What was checked, and all problems that were found."""
 
     output: str
+    table: str  # the features table
     version: int
     rows: int
     parts: int
@@ -54,7 +55,7 @@ class Verification:
             lines.append(f"sample: {self.sample}")
         verdict = "clean" if self.clean else f"{len(self.problems):,} problems"
         checked = (
-            f"version {self.version} of {self.output}/features, "
+            f"version {self.version} of {self.output}/{self.table}, "
             f"{self.rows:,} rows in {self.parts:,} parts"
         )
         return "\n".join([*lines, f"{verdict}: {checked}; {self.failures:,} failures"])
@@ -72,7 +73,9 @@ class _Checked:
     rows_of_run: Counter[str]
 
 
-def verify(output: str | PathLike[str], sample: int = 0, stores: Stores = ()) -> Verification:
+def verify(
+    output: str | PathLike[str], sample: int = 0, stores: Stores = (), table: str = ""
+) -> Verification:
     """Check the newest version of both tables, and compute a sample of the vectors again.
 
     Damage is a problem in the result and raises nothing.
@@ -82,6 +85,7 @@ def verify(output: str | PathLike[str], sample: int = 0, stores: Stores = ()) ->
         sample: Number of images to compute again. The same version of the table always gives the
             same sample.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Returns:
         The counts and the problems.
@@ -92,9 +96,9 @@ def verify(output: str | PathLike[str], sample: int = 0, stores: Stores = ()) ->
     """
     output = fspath(output)
     storage = open_storage(output, stores)
-    tables = Tables.published(storage)
+    tables = Tables.published(storage, table)
     features, errors = (
-        _check(table, storage, sample if table.name == "features" else 0) for table in tables
+        _check(own, storage, sample if own.kind == "features" else 0) for own in tables
     )
     problems = [problem for checked in (features, errors) for problem in _problems(checked)]
     problems += _between(features, errors, storage)
@@ -103,6 +107,7 @@ def verify(output: str | PathLike[str], sample: int = 0, stores: Stores = ()) ->
         recomputed = _recompute(features, storage, problems, stores)
     return Verification(
         output=output.rstrip("/"),
+        table=tables.features.name,
         version=tables.features.version or 0,
         rows=len(features.uris),
         parts=len(features.parts),
@@ -184,19 +189,20 @@ def _between(features: _Checked, errors: _Checked, storage: Storage) -> Iterator
     both = errors.uris.filter(pc.is_in(errors.uris, value_set=features.uris.combine_chunks()))
     if len(both):
         what = f"{len(both):,} images are in both tables ({min(both.to_pylist())} is the first)"
-        yield Problem("overlap", "features and errors", what)
+        where = f"{features.table.name} and {errors.table.name}"
+        yield Problem("overlap", where, what)
     run_id = last_run(versions_of(features.table.history()))
     if run_id:
         rows, failures = features.rows_of_run[run_id], errors.rows_of_run[run_id]
         yield from (
             Problem("receipts", f"runs/{run_id}", what)
-            for what in _receipts(storage, run_id, rows, failures)
+            for what in _receipts(storage, run_id, features.table.pair, rows, failures)
         )
 
 
-def _receipts(storage: Storage, run_id: str, rows: int, failures: int) -> Iterator[str]:
+def _receipts(storage: Storage, run_id: str, pair: str, rows: int, failures: int) -> Iterator[str]:
     """Describe how the receipts of a run contradict the tables' rows of this run."""
-    run = load_run(storage, run_id)
+    run = load_run(storage, run_id, pair)
     if run is None:
         yield "the note of the run that wrote this version is not there"
         return

@@ -6,14 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.config import Config
 from pipeline.reports.prometheus import write_textfile
@@ -25,18 +25,10 @@ from transforms.stopwatch import Stopwatch
 from transforms.storage.urls import without_password
 
 # Fields of ``Summary`` that the metrics have under other names.
-_NOT_COUNTS = ("run_id", "state", "seconds")
+_NOT_COUNTS = ("run_id", "state", "seconds", "table")
 
 
-class Counted(Protocol):
-    """The result of a step of a run."""
-
-    @property
-    def counts(self) -> Summary:
-        """The counts so far."""
-
-
-C = TypeVar("C", bound=Counted)
+T = TypeVar("T")
 
 
 class Metrics:
@@ -45,7 +37,9 @@ class Metrics:
     Keys: ``time`` (of the end), ``run_id``, ``state`` (that of ``Summary``; or refused, failed,
     invalid or stopped), ``error``, ``output``, the counts of ``Summary``, ``seconds`` (plan,
     extract, publish, total), ``worker_seconds`` (read, decode, embed, reuse, write) and
-    ``program``, its version. The counts are those of the last stage that was reached.
+    ``program``, its version. The counts are those of the last stage that was reached. A run with
+    several backbones writes a line for each, with the name of its features table as ``table``;
+    ``seconds`` are those of all.
 
     Args:
         output: Folder or URL of the tables.
@@ -61,35 +55,33 @@ class Metrics:
         self._unwritten = True
         self._stop = at_stop(lambda reason: self._write("stopped", reason))
         self._watch = Stopwatch()
-        self._summary = Summary(run_id="")
+        self._summaries: Sequence[Summary] = (Summary(run_id=""),)
 
     @classmethod
     def of(cls, config: Config) -> Metrics:
         """Make the metrics of a run, for the files that its options name."""
-        return cls(config.output, config.metrics_json, config.metrics_prometheus)
+        metrics = cls(config.output, config.metrics_json, config.metrics_prometheus)
+        metrics.note(Summary(run_id="", table=target.table) for target in config.targets)
+        return metrics
 
-    def reached(self, stage: C) -> C:
-        """Note the counts of a stage, in case the run ends early; return the stage."""
-        self._summary = stage.counts
-        return stage
+    def note(self, summaries: Iterable[Summary]) -> None:
+        """Note the counts of a stage for each backbone, in case the run ends early."""
+        self._summaries = tuple(summaries)
 
-    def step(self, name: str, work: Callable[[], C]) -> C:
-        """Do one step of the run, and note its time and counts.
+    def step(self, name: str, work: Callable[[], T]) -> T:
+        """Do one step of the run, note its time, and return its result.
 
         Args:
             name: The key of the step's seconds.
             work: The step.
-
-        Returns:
-            The result of the step.
         """
         with self._watch.time(name):
-            return self.reached(work())
+            return work()
 
-    def end(self, summary: Summary) -> Summary:
-        """Note the summary of a run that ended without an error; return the summary."""
-        self._summary = summary
-        return summary
+    def end(self, *summaries: Summary) -> tuple[Summary, ...]:
+        """Note the summaries of a run that ended without an error; return the summaries."""
+        self.note(summaries)
+        return summaries
 
     def __enter__(self) -> Metrics:
         for option, target in (("json", self._target), ("prometheus", self._textfile)):
@@ -115,8 +107,9 @@ class Metrics:
         self._write(self._state(error), "" if error is None else str(error) or type(error).__name__)
 
     def _state(self, error: BaseException | None) -> str:
+        """Return the state after an error; "" without one."""
         if error is None:
-            return self._summary.state
+            return ""
         kinds = {UserError: "invalid", Refused: "refused", KeyboardInterrupt: "stopped"}
         return next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
 
@@ -124,37 +117,36 @@ class Metrics:
         if not self._unwritten:
             return
         self._unwritten = False
-        line = self._line(state, error)
+        lines = [self._line(summary, state, error) for summary in self._summaries]
         if self._target:
             with _named(self._target):
                 # Standard output may have an encoding without these letters.
-                text = json.dumps(line, ensure_ascii=self._target == "-")
-                _add(self._target, f"{text}\n")
+                ascii_only = self._target == "-"
+                texts = (json.dumps(line, ensure_ascii=ascii_only) + "\n" for line in lines)
+                _add(self._target, "".join(texts))
         if self._textfile:
             with _named(self._textfile):
-                write_textfile(Path(self._textfile), line)
+                write_textfile(Path(self._textfile), lines)
 
-    def _line(self, state: str, error: str) -> dict[str, Any]:
+    def _line(self, summary: Summary, state: str, error: str) -> dict[str, Any]:
         seconds = {**self._watch.seconds, "total": time.monotonic() - self._start}
         program = None
         # The version is unknown when the program runs from a folder that is not installed.
         with suppress(PackageNotFoundError):
             program = version("beam-image-features")
+        # What is published stays, even if another backbone's commit failed.
+        stands = not state or summary.published
+        table = f"features-{summary.table}".rstrip("-")
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "run_id": self._summary.run_id or None,
-            "state": state,
-            "error": without_password(error) or None,
+            "run_id": summary.run_id or None,
+            "state": summary.state if stands else state,
+            "error": None if stands else without_password(error) or None,
             "output": without_password(self._output),
-            **{
-                name: value
-                for name, value in asdict(self._summary).items()
-                if name not in _NOT_COUNTS
-            },
+            **({"table": table} if len(self._summaries) > 1 else {}),
+            **{name: value for name, value in asdict(summary).items() if name not in _NOT_COUNTS},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-            "worker_seconds": {
-                stage: round(value, 3) for stage, value in self._summary.seconds.items()
-            },
+            "worker_seconds": {stage: round(value, 3) for stage, value in summary.seconds.items()},
             "program": program,
         }
 

@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
@@ -36,17 +36,19 @@ class Progress:
     """Shows images done, rate, failures and time left while its block runs.
 
     It calls ``on_progress`` each second, if there is one. Otherwise, on a terminal it updates one
-    line each second, and elsewhere it logs a line every 30 seconds.
+    line each second, and elsewhere it logs a line every 30 seconds. An image counts once for each
+    backbone.
     """
 
     def __init__(
         self,
-        run: Run,
+        runs: Sequence[Run],
         output: Storage,
         on_progress: OnProgress | None = None,
         stream: TextIO | None = None,
     ) -> None:
-        self._run = run
+        self._runs = runs
+        self._total = sum(run.references for run in runs)
         self._output = output
         self._call = on_progress
         # A process may have no standard error, as under pythonw or a scheduler.
@@ -78,7 +80,7 @@ class Progress:
         """Return the line, like ``1,024 / 2,048 images, 131 images/s, 3 failed, 8 s left``."""
         elapsed = time.monotonic() - self._start
         rate = (self._done - self._before) / elapsed if elapsed else 0.0
-        return progress_text(self._done, self._run.references, self._failed, rate)
+        return progress_text(self._done, self._total, self._failed, rate)
 
     def _watch(self) -> None:
         pause = 1.0 if self._live or self._call else 30.0
@@ -104,7 +106,7 @@ class Progress:
     def _call_back(self, call: OnProgress) -> None:
         """Call the caller's function; when it fails, the run goes on without it."""
         try:
-            call(Done(self._done, self._run.references, self._failed))
+            call(Done(self._done, self._total, self._failed))
         except Exception:
             _LOG.warning("on_progress failed and is not called again", exc_info=True)
             self._call = None
@@ -114,7 +116,8 @@ class Progress:
 
         After the end of the block it reads at most one piece, since the end waits for it.
         """
-        new = [key for key in self._run.receipt_keys(self._output) if key not in self._seen]
+        keys = [key for run in self._runs for key in run.receipt_keys(self._output)]
+        new = [key for key in keys if key not in self._seen]
         for start in range(0, len(new), _PIECE):
             keys = new[start : start + _PIECE]
             for receipt in read_receipts(self._output, keys):

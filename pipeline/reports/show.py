@@ -10,7 +10,7 @@ from os import PathLike, fspath
 from pipeline.reports.readers import how_to_read
 from pipeline.reports.text import format_table, size_text
 from pipeline.state.run import Run, load_runs
-from pipeline.tables import Table, Tables
+from pipeline.tables import Table, Tables, check_name, pair_names
 from transforms.errors import UserError
 from transforms.names import printable
 from transforms.recipe import Recipe
@@ -64,14 +64,20 @@ class Contents:
     samples: Samples | None = None  # None if no images were asked for
     # What a reader of Delta must be told about the bucket; no secrets.
     reader_options: Mapping[str, str] = field(default_factory=dict)
+    # Names of the other pairs of tables in the output; "" is the first one.
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = "none" if self.version is None else str(self.version)
         rows = f"{self.rows:,} rows in {self.parts:,} parts"
+        features = self.features_url.rsplit("/", 1)[-1]
+        errors = features.replace("features", "errors", 1).ljust(len(features))
         lines = [
-            f"features  {rows}, {size_text(self.size)}, version {version}",
-            f"errors    {_failures_text(self.failures)}",
+            f"{features}  {rows}, {size_text(self.size)}, version {version}",
+            f"{errors}  {_failures_text(self.failures)}",
         ]
+        if further := [name for name in self.others if name]:
+            lines.append(f"further tables (--table): {printable(', '.join(further))}")
         if self.recipe:
             fields = sorted(self.recipe.items())
             lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in fields)]
@@ -86,7 +92,7 @@ class Contents:
         return "\n".join(lines)
 
     def _how_to_read(self) -> list[str]:
-        place = f"{self.output.rstrip('/')}/features"
+        place = f"{self.output.rstrip('/')}/{self.features_url.rsplit('/', 1)[-1]}"
         in_bucket = local_path(self.output) is None
         return [
             f"the table lies in {self.features_url}; read it with (a glob would also take parts "
@@ -95,22 +101,27 @@ class Contents:
         ]
 
 
-def show(output: str | PathLike[str], max_rows: int = 0, stores: Stores = ()) -> Contents:
+def show(
+    output: str | PathLike[str], max_rows: int = 0, stores: Stores = (), table: str = ""
+) -> Contents:
     """Read the tables and the last runs.
 
     Args:
         output: Folder or URL of the tables.
         max_rows: The maximum number of images to show of each table; 0 for none.
         stores: Where buckets are.
+        table: Name of the pair of tables; "" for the first one.
 
     Raises:
         UserError: No run has written there.
     """
     output = fspath(output)
     storage = open_storage(output, stores)
-    tables = Tables.open(storage)
+    if table:
+        check_name(storage, table)
+    tables = Tables.open(storage, table)
     features, errors = tables.features, tables.errors
-    runs = load_runs(storage, limit=_RUNS_SHOWN)
+    runs = load_runs(storage, limit=_RUNS_SHOWN, table=table)
     if features.version is None and not runs:
         raise UserError(f"nothing in {output}: no run has written there")
     kinds = Counter(errors.read(["kind"])["kind"].to_pylist())
@@ -126,6 +137,7 @@ def show(output: str | PathLike[str], max_rows: int = 0, stores: Stores = ()) ->
         runs=tuple(runs),
         samples=_samples(features, errors, max_rows) if max_rows else None,
         reader_options=storage.delta_options,
+        others=tuple(name for name in pair_names(storage) if name != table),
     )
 
 

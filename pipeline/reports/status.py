@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from os import PathLike, fspath
 
 from pipeline.reports.progress import progress_text
 from pipeline.reports.text import time_text
-from pipeline.state.run import Run, latest_run
+from pipeline.state.run import Run, latest_run, night_of
 from pipeline.state.summary import Summary
 from transforms.errors import UserError
 from transforms.parts.write import Receipt
@@ -38,6 +38,8 @@ class Status:
     # In the order of time; empty for a finished run.
     done: tuple[Done, ...]
     at: datetime  # UTC, when the output was read
+    # Of the other backbones of the run.
+    others: tuple[Status, ...] = ()
 
     @property
     def at_work(self) -> bool:
@@ -65,6 +67,13 @@ class Status:
         return datetime.fromisoformat(self.run.started_at)
 
     def __str__(self) -> str:
+        if not self.others:
+            return self._text
+        named = [f"{_features(each.run)}: {each._text}" for each in (self, *self.others)]
+        return "\n".join(named)
+
+    @property
+    def _text(self) -> str:
         run = self.run
         if not self.at_work:
             counts = Summary.of(run.summary) if run.summary else run.counts
@@ -108,8 +117,18 @@ def status(output: str | PathLike[str], stores: Stores = ()) -> Status:
     run = latest_run(storage)
     if run is None:
         raise UserError(f"nothing in {output}: no run has got as far as a plan there")
+    first, *others = (_status(output, own, storage) for own in night_of(run, storage))
+    return replace(first, others=tuple(others))
+
+
+def _status(output: str, run: Run, storage: Storage) -> Status:
+    """Read the receipts of one backbone's run, if it is not finished."""
     done = tuple(done_shards(run, storage)) if run.state == "planned" else ()
     return Status(output, run, done, datetime.now(UTC))
+
+
+def _features(run: Run) -> str:
+    return f"features-{run.table}" if run.table else "features"
 
 
 def done_shards(run: Run, output: Storage) -> list[Done]:

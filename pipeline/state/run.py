@@ -22,13 +22,18 @@ from transforms.storage import Storage
 State = Literal["planned", "published", "unchanged", "refused", "superseded"]
 _LOG = logging.getLogger(__name__)
 _READS = 64  # receipts read at once
+_OF_SEVERAL = ("table", "others")
 # The pattern of every run's id.
 RUN_ID = r"\d{8}T\d{6}(?:\.\d{3})?Z-[0-9a-f]{4}"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One night. Holds no credentials and no runner options."""
+    """One night of one backbone. Holds no credentials and no runner options.
+
+    The runs of several backbones in one night have one id. The first one's note names the others.
+    It ends last, so an unfinished night is one whose first run is not finished.
+    """
 
     run_id: str
     started_at: str  # ISO 8601, UTC
@@ -57,11 +62,20 @@ class Run:
     # The last job that was submitted to a service that keeps jobs without their driver.
     job: Job | None = None
     summary: Mapping[str, Any] | None = None
+    # Name of the backbone's pair of tables; "" for the first.
+    table: str = ""
+    # In the first run's note: the names of the other pairs.
+    others: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         """The run's folder in the output."""
-        return f"runs/{self.run_id}"
+        return _folder(self.run_id, self.table)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the run changes nothing in the tables."""
+        return not (self.references or self.shards or any(self.stale.values()))
 
     @property
     def rebuild(self) -> bool:
@@ -80,10 +94,8 @@ class Run:
 
     def save(self, output: Storage) -> Run:
         """Write the note, and return the run."""
-        output.write(
-            f"{self.folder}/run.json",
-            json.dumps(asdict(self), ensure_ascii=False, indent=1).encode(),
-        )
+        noted = json.dumps(_without_empty(asdict(self)), ensure_ascii=False, indent=1)
+        output.write(f"{self.folder}/run.json", noted.encode())
         return self
 
     def end(self, output: Storage, state: State, summary: Summary | None = None) -> Run:
@@ -102,6 +114,17 @@ class Run:
     def forget(self, receipt: Receipt, output: Storage) -> None:
         """Delete a receipt, so that its shard is done again."""
         output.delete(f"{self.folder}/receipts/{receipt.shard}.json")
+
+
+def _without_empty(note: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only a night with several backbones notes."""
+    kept = {name: value for name, value in note.items() if value or name not in _OF_SEVERAL}
+    summaries = {name: kept[name] for name in ("plan", "summary") if kept[name]}
+    return kept | {name: _without_empty_table(values) for name, values in summaries.items()}
+
+
+def _without_empty_table(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if value or name != "table"}
 
 
 def read_receipts(output: Storage, keys: Sequence[str]) -> list[Receipt]:
@@ -151,9 +174,9 @@ def _run_ids(output: Storage) -> list[str]:
     ]
 
 
-def load_runs(output: Storage, limit: int) -> list[Run]:
-    """Return the newest runs that got as far as a plan, ``most`` at the maximum, newest first."""
-    return list(islice(_newest_first(output), limit))
+def load_runs(output: Storage, limit: int, table: str = "") -> list[Run]:
+    """Return the newest runs that got as far as a plan, ``limit`` at the most, newest first."""
+    return list(islice(_newest_first(output, table), limit))
 
 
 def latest_run(output: Storage) -> Run | None:
@@ -161,20 +184,49 @@ def latest_run(output: Storage) -> Run | None:
     return next(_newest_first(output), None)
 
 
-def last_good_run(output: Storage) -> Run | None:
+def last_good_run(output: Storage, table: str = "") -> Run | None:
     """Return the newest run that published, or found nothing to change; None without one.
 
     The tables correspond to its listing.
     """
-    return next(
-        (run for run in _newest_first(output) if run.state in ("published", "unchanged")), None
-    )
+    runs = _newest_first(output, table)
+    return next((run for run in runs if run.state in ("published", "unchanged")), None)
 
 
-def _newest_first(output: Storage) -> Iterator[Run]:
+def night_of(first: Run, output: Storage) -> tuple[Run, ...]:
+    """Return the runs of all backbones of a night.
+
+    Args:
+        first: The first backbone's run.
+        output: The output.
+
+    Returns:
+        The first run, and those of the others whose notes can be read.
+    """
+    found = [load_run(output, first.run_id, table) for table in first.others]
+    return (first, *(run for run in found if run))
+
+
+def supersede(first: Run, output: Storage) -> None:
+    """Note that an unfinished night is not resumed; what its runs have published stays.
+
+    Args:
+        first: The first backbone's run.
+        output: The output.
+    """
+    for run in reversed(night_of(first, output)):
+        if run.state == "planned":
+            run.end(output, "superseded")
+
+
+def _newest_first(output: Storage, table: str = "") -> Iterator[Run]:
     for run_id in sorted(_run_ids(output), reverse=True):
-        if run := load_run(output, run_id):
+        if run := load_run(output, run_id, table):
             yield run
+
+
+def _folder(run_id: str, table: str) -> str:
+    return f"runs/{run_id}/{table}".rstrip("/")
 
 
 def _decode(data: bytes) -> Run:
@@ -184,6 +236,7 @@ def _decode(data: bytes) -> Run:
     plan = Summary.of(values["plan"]) if values["plan"] else None
     job = Job(**values["job"]) if values.get("job") else None
     lists = {name: tuple(values[name]) for name in ("inputs", "covers", "shards")}
+    lists["others"] = tuple(values.get("others", ()))
     return Run(**{**values, **lists, "plan": plan, "job": job})
 
 
@@ -193,13 +246,18 @@ def unfinished_run(output: Storage) -> Run | None:
     return latest if latest and latest.state == "planned" else None
 
 
-def load_run(output: Storage, run_id: str) -> Run | None:
+def load_run(output: Storage, run_id: str, table: str = "") -> Run | None:
     """Read the note of one run.
+
+    Args:
+        output: The output.
+        run_id: The id of the night.
+        table: Name of the backbone's pair of tables; "" for the first.
 
     Returns:
         The run; None if there is no note, or if it cannot be read, which is logged.
     """
-    key = f"runs/{run_id}/run.json"
+    key = f"{_folder(run_id, table)}/run.json"
     if not output.exists(key):
         return None
     try:

@@ -57,6 +57,8 @@ class Summary:
     seconds: Mapping[str, float] = field(default_factory=dict)  # of the workers' time, by stage
     # The version of the features table that readers see now.
     version: int | None = None
+    # Name of the backbone's pair of tables; "" for the first.
+    table: str = ""
 
     @property
     def published(self) -> bool:

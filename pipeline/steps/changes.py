@@ -1,20 +1,18 @@
-"""Compare the listing with the tables, one range of URIs at a time; write shards and counts."""
+"""Compare the listing with the tables, one range of URIs at a time; count the changes."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import Config
 from pipeline.state.summary import Summary
-from pipeline.steps.listing import Listing, name_containers
+from pipeline.steps.listing import Listing
 from pipeline.tables import Table, Tables
 from pipeline.tables.snapshot import no_rows
 from transforms import parquet
@@ -28,39 +26,41 @@ from transforms.plan import (
     ranges,
 )
 from transforms.records import CARRIED
-from transforms.shards import ShardPolicy, in_reading_order, shard_bounds, stream_starts
 from transforms.storage import Storage
-from transforms.storage.urls import scheme_of
 
 # Rows of the listing and the tables that are compared at once: 1 to 2 GB.
 RANGE_ROWS = 2_000_000
-# Concurrent requests to the storage: a bucket takes some 40 ms for each shard.
-_REQUESTS = 32
 _LOG = logging.getLogger(__name__)
 
 
-def find_changes(listing: Listing, tables: Tables, policy: PlanPolicy) -> Iterator[Changes]:
+def find_changes(
+    listing: Listing, pairs: Sequence[Tables], policy: PlanPolicy
+) -> Iterator[tuple[Changes, ...]]:
     """Compare the listing with the tables, one range of URIs at a time to limit memory.
 
     Args:
         listing: The images of the inputs.
-        tables: The tables of the output.
+        pairs: The tables of each backbone.
         policy: Which images to do again, and which rows to keep.
 
     Yields:
-        The changes of each range, in the order of the URIs.
+        The changes of each range for each pair, in the order of the URIs.
 
     Raises:
         Damaged: A table cannot be read, and the run does not replace it.
     """
     columns = ["uri", "etag", "size"]
-    features, errors = tables.features, tables.errors
     carried = ["content_sha256", "source_hash"] if policy.carry else []
-    row_counts = itertools.chain(listing.row_counts(), features.row_counts(), errors.row_counts())
+    tables = itertools.chain.from_iterable(pairs)
+    row_counts = itertools.chain(listing.row_counts(), *(table.row_counts() for table in tables))
     for within in ranges(row_counts, RANGE_ROWS):
-        known = _rows(features, [*columns, *carried], within, policy)
-        failed = _rows(errors, [*columns, "kind"], within, policy)
-        yield compare(listing.read(within), known, failed, policy)
+        listed = listing.read(within)
+        changes = []
+        for pair in pairs:
+            known = _rows(pair.features, [*columns, *carried], within, policy)
+            failed = _rows(pair.errors, [*columns, "kind"], within, policy)
+            changes.append(compare(listed, known, failed, policy))
+        yield tuple(changes)
 
 
 def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -> pa.Table:
@@ -82,33 +82,22 @@ def _rows(table: Table, columns: list[str], within: Range, policy: PlanPolicy) -
 
 
 class Plan:
-    """Adds up the changes of all ranges, and writes the images to do as shards.
+    """Adds up the changes of all ranges for one backbone.
 
-    A shard is a Parquet file of image references. Without an output, for a dry run, the plan only
-    counts. A run that replaces whole tables does not write the URIs of stale rows.
+    Without an output, for a dry run, the plan only counts. A run that replaces whole tables does
+    not write the URIs of stale rows.
     """
 
-    def __init__(
-        self,
-        output: Storage | None,
-        run_folder: str,
-        policy: ShardPolicy,
-        replace_all: bool = False,
-    ) -> None:
+    def __init__(self, output: Storage | None, run_folder: str, replace_all: bool = False) -> None:
         self.counts = Counts()
         self.todo = 0  # images
-        self.todo_bytes = 0  # of those whose size is known
-        self.remote = False  # whether the images are in a bucket
-        self.shards: list[str] = []
         self.stale: Counter[str] = Counter()  # rows to delete, by table
         self.kept: Counter[str] = Counter()  # unlisted rows to keep, by table
         self.sizes = pa.array([], pa.int64())  # distinct sizes of the images to do
         self._stale_uris: dict[str, list[pa.Array]] = {"features": [], "errors": []}
         self._output = output
         self._folder = run_folder
-        self._policy = policy
         self._replace_all = replace_all
-        self._pending: list[pa.Table] = []
 
     @property
     def nothing_to_do(self) -> bool:
@@ -124,50 +113,18 @@ class Plan:
             if self._output and not self._replace_all:
                 self._stale_uris[name].append(stale.uris)
         sizes = changes.todo["size"].combine_chunks()
-        if len(sizes) and not self.todo:
-            self.remote = scheme_of(changes.todo["uri"][0].as_py()) not in ("", "file")
         self.todo += len(sizes)
-        self.todo_bytes += pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0
         self.sizes = pc.unique(pa.concat_arrays([self.sizes, sizes]))
-        self._pending.append(changes.todo)
-        if sum(table.num_rows for table in self._pending) >= RANGE_ROWS // 2:
-            self._cut()
 
     def finish(self) -> None:
-        """Write the last shards, and for each table the URIs of the rows to delete."""
-        self._cut()
+        """Write the URIs of the rows to delete, for each table."""
         for name, uris in self._stale_uris.items():
             if self._output and sum(map(len, uris)):
-                _write(
-                    self._output,
-                    f"{self._folder}/stale/{name}.parquet",
-                    pa.table({"uri": pa.chunked_array(uris)}),
-                )
-
-    def _cut(self) -> None:
-        """Write the pending images as shards.
-
-        The first call makes enough shards for all workers; later calls make full ones.
-        """
-        if not self._pending:
-            return
-        todo = in_reading_order(pa.concat_tables(self._pending))
-        self._pending = []
-        policy = replace(self._policy, workers=0) if self.shards else self._policy
-        bounds = shard_bounds(todo["size"].to_numpy(), policy, stream_starts(todo))
-        names = [
-            f"shard-{number:05d}"
-            for number in range(len(self.shards), len(self.shards) + len(bounds))
-        ]
-        self.shards += names
-        if self._output:
-            keys = [f"{self._folder}/plan/{name}.parquet" for name in names]
-            pieces = [todo.slice(start, length) for start, length in bounds]
-            with ThreadPoolExecutor(_REQUESTS) as pool:
-                list(pool.map(_write, itertools.repeat(self._output), keys, pieces))
+                rows = pa.table({"uri": pa.chunked_array(uris)})
+                self._output.write(f"{self._folder}/stale/{name}.parquet", parquet.encode(rows))
 
 
-def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summary:
+def summarise(run_id: str, plan: Plan, listing: Listing, config: Config, name: str) -> Summary:
     """Return the summary of a plan, and log its counts.
 
     Args:
@@ -175,6 +132,7 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
         plan: The finished plan.
         listing: The images of the inputs.
         config: The options of the run.
+        name: Name of the features table for the log; "" where there is only one.
     """
     counts = plan.counts
     summary = Summary(
@@ -190,6 +148,7 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
         kept=counts.gone if config.keep_removed else 0,
         ignored=listing.ignored,
         todo=plan.todo,
+        table=config.table,
     )
     said = (
         summary.listed,
@@ -200,12 +159,11 @@ def summarise(run_id: str, plan: Plan, listing: Listing, config: Config) -> Summ
         summary.unchanged,
     )
     _LOG.info(
-        "listed %s images (%s other files ignored): %s new, %s changed, %s to retry, %s "
+        "%slisted %s images (%s other files ignored): %s new, %s changed, %s to retry, %s "
         "unchanged, %s to remove",
+        f"{name}: " if name else "",
         *(f"{count:,}" for count in (*said, summary.removed)),
     )
-    if listing.containers:
-        _LOG.warning("%s", name_containers(listing.containers))
     return summary
 
 
@@ -215,11 +173,7 @@ def read_stale(output: Storage, run_folder: str, table: str) -> pa.Array:
     Args:
         output: The output.
         run_folder: Folder of the run in the output.
-        table: Name of the table.
+        table: ``features`` or ``errors``.
     """
     data = output.read(f"{run_folder}/stale/{table}.parquet")
     return parquet.read(data)["uri"].combine_chunks()
-
-
-def _write(output: Storage, key: str, table: pa.Table) -> None:
-    output.write(key, parquet.encode(table))

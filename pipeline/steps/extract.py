@@ -18,7 +18,6 @@ from pipeline.runners.jobs import Job, Submission, find_running
 from pipeline.runners.pipeline import new_pipeline, run_failed
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run
-from pipeline.state.summary import Summary
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.session import Session
 from transforms.backbones import export, model_id
@@ -31,65 +30,82 @@ from transforms.storage import Storage
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.extract import ExtractJob
+    from transforms.targets import ExtractJob, Target
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A run whose shards are done, or whose job runs without this process (``submitted``)."""
+    """Runs whose shards are done, or whose job runs without this process (``submitted``)."""
 
-    run: Run
+    runs: tuple[Run, ...]
     submitted: bool
 
-    @property
-    def counts(self) -> Summary:
-        """The counts of the plan."""
-        return self.run.counts
 
-
-def extract_missing(run: Run, session: Session, on_progress: OnProgress | None = None) -> Extracted:
+def extract_missing(
+    runs: tuple[Run, ...], session: Session, on_progress: OnProgress | None = None
+) -> Extracted:
     """Extract the shards that have no receipt; with ``--no-wait`` only submit them.
 
     Waits for a job that an earlier start submitted. If that job has ended, is unknown, or leaves
     shards undone, submits another one for the missing shards.
 
     Args:
-        run: A planned run.
+        runs: The runs of all backbones, planned or finished.
         session: The options, with what they name opened.
         on_progress: Called each second with the number of images done.
 
     Raises:
         RunFailed: The workers, the runner or the storage failed, or the job stalled.
     """
-    config, output = session.config, session.output
-    missing = missing_shards(run, output, session.tables.features)
+    config, output, first = session.config, session.output, runs[0]
+    missing = _missing(runs, session)
+    watched = first.folder if first.others else f"{first.folder}/receipts"
     submission = Submission(
         session.runner,
-        partial(_note_job, run, output),
+        partial(_note_job, first, output),
         not config.no_wait,
         config.accelerator,
-        run.job,
-        watch=StallWatch(output, f"{run.folder}/receipts", config.stall_timeout),
+        first.job,
+        watch=StallWatch(output, watched, config.stall_timeout),
     )
-    if missing and run.job:
-        with Progress(run, output, on_progress), run_failed(f"run {run.run_id}"):
-            running = find_running(run.job, session.runner)
+    if missing and first.job:
+        with Progress(runs, output, on_progress), run_failed(f"run {first.run_id}"):
+            running = find_running(first.job, session.runner)
             if running and config.no_wait:
-                return Extracted(run, submitted=True)
+                return Extracted(runs, submitted=True)
             if running:
                 submission.wait_for(running)
-        missing = missing_shards(run, output, session.tables.features)
+        missing = _missing(runs, session)
     if missing:
-        _LOG.info("run %s: %s images in %d shards", run.run_id, f"{run.references:,}", len(missing))
-        log_computing(config, session.runner)
-        job = prepare_job(run, session)
-        with Progress(run, output, on_progress), run_failed(f"run {run.run_id}"):
-            extract_shards(missing, job, submission)
-        run = replace(run, job=submission.job or run.job)
-    run = replace(run, max_failure_rate=config.max_failure_rate)
-    return Extracted(run, submitted=bool(missing) and config.no_wait)
+        shards = _union(missing)
+        images = max(run.references for run in runs)
+        _LOG.info("run %s: %s images in %d shards", first.run_id, f"{images:,}", len(shards))
+        for target in session.targets:
+            log_computing(target.config, session.runner)
+        job = prepare_job(runs, session, [number for number, own in enumerate(missing) if own])
+        with Progress(runs, output, on_progress), run_failed(f"run {first.run_id}"):
+            extract_shards(shards, job, submission)
+        runs = (replace(first, job=submission.job or first.job), *runs[1:])
+    runs = tuple(replace(run, max_failure_rate=config.max_failure_rate) for run in runs)
+    return Extracted(runs, submitted=bool(missing) and config.no_wait)
+
+
+def _missing(runs: Sequence[Run], session: Session) -> list[list[str]]:
+    """Return the missing shards of each unfinished run; an empty list when none is missing."""
+    missing = [
+        missing_shards(run, session.output, target.tables.features)
+        if run.state == "planned"
+        else []
+        for run, target in zip(runs, session.targets, strict=True)
+    ]
+    return missing if any(missing) else []
+
+
+def _union(missing: Sequence[Sequence[str]]) -> list[str]:
+    """Return the shards that are missing for any backbone, in the order of their numbers."""
+    return sorted({shard for own in missing for shard in own}, key=lambda name: (len(name), name))
 
 
 def _note_job(run: Run, output: Storage, job: Job) -> None:
@@ -145,44 +161,70 @@ def extraction(
     return graph.with_resource_hints(accelerator=accelerator) if accelerator else graph
 
 
-def prepare_job(run: Run, session: Session) -> ExtractJob:
-    """Return what the workers need, and put the exported network into the output.
+def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) -> ExtractJob:
+    """Return what the workers need, and put the exported networks into the output.
 
     Args:
-        run: A planned run.
+        runs: The runs of all backbones.
         session: The options, with what they name opened.
+        wanted: The numbers of the backbones that have missing shards.
     """
     from transforms.decode.image import DecodePolicy
-    from transforms.extract import ExtractJob
     from transforms.read import ReadPolicy
+    from transforms.targets import ExtractJob
 
-    config = session.config
+    config, first = session.config, runs[0]
     cores = config.cores_per_worker or session.runner.cores_per_worker
-    network_id = model_id(session.network)
+    ids = {number: model_id(session.targets[number].network) for number in wanted}
+    folders = {number: _exported(session.targets[number], cores) for number in wanted}
+    saved = [
+        key
+        for number, folder in folders.items()
+        for key in save_model(session.output, ids[number], folder)
+    ]
+    with announce_commit(session.output, saved):
+        # The networks are there, and any later vacuum sees the notes of these runs.
+        pass
+    return ExtractJob(
+        output=session.output.url,
+        run_id=first.run_id,
+        started_at=datetime.fromisoformat(first.started_at),
+        targets=tuple(
+            _target(runs[number], session.targets[number], ids[number], 1 << number)
+            for number in wanted
+        ),
+        cores=cores,
+        decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
+        read=ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
+        stores=config.stores,
+    )
+
+
+def _exported(session: Session, cores: int | None) -> Path:
+    """Return the folder of the exported network on this machine; export it at the first use."""
 
     def fill(scratch: Path) -> None:
         # TensorFlow's threads are set only once, and this process may be the worker too.
         import_tensorflow(cores)
         export(session.network, scratch)
 
-    folder = cached_model(network_id, fill)
-    with announce_commit(session.output, save_model(session.output, network_id, folder)):
-        # The network is there, and any later vacuum sees this run's note.
-        pass
-    return ExtractJob(
-        output=session.output.url,
-        run_id=run.run_id,
-        started_at=datetime.fromisoformat(run.started_at),
+    return cached_model(model_id(session.network), fill)
+
+
+def _target(run: Run, session: Session, network_id: str, bit: int) -> Target:
+    """Return what the workers need to know of one backbone."""
+    from transforms.targets import Target
+
+    config = session.config
+    return Target(
         recipe=session.recipe,
         model_id=network_id,
+        folder=run.folder,
+        bit=bit,
         table=session.tables.features.name,
-        source=to_arrow(run.carried),
         resize=config.resize,
         engine=config.engine,
         precision=config.precision,
-        cores=cores,
-        decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
-        read=ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
+        source=to_arrow(run.carried),
         index_key=f"{run.folder}/{INDEX_FILE}" if run.reuse else None,
-        stores=config.stores,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,10 +15,16 @@ from pipeline.config import Config
 from pipeline.runners.jobs import Submission
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run, last_good_run, new_run_id
-from pipeline.state.summary import Summary
 from pipeline.steps.changes import RANGE_ROWS, Plan, find_changes, summarise
-from pipeline.steps.listing import Listing, list_here, list_sources, nothing_listed
+from pipeline.steps.listing import (
+    Listing,
+    list_here,
+    list_sources,
+    name_containers,
+    nothing_listed,
+)
 from pipeline.steps.session import Session
+from pipeline.steps.shards import Shards
 from pipeline.tables import Table
 from transforms.carried import CarriedType, Carry, extend
 from transforms.containers.base import Wanted
@@ -27,19 +35,16 @@ from transforms.shards import ShardPolicy
 from transforms.sources import meaning_of, parse_input
 from transforms.storage import Storage
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A listing compared with the tables: a run that has no note yet."""
+    """A listing compared with the tables of each backbone: runs that have no note yet."""
 
-    run: Run
-    plan: Plan
-    before: Run | None  # the last run that published, or found nothing to change
-
-    @property
-    def counts(self) -> Summary:
-        """The counts of the plan."""
-        return self.run.counts
+    runs: tuple[Run, ...]
+    plans: tuple[Plan, ...]
+    shards: Shards
 
 
 def compare(session: Session) -> Compared:
@@ -56,17 +61,7 @@ def compare(session: Session) -> Compared:
         Damaged: A table cannot be read.
     """
     config = session.config
-    before = last_good_run(session.output)
-    run = Run(
-        run_id=new_run_id(session.output),
-        started_at=datetime.now(UTC).isoformat(),
-        inputs=config.inputs,
-        recipe=session.recipe,
-        policy=config.plan_options,
-        covers=_covers(config, before),
-        versions=session.tables.versions,
-        max_failure_rate=config.max_failure_rate,
-    )
+    runs = _new_runs(session)
     sources = [
         parse_input(
             text,
@@ -76,7 +71,7 @@ def compare(session: Session) -> Compared:
         )
         for text in config.inputs
     ]
-    watch = StallWatch(session.output, f"{run.folder}/listing", config.stall_timeout)
+    watch = StallWatch(session.output, f"{runs[0].folder}/listing", config.stall_timeout)
     submission = Submission(session.runner, watch=watch)
     listed = (
         list_here(sources, session.output)
@@ -87,60 +82,110 @@ def compare(session: Session) -> Compared:
         if not listing.rows:
             rows = sum(rows for _, rows in session.tables.features.row_counts())
             raise nothing_listed(sources, listing, rows)
-        plan = _compare_listing(listing, run, session)
-        counts = summarise(run.run_id, plan, listing, config)
-        run = replace(run, plan=counts, carried=_carried(listing, session))
-    return Compared(replace(run, stale=dict(plan.stale), kept=dict(plan.kept)), plan, before)
+        plans, shards = _compare_listing(listing, runs, session)
+        planned = tuple(
+            _planned(run, plan, listing, target, several=bool(session.others))
+            for run, plan, target in zip(runs, plans, session.targets, strict=True)
+        )
+        if listing.containers:
+            _LOG.warning("%s", name_containers(listing.containers))
+    return Compared(planned, plans, shards)
 
 
-def settle(compared: Compared, session: Session) -> Run:
-    """Write the note of a run, so that a later start can resume it.
+def _new_runs(session: Session) -> tuple[Run, ...]:
+    """Return a run for each backbone, all with one new id."""
+    run_id, now = new_run_id(session.output), datetime.now(UTC).isoformat()
+    return tuple(
+        Run(
+            run_id=run_id,
+            started_at=now,
+            inputs=target.config.inputs,
+            recipe=target.recipe,
+            policy=target.config.plan_options,
+            covers=_covers(target.config, last_good_run(session.output, target.config.table)),
+            versions=target.tables.versions,
+            max_failure_rate=target.config.max_failure_rate,
+            table=target.config.table,
+            others=tuple(other.config.table for other in target.others),
+        )
+        for target in session.targets
+    )
+
+
+def _planned(run: Run, plan: Plan, listing: Listing, session: Session, several: bool) -> Run:
+    """Note the counts of a plan in its run."""
+    name = session.tables.features.name if several else ""
+    counts = summarise(run.run_id, plan, listing, session.config, name)
+    carried = _carried(listing, session)
+    return replace(run, plan=counts, carried=carried, stale=dict(plan.stale), kept=dict(plan.kept))
+
+
+def settle(compared: Compared, session: Session) -> tuple[Run, ...]:
+    """Write the notes of the runs, so that a later start can resume them.
 
     A dry run writes nothing.
 
     Args:
-        compared: The run, its plan and the run before.
+        compared: The runs and their plans.
         session: The options, with what they name opened.
 
     Returns:
-        The run. Its state is ``unchanged`` when there is nothing to do.
+        The runs. All are ``unchanged`` when there is nothing to do. Otherwise the first one is
+        planned, whatever it has to do.
 
     Raises:
         Refused: Too many images would be removed.
     """
-    config, run, plan = session.config, compared.run, compared.plan
+    output, dry_run = session.output, session.config.dry_run
     try:
-        check_removed(plan.counts, config, compared.before)
+        for plan, target in zip(compared.plans, session.targets, strict=True):
+            before = last_good_run(output, target.config.table)
+            check_removed(plan.counts, target.config, before)
     except Refused:
-        if not config.dry_run:
-            run.end(session.output, "refused", run.counts)
+        for run in () if dry_run else reversed(compared.runs):
+            run.end(output, "refused", run.counts)
         raise
-    if config.dry_run:
-        return run
-    if plan.nothing_to_do:
-        return run.end(session.output, "unchanged", run.counts)
-    features = session.tables.features
-    reuse = (
-        plan.todo > 0
-        and not config.rebuild
-        and write_index(plan.sizes, features, session.output, run.folder)
-    )
-    return replace(run, shards=tuple(plan.shards), reuse=reuse).save(session.output)
+    if dry_run:
+        return compared.runs
+    unchanged = all(plan.nothing_to_do for plan in compared.plans)
+    # The first run's note comes last: it says that all are planned.
+    settled = []
+    for number in reversed(range(len(compared.runs))):
+        run, plan = compared.runs[number], compared.plans[number]
+        if plan.nothing_to_do and (number or unchanged):
+            settled.append(run.end(output, "unchanged", run.counts))
+            continue
+        reuse = (
+            plan.todo > 0
+            and not run.rebuild
+            and write_index(plan.sizes, session.targets[number].tables.features, output, run.folder)
+        )
+        shards = tuple(compared.shards.of_target[number])
+        settled.append(replace(run, shards=shards, reuse=reuse).save(output))
+    return tuple(reversed(settled))
 
 
-def _compare_listing(listing: Listing, run: Run, session: Session) -> Plan:
+def _compare_listing(
+    listing: Listing, runs: Sequence[Run], session: Session
+) -> tuple[tuple[Plan, ...], Shards]:
     """Compare one range of URIs at a time and write its shards; a dry run only counts."""
     config = session.config
     output = None if config.dry_run else session.output
-    shards = ShardPolicy(config.shard_size, config.shard_bytes, session.runner.workers)
-    plan = Plan(output, run.folder, shards, replace_all=config.rebuild)
+    limits = ShardPolicy(config.shard_size, config.shard_bytes, session.runner.workers)
+    shards = Shards(output, runs[0].folder, limits, len(runs))
+    plans = tuple(Plan(output, run.folder, replace_all=config.rebuild) for run in runs)
     policy = PlanPolicy(
         config.rebuild, config.retry_failed, config.keep_removed, bool(config.carry)
     )
-    for changes in find_changes(listing, session.tables, policy):
-        plan.add(changes)
-    plan.finish()
-    return plan
+    pairs = [target.tables for target in session.targets]
+    for changes in find_changes(listing, pairs, policy):
+        for plan, own in zip(plans, changes, strict=True):
+            plan.add(own)
+        shards.add([own.todo for own in changes])
+    shards.finish()
+    for plan in plans:
+        plan.finish()
+    return plans, shards
 
 
 def _carried(listing: Listing, session: Session) -> CarriedType:
@@ -191,8 +236,9 @@ def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
         if lacking
         else ""
     )
+    place = f"{config.output}/features-{config.table}" if config.table else config.output
     raise Refused(
-        f"{counts.gone:,} of the {counts.known:,} images in {config.output} are not listed any "
+        f"{counts.gone:,} of the {counts.known:,} images in {place} are not listed any "
         f"more{more}{inputs}. Nothing was published. Give all inputs and check that they are "
         "complete; or --keep-removed to keep the rows of such images, or --max-removed-rate 1 to "
         "remove them."

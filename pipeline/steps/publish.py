@@ -32,28 +32,46 @@ class Published:
     counts: Summary
 
 
+def check_failures(night: Sequence[tuple[Reconciled, Tables]], output: Storage) -> None:
+    """Check that not too many images failed, for all backbones before any is published.
+
+    Args:
+        night: The runs that are to be published, each with its tables.
+        output: The output.
+
+    Raises:
+        Refused: Too many images failed, for one of them. All are noted as refused.
+    """
+    try:
+        for reconciled, tables in night:
+            again = failed_again(reconciled.run, reconciled.receipts, tables.errors)
+            run = reconciled.run
+            check_failure_rate(run, reconciled.counts, again, run.max_failure_rate)
+    except Refused:
+        for reconciled, _ in reversed(night):
+            reconciled.run.end(output, "refused", reconciled.counts)
+        raise
+
+
 def publish(reconciled: Reconciled, output: Storage, tables: Tables) -> Published:
-    """Commit a run and note its end, unless too many of its images failed.
+    """Commit a run and note its end; a run that changes nothing is noted as unchanged.
 
     A call after a crash makes only the commits that are missing.
 
     Args:
         reconciled: The run, its receipts and its balanced counts.
         output: The output.
-        tables: The tables of the output.
+        tables: The tables of the run.
 
     Raises:
-        Refused: Too many images failed, a table would not hold as many rows as the counts say, or
-            another writer was faster.
+        Refused: A table would not hold as many rows as the counts say, or another writer was
+            faster.
         RunFailed: The storage did not take the commit.
     """
     run, counts = reconciled.run, reconciled.counts
-    again = failed_again(run, reconciled.receipts, tables.errors)
-    try:
-        check_failure_rate(run, counts, again, run.max_failure_rate)
-    except Refused:
-        run.end(output, "refused", counts)
-        raise
+    if run.nothing_to_do:
+        run.end(output, "unchanged", counts)
+        return Published(replace(counts, state="unchanged"))
     version = _commit_both(reconciled, output, tables)
     counts = replace(counts, state="published", version=version)
     run.end(output, "published", counts)
@@ -102,11 +120,11 @@ def _write_failures(
 
 def _commit(run: Run, table: Table, parts: Sequence[Part], output: Storage) -> Commit:
     """Return the run's commit to a table; write the rewritten parts, which are not visible yet."""
-    source = to_arrow(run.carried) if table.name == "features" else None
-    if run.rebuild or not run.stale[table.name]:
+    source = to_arrow(run.carried) if table.kind == "features" else None
+    if run.rebuild or not run.stale[table.kind]:
         return Commit(run.run_id, parts, replace_all=run.rebuild, source=source)
     new, old = table.rewrite_without(
-        read_stale(output, run.folder, table.name), run.run_id, run.recipe
+        read_stale(output, run.folder, table.kind), run.run_id, run.recipe
     )
     return Commit(run.run_id, [*parts, *new], old, source=source)
 

@@ -99,8 +99,10 @@ def check_failure_rate(run: Run, summary: Summary, again: Counter[str], allowed:
     if failed > max_of_tried and (transient > max_of_tried or failed > max_of_listed):
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in failures.most_common())
         more = f", and {again.total():,} as before" if again else ""
+        first = "features: " if run.others else ""
+        table = f"features-{run.table}: " if run.table else first
         raise Refused(
-            f"{failed:,} of {references:,} images failed ({kinds}){more}, more than "
+            f"{table}{failed:,} of {references:,} images failed ({kinds}){more}, more than "
             f"--max-failure-rate {allowed:g} allows; nothing was published. Fix the cause, or "
             "allow more, and run the same command again."
         )

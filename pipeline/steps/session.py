@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
@@ -24,7 +24,10 @@ _PIXELS = {
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One start of a command: its options, with what they name opened and resolved once."""
+    """One start of a command: its options, with what they name opened and resolved once.
+
+    With several backbones it is the first one's, and ``others`` holds those of the others.
+    """
 
     config: Config
     output: Storage
@@ -32,6 +35,12 @@ class Session:
     recipe: Recipe
     runner: RunnerOptions
     tables: Tables
+    others: tuple[Session, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Session, ...]:
+        """The sessions of all backbones, the first one first."""
+        return (self, *self.others)
 
 
 def open_session(config: Config, runner: RunnerOptions) -> Session:
@@ -47,18 +56,25 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
         Refused: The table was made with another recipe.
     """
     check_cluster(runner, config.accelerator)
-    check_engine(config, runner)
+    for target in config.targets:
+        check_engine(target, runner)
     check_scheduler(runner)
     _check_folder(config.output)
-    network = resolve(config.network)
     output = open_storage(config.output, config.stores)
+    first, *others = (_open(target, runner, output) for target in config.targets)
+    return replace(first, others=tuple(others))
+
+
+def _open(config: Config, runner: RunnerOptions, output: Storage) -> Session:
+    """Open what the options of one backbone name."""
+    network = resolve(config.network)
     session = Session(
         config=config,
         output=output,
         network=network,
         recipe=make_recipe(config, network),
         runner=runner,
-        tables=Tables.open(output),
+        tables=Tables.open(output, config.table),
     )
     _check_recipe(session)
     return session
@@ -87,8 +103,10 @@ def _check_recipe(session: Session) -> None:
         return
     changes = differences(known, session.recipe)
     if changes:
+        name = session.config.table
+        table = f"the table {session.tables.features.name}" if name else "the table"
         raise Refused(
-            f"the table in {session.config.output} was made with another recipe: "
+            f"{table} in {session.config.output} was made with another recipe: "
             f"{'; '.join(changes)}. Use the old options, another --output, or --rebuild to do all "
             "images again and replace the table."
         )

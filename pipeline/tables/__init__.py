@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipeline.tables.table import Table
+from pipeline.targets import TABLE_NAME
 from transforms.errors import UserError
 from transforms.storage import Storage
 
-__all__ = ["Table", "Tables"]
+__all__ = ["Table", "Tables", "check_name", "is_table", "pair_names"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The two tables of an output, each in the version that readers saw when it was opened.
+    """A pair of tables of an output, each in the version that readers saw when it was opened.
 
-    No other code spells the path of a table: a second pair in the same output would be another
-    ``Tables``.
+    A run with several backbones has a pair for each: ``features`` and ``errors`` for the first,
+    ``features-NAME`` and ``errors-NAME`` for another. No other code spells the path of a table.
     """
 
     features: Table  # one row per image with a vector
     errors: Table  # one row per image without a vector, with the reason
 
     @classmethod
-    def open(cls, output: Storage) -> Tables:
-        """Open the tables of an output.
+    def open(cls, output: Storage, name: str = "") -> Tables:
+        """Open a pair of tables.
 
         Args:
             output: Folder of the tables.
+            name: Name of the pair; "" for the first one.
 
         Returns:
             The tables. One that no run has written yet has version None.
@@ -37,23 +40,32 @@ class Tables:
             Damaged: A table's log cannot be read.
             StorageError: The storage does not answer, or the newest entry of a log is incomplete.
         """
-        return cls(Table(output, "features"), Table(output, "errors"))
+        ends = f"-{name}" if name else ""
+        return cls(Table(output, f"features{ends}"), Table(output, f"errors{ends}"))
 
     @classmethod
-    def published(cls, output: Storage) -> Tables:
-        """Open the tables of an output in which a run has published.
+    def published(cls, output: Storage, name: str = "") -> Tables:
+        """Open a pair of tables in which a run has published.
 
         Args:
             output: Folder of the tables.
+            name: Name of the pair; "" for the first one.
 
         Raises:
             UserError: No run has published there.
             StorageError: The storage does not answer, or the newest entry of a log is incomplete.
         """
-        tables = cls.open(output)
+        if name:
+            check_name(output, name)
+        tables = cls.open(output, name)
         if tables.features.version is None:
             raise UserError(f"nothing in {output.url}: no run has published there")
         return tables
+
+    @property
+    def name(self) -> str:
+        """The name of the pair; "" for the first one."""
+        return self.features.pair
 
     def __iter__(self) -> Iterator[Table]:
         return iter((self.features, self.errors))
@@ -62,3 +74,29 @@ class Tables:
     def versions(self) -> Mapping[str, int | None]:
         """The version of each table, by the table's name."""
         return {table.name: table.version for table in self}
+
+
+def pair_names(output: Storage) -> list[str]:
+    """Return the names of all pairs of tables in an output, the first one, "", included."""
+    found = {folder.partition("-")[2] for folder in output.folders("") if is_table(folder)}
+    return sorted(found | {""})
+
+
+def is_table(folder: str) -> bool:
+    """Tell whether a folder of an output has the name of a table."""
+    return bool(re.fullmatch(rf"(features|errors)(-{TABLE_NAME})?", folder))
+
+
+def check_name(output: Storage, name: str) -> None:
+    """Check that an output has a pair of tables of this name.
+
+    Raises:
+        UserError: It has none.
+    """
+    known = pair_names(output)
+    if name not in known:
+        others = ", ".join(filter(None, known)) or "only the first pair, which needs no --table"
+        raise UserError(
+            f"--table {name}: no run has published a table features-{name} in {output.url}; "
+            f"there are: {others}"
+        )

@@ -17,7 +17,7 @@ from transforms.recipe import Recipe
 from transforms.records import CARRIED, ERRORS_SCHEMA, features_schema
 from transforms.storage import Storage
 
-TableName = Literal["features", "errors"]
+Kind = Literal["features", "errors"]
 
 
 class Snapshot:
@@ -25,14 +25,14 @@ class Snapshot:
 
     Args:
         output: Folder of the tables.
-        name: Which of the two tables.
+        name: The table: ``features`` or ``errors``, with ``-NAME`` for a further backbone's.
 
     Raises:
         UserError: Delta cannot address the output.
         StorageError: The storage does not answer, or the log cannot be read.
     """
 
-    def __init__(self, output: Storage, name: TableName) -> None:
+    def __init__(self, output: Storage, name: str) -> None:
         self.name = name
         self.storage = output.folder(name)
         self.url = self.storage.url
@@ -51,6 +51,16 @@ class Snapshot:
         return read_delta(
             self.url, lambda: DeltaTable(self._delta_url, storage_options=self._options)
         )
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the two tables of its pair this is."""
+        return "errors" if self.name.startswith("errors") else "features"
+
+    @property
+    def pair(self) -> str:
+        """The name of its pair of tables; "" for the first one."""
+        return self.name.partition("-")[2]
 
     @property
     def version(self) -> int | None:
@@ -85,7 +95,7 @@ class Snapshot:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the table. Its dimension is 1: Delta's schema keeps no list lengths."""
-        return ERRORS_SCHEMA if self.name == "errors" else features_schema(dimension=1)
+        return ERRORS_SCHEMA if self.kind == "errors" else features_schema(dimension=1)
 
     @property
     def carried(self) -> CarriedType:

@@ -1,4 +1,4 @@
-"""Commit to the two Delta tables of an output, features and errors.
+"""Commit to the Delta tables of an output, features and errors.
 
 Delta (``deltalake``, https://delta.io) gives atomic commits of many files with conditional puts, on
 local disk and on object stores, without a server; see docs/decisions/0001-shards-and-delta.md.
@@ -27,14 +27,14 @@ from pipeline.tables.delta import (
 )
 from pipeline.tables.history import Change, Operation
 from pipeline.tables.log import make_durable
-from pipeline.tables.snapshot import Snapshot, TableName, holds_run
+from pipeline.tables.snapshot import Snapshot, holds_run
 from transforms.errors import Damaged, Refused, RunFailed
 from transforms.parts.write import BOUNDED, Part
 from transforms.recipe import Recipe
 from transforms.records import carried_fields
 from transforms.storage.retries import broke_off, wait_before
 
-__all__ = ["Commit", "Table", "TableName"]
+__all__ = ["Commit", "Table"]
 
 _LOG = logging.getLogger(__name__)
 # Without this setting deltalake takes the bounds of all other columns for null, and a reader's

@@ -9,7 +9,7 @@ import pytest
 from pipeline.commands.options import config_of
 from pipeline.commands.parser import parse
 from pipeline.runners.version import versions
-from transforms.extract import ExtractJob
+from transforms.targets import ExtractJob, Target
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
@@ -36,5 +36,8 @@ def arguments(name, *more):
 def job():
     started = datetime(2026, 1, 1, tzinfo=UTC)
     return ExtractJob(
-        output="gs://my-bucket/out", run_id="run-1", started_at=started, recipe={}, model_id="m"
+        output="gs://my-bucket/out",
+        run_id="run-1",
+        started_at=started,
+        targets=(Target({}, "m", "runs/run-1"),),
     )

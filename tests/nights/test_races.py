@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 import pipeline.steps.extract
 import pipeline.tables.table
 import transforms.extract
+import transforms.work
 from pipeline.cli import main
 from pipeline.state.run import load_runs
 from pipeline.tables import Table, Tables
@@ -35,7 +36,7 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
     """Both have written their part before either has a receipt."""
     run(folder, tmp_path / "alone")
     both_wrote = threading.Barrier(2)
-    real = transforms.extract.write_part
+    real = transforms.work.write_part
 
     def write_together(*arguments):
         part = real(*arguments)
@@ -53,7 +54,7 @@ def test_a_shard_done_twice_at_once_by_threads_changes_nothing(folder, run, tmp_
         # The seconds are equal too: the second one returns the receipt of the first.
         assert receipts[0] == receipts[1]
 
-    monkeypatch.setattr(transforms.extract, "write_part", write_together)
+    monkeypatch.setattr(transforms.work, "write_part", write_together)
     monkeypatch.setattr(pipeline.steps.extract, "extract_shards", twice)
     summary = run(folder)
     assert (summary.listed, summary.embedded) == (6, 6)

@@ -205,9 +205,9 @@ def test_progress_counts_all_receipts_but_does_not_hold_up_the_end_of_a_run(
     for number in range(3):
         receipt = Receipt(f"shard-{number:05d}", 2, None, (), 0, {})
         output.write(f"{run.folder}/receipts/{receipt.shard}.json", encode_receipt(receipt))
-    with Progress(run, output) as before:
+    with Progress([run], output) as before:
         assert before.line().startswith("6 / 6 images")
-    ended = Progress(run, output)
+    ended = Progress([run], output)
     ended._stop.set()
     ended._count()
     assert ended.line().startswith("4 / 6 images")

@@ -29,7 +29,7 @@ Image.fromarray(pixels).save(encoded, "JPEG")
 if what == "decode":
     images = [encoded.getvalue()] * 300
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
-    work = lambda: list(decode_all(images, function, cores))
+    work = lambda: list(decode_all([(data, (function,)) for data in images], cores))
 else:
     import_tensorflow(cores)
     network = resolve(BackboneConfig())

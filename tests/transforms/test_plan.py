@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.steps.changes import Plan
 from transforms.plan import PlanPolicy, compare, distinct
-from transforms.records import REFERENCE_SCHEMA
-from transforms.shards import ShardPolicy, shard_bounds
+from transforms.records import LISTING_SCHEMA, REFERENCE_SCHEMA, references_of
+from transforms.shards import ShardPolicy, shard_bounds, shared
 
 
 def listing(*images: tuple[str, str, int]) -> pa.Table:
@@ -114,7 +114,7 @@ def test_what_is_known_already_is_nothing_to_do():
     features, errors = known(("a", "1", 1, ""), ("b", "1", 1, "")), known(("c", "1", 1, "corrupt"))
 
     def plan(*images, **policy):
-        made = Plan(None, "", ShardPolicy(2048, 1 << 30))
+        made = Plan(None, "")
         made.add(compare(listing(*images), features, errors, PlanPolicy(**policy)))
         return made
 
@@ -199,3 +199,33 @@ def test_the_benchmark_of_a_large_table_still_runs():
     )
     assert "3,000 new, 1,000 removed: " in done.stdout
     assert done.stdout.endswith("planned\n")
+
+
+def to_do(*images: tuple[str, str, int]) -> pa.Table:
+    rows = listing(*images)
+    columns = [
+        rows[f.name] if f.name in rows.column_names else pa.nulls(len(rows), f.type)
+        for f in LISTING_SCHEMA
+    ]
+    return pa.table(columns, schema=LISTING_SCHEMA)
+
+
+def test_targets_share_the_images_to_do():
+    both, first, second = ("b", "1", 1), ("a", "1", 1), ("c", "1", 1)
+    rows = shared([to_do(first, both), to_do(both, second)])
+    assert rows.select(["uri", "targets"]).to_pylist() == [
+        {"uri": "a", "targets": 1},
+        {"uri": "b", "targets": 3},
+        {"uri": "c", "targets": 2},
+    ]
+    assert [each.targets for each in references_of(rows)] == [1, 3, 2]
+    assert shared([to_do(first)]).equals(to_do(first))
+    # A target that copies its vector and one that reads the image each have a row.
+    copied = to_do(both).set_column(6, "content", pa.array(["0" * 64]))
+    rows = shared([to_do(both), copied])
+    assert [(row["targets"], row["content"]) for row in rows.to_pylist()] == [
+        (1, None),
+        (2, "0" * 64),
+    ]
+    nothing = to_do(first).slice(0, 0)
+    assert [row["targets"] for row in shared([nothing, to_do(first)]).to_pylist()] == [2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,26 @@ def decode(
     except Exception as error:
         # A decoder may raise anything on hostile bytes.
         raise _as_image_error(error, data, name) from error
+
+
+def scales_of(data: bytes, targets: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the divisor at which ``decode`` decodes for each target: 1, or more for a large JPEG.
+
+    Args:
+        data: The whole encoded file.
+        targets: Heights and widths of networks' inputs.
+    """
+    if len(set(targets)) == 1:
+        # One decoding serves all, at whatever scale.
+        return [1] * len(targets)
+    try:
+        if image_format(data) != "JPEG":
+            return [1] * len(targets)
+        header = jpeg.read_header(data)
+    except Exception:
+        # Decoding fails in the same way, whatever the target.
+        return [1] * len(targets)
+    return [jpeg.scale_for(header, target) for target in targets]
 
 
 def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | None) -> DecodedImage:

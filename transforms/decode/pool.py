@@ -12,7 +12,7 @@ import numpy as np
 
 from transforms.allocator import keep_freed_memory
 from transforms.choices import ResizeMode
-from transforms.decode.image import DecodePolicy, decode
+from transforms.decode.image import DecodedImage, DecodePolicy, decode, scales_of
 from transforms.engines.base import available_cores
 from transforms.errors import ImageError
 from transforms.phash import SIDE, phash
@@ -50,7 +50,10 @@ class DecodeAndResize:
         Raises:
             ImageError: If the image cannot be decoded.
         """
-        image = decode(data, self.policy, self.size)
+        return self.resized(decode(data, self.policy, self.size))
+
+    def resized(self, image: DecodedImage) -> PreparedImage:
+        """Resize an image that was decoded for this size."""
         pixels = image_chain(self.size, self.resize)(image.pixels)
         # The network's picture is usually the smaller one, and takes a third of the time.
         use = self._keeps_enough and pixels.size < image.pixels.size
@@ -63,34 +66,44 @@ class DecodeAndResize:
         return self.resize == "squash" and min(self.size) >= SIDE
 
 
-def decode_all(
-    encoded: Sequence[bytes], function: DecodeAndResize, cores: int | None = None
-) -> Iterator[PreparedImage | ImageError]:
-    """Decode images in parallel.
+# An image's bytes, and all that is to become of them.
+Wanted = tuple[bytes, Sequence[DecodeAndResize]]
+Results = list[PreparedImage | ImageError]
+
+
+def decode_all(images: Sequence[Wanted], cores: int | None = None) -> Iterator[Results]:
+    """Decode images in parallel, each of them once for all networks that take the same pixels.
 
     Args:
-        encoded: The images' bytes.
-        function: Decodes one image.
+        images: The images' bytes, each with one or more functions.
         cores: Number of threads; None for all available cores.
 
     Yields:
-        The image, or its error, for each of ``encoded`` in order.
+        For each of ``images`` in order: the image, or its error, by each of the functions. It is
+        what the function alone would have returned.
     """
 
-    def decode_some(some: Sequence[bytes]) -> list[PreparedImage | ImageError]:
-        return [_decoded(data, function) for data in some]
+    def decode_some(some: Sequence[Wanted]) -> list[Results]:
+        return [_decoded(*image) for image in some]
 
     cores = cores or available_cores()
-    starts = range(0, len(encoded), _TASK_IMAGES)
-    groups = [encoded[start : start + _TASK_IMAGES] for start in starts]
+    starts = range(0, len(images), _TASK_IMAGES)
+    groups = [images[start : start + _TASK_IMAGES] for start in starts]
     return chain.from_iterable(_decoders(cores).map(decode_some, groups))
 
 
-def _decoded(data: bytes, function: DecodeAndResize) -> PreparedImage | ImageError:
-    try:
-        return function(data)
-    except ImageError as error:
-        return error
+def _decoded(data: bytes, functions: Sequence[DecodeAndResize]) -> Results:
+    """Decode once for each scale: a JPEG is decoded smaller for a smaller network."""
+    scales = scales_of(data, [function.size for function in functions])
+    results: dict[DecodeAndResize, PreparedImage | ImageError] = {}
+    for scale in dict.fromkeys(scales):
+        same = [function for function, own in zip(functions, scales, strict=True) if own == scale]
+        try:
+            image = decode(data, same[0].policy, same[0].size)
+            results.update({function: function.resized(image) for function in same})
+        except ImageError as error:
+            results.update(dict.fromkeys(same, error))
+    return [results[function] for function in functions]
 
 
 @cache

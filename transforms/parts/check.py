@@ -44,8 +44,8 @@ class LoggedPart:
 
     @property
     def is_features(self) -> bool:
-        """Tell whether this is a part of the features table."""
-        return self.key.startswith("features/")
+        """Tell whether this is a part of a features table."""
+        return self.key.startswith(("features/", "features-"))
 
 
 @dataclass(slots=True)

@@ -83,7 +83,7 @@ class Storage(Protocol):
         """Yield all objects below a folder at any depth; none if there is no such folder."""
 
     def folders(self, prefix: str) -> Sequence[str]:
-        """Return the names of the folders directly in ``prefix``, sorted."""
+        """Return the names of the folders directly in ``prefix``, sorted; "" is the top."""
 
     def delete(self, key: str) -> None:
         """Delete the object, if it exists."""

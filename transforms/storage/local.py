@@ -72,7 +72,7 @@ class LocalStorage:
                         yield StoredObject(key, status.st_size, local_etag(status), modified)
 
     def folders(self, prefix: str) -> Sequence[str]:
-        folder = self._path(prefix)
+        folder = self._path(prefix) if prefix.strip("/") else Path(self.url)
         if not folder.is_dir():
             return []
         with _translated("list", folder):

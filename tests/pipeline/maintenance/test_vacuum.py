@@ -118,7 +118,7 @@ def test_vacuum_leaves_an_unfinished_run_all_that_it_needs(
     vacuum(str(output), FORTNIGHT, now=later())
     assert len(set(parts(output)) - set(live(output))) == 1
     embedded = []
-    monkeypatch.setattr("transforms.extract.embed", lambda *_: embedded.append(1))
+    monkeypatch.setattr("transforms.work.embed", lambda *_: embedded.append(1))
     assert night().published
     assert not embedded
     assert verify(str(output)).clean

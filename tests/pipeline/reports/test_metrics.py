@@ -109,7 +109,7 @@ def test_refused_failed_and_mistaken_runs_add_theirs(folder, night, monkeypatch,
     def broken(*_):
         raise OSError("the disk is on fire")
 
-    monkeypatch.setattr("transforms.extract.load_model", broken)
+    monkeypatch.setattr("transforms.work.load_model", broken)
     code, line = night()
     assert (code, line["state"], line["listed"], line["todo"]) == (1, "failed", 6, 6)
     assert "the disk is on fire" in line["error"]

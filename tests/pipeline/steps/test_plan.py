@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import plan_million
 from pipeline.steps import changes as planning
+from pipeline.steps import shards
 from pipeline.steps.listing import Listing
 from pipeline.tables import Tables
 from transforms.plan import PlanPolicy, Range, in_range, ranges
@@ -41,13 +42,17 @@ def output(tmp_path, monkeypatch):
 def make_plan(output, name, rows, monkeypatch, workers=1):
     monkeypatch.setattr(planning, "RANGE_ROWS", rows)
     storage = open_storage(str(output))
-    plan = planning.Plan(storage, name, ShardPolicy(20, 1 << 30, workers))
-    tables = Tables.open(storage)
+    monkeypatch.setattr(shards, "_PENDING", rows // 2)
+    plan = planning.Plan(storage, name)
+    written = shards.Shards(storage, name, ShardPolicy(20, 1 << 30, workers))
+    tables = [Tables.open(storage)]
     found = list(planning.find_changes(Listing(storage, "listing"), tables, PlanPolicy()))
-    for changes in found:
+    for [changes] in found:
         plan.add(changes)
+        written.add([changes.todo])
     plan.finish()
-    return plan, len(found)
+    written.finish()
+    return plan, written, len(found)
 
 
 def references(output, name):
@@ -56,13 +61,14 @@ def references(output, name):
 
 
 def test_many_ranges_make_the_same_plan_as_one(output, monkeypatch):
-    one, count = make_plan(output, "one", 1_000_000, monkeypatch)
+    one, one_shards, count = make_plan(output, "one", 1_000_000, monkeypatch)
     assert count == 1
-    many, count = make_plan(output, "many", 128, monkeypatch)
+    many, many_shards, count = make_plan(output, "many", 128, monkeypatch)
     assert count > 5
     assert many.counts == one.counts
     assert (one.counts.new, one.counts.unchanged, one.counts.gone) == (200, 500, 100)
-    assert (many.todo, many.todo_bytes, many.stale) == (one.todo, one.todo_bytes, one.stale)
+    assert (many.todo, many.stale) == (one.todo, one.stale)
+    assert (many_shards.images, many_shards.bytes) == (one_shards.images, one_shards.bytes)
     assert list(chain(*references(output, "many"))) == list(chain(*references(output, "one")))
     stale = [
         planning.read_stale(open_storage(str(output)), name, "features") for name in ("one", "many")
@@ -72,9 +78,9 @@ def test_many_ranges_make_the_same_plan_as_one(output, monkeypatch):
 
 
 def test_shards_of_many_ranges_are_full_but_for_the_first(output, monkeypatch):
-    plan, _ = make_plan(output, "run", 64, monkeypatch, workers=8)
+    _, written, _ = make_plan(output, "run", 64, monkeypatch, workers=8)
     lengths = [len(uris) for uris in references(output, "run")]
-    assert len(lengths) == len(plan.shards)
+    assert len(lengths) == len(written.names)
     assert sum(lengths) == 200
     assert max(lengths) <= 20
 

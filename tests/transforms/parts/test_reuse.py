@@ -10,6 +10,7 @@ import pytest
 
 import transforms.extract
 import transforms.parts.reuse
+import transforms.work
 from tests.helpers.runs import make_folder, read_errors, read_features, vectors
 from transforms import parquet
 from transforms.parts.reuse import Reuse, encode_index
@@ -22,13 +23,13 @@ from transforms.storage import open_storage
 def computed(monkeypatch):
     """Return the number of images that went through the network."""
     counts = [0]
-    real = transforms.extract.embed
+    real = transforms.work.embed
 
     def count(engine, pixels):
         counts[0] += len(pixels)
         return real(engine, pixels)
 
-    monkeypatch.setattr(transforms.extract, "embed", count)
+    monkeypatch.setattr(transforms.work, "embed", count)
     return lambda: counts[0]
 
 
@@ -100,14 +101,14 @@ def test_equal_images_in_different_chunks_of_a_shard_are_computed_once(
 ):
     (folder / "zz-astronaut.jpg").write_bytes((folder / "astronaut.jpg").read_bytes())
     monkeypatch.setattr(transforms.extract, "_CHUNK_BYTES", 0)
-    real = transforms.extract.load_engine
+    real = transforms.work.load_engine
 
     def small_batches(config):
         engine = real(config)
         engine.batch_size = 2
         return engine
 
-    monkeypatch.setattr(transforms.extract, "load_engine", small_batches)
+    monkeypatch.setattr(transforms.work, "load_engine", small_batches)
     summary = run(folder)
     assert (summary.embedded, summary.reused, computed()) == (6, 1, 6)
     after = rows(tmp_path / "out")
