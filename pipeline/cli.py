@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -9,7 +10,12 @@ from contextlib import suppress
 from typing import NoReturn
 
 from pipeline.commands import COMMANDS
-from pipeline.commands.base import EXIT_FAILED, EXIT_PUBLISHED, EXIT_USAGE
+from pipeline.commands.base import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_PUBLISHED,
+    EXIT_USAGE,
+)
 from pipeline.commands.parser import parse
 from pipeline.runners.quiet import hush
 from pipeline.signals import stop_on_signals
@@ -17,11 +23,15 @@ from transforms.allocator import share_one_heap
 from transforms.errors import Refused, RunFailed, UserError
 from transforms.names import printable, printable_lines
 
+# The commands that go on where an earlier start of them has stopped.
+RESUMABLE = frozenset({"extract", "plan", "publish"})
+_RESUMES = " Run the same command again: it resumes the run."
+
 
 def command() -> NoReturn:
     """Run ``main`` as the console script, in a process of its own that signals may end."""
     _open_closed_streams()
-    stop_on_signals()
+    stop_on_signals(_how_to_go_on)
     try:
         code = main()
     except SystemExit as asked:
@@ -34,6 +44,12 @@ def command() -> NoReturn:
     # the end of their threads once aborted the process ("terminate called without an active
     # exception"), and its exit code was lost.
     os._exit(code)
+
+
+def _how_to_go_on() -> str:
+    """Say what to do after a signal, for the command of this process."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return _RESUMES if command in RESUMABLE else ""
 
 
 def _open_closed_streams() -> None:
@@ -64,20 +80,24 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 published or nothing new, 1 failed or refused, 2 invalid usage,
-            130 interrupted.
+            130 interrupted by Ctrl-C.
     """
     hush()
     share_one_heap()
-    _log_to_stderr()
+    _print_any_name()
+    _log_to_stderr(logging.INFO)
+    command = ""
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
+        command = arguments.command
+        _log_to_stderr(vars(arguments).pop("log_level", logging.INFO))
         return _RUN[arguments.command](arguments)
     except UserError as error:
         return _complain(str(error), EXIT_USAGE)
     except (Refused, RunFailed) as error:
         return _complain(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        return _complain("stopped. Run the same command again: it resumes the run.", 130)
+        return _complain(f"stopped.{_RESUMES * (command in RESUMABLE)}", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has closed it, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -101,18 +121,28 @@ class _Printable(logging.Formatter):
         return printable_lines(super().format(record))
 
 
-def _log_to_stderr() -> None:
+def _print_any_name() -> None:
+    """Let standard output and error escape what their encoding lacks, as under ``LC_ALL=C``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _log_to_stderr(level: int) -> None:
     """Log our own messages to standard error, without those of libraries.
 
     Libraries warn of everything that they did not find, and raise their errors anyway.
+
+    Args:
+        level: The least level of messages to log.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))
     if not os.environ.get("IMAGE_FEATURES_DEBUG"):
-        handler.addFilter(
-            lambda record: record.name.partition(".")[0] in ("pipeline", "transforms")
-        )
+        handler.addFilter(lambda record: record.name.partition(".")[0] in _OURS)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
 
 
 def _is_storage_error(error: Exception) -> bool:
@@ -129,6 +159,7 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
+_OURS = ("pipeline", "transforms")
 _RUN = {command.name: command.run for command in COMMANDS}
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ from transforms.choices import (
     Precision,
     ResizeMode,
     check_min,
+    check_number,
     check_word,
+    path_text,
+    take_paths,
 )
 from transforms.errors import UserError
 from transforms.storage.settings import Stores, parse_store
@@ -24,6 +27,8 @@ from transforms.storage.settings import Stores, parse_store
 @dataclass(frozen=True, slots=True)
 class Config:
     """The options of one run.
+
+    A path may be a ``Path`` object; it becomes text.
 
     Raises:
         UserError: A value is invalid, or two options exclude each other.
@@ -95,24 +100,11 @@ class Config:
         return cls(**own, network=network)
 
     def __post_init__(self) -> None:
+        self._take_paths()
         if not self.inputs:
             raise UserError("no --input given; name a folder, a prefix, a glob or list:FILE")
         if not self.output:
             raise UserError("no --output given; name a folder or URL for the tables")
-        if any(
-            isinstance(value, str)
-            for value in (
-                self.inputs,
-                self.beam_args,
-                self.stores,
-                self.carry,
-                self.backbones,
-            )
-        ):
-            raise UserError(
-                "inputs, beam_args, stores, carry and backbones are tuples of strings, not "
-                "one string"
-            )
         # Parse them only to raise for invalid ones.
         _ = [parse_store(text) for text in self.stores]
         for name in (
@@ -123,7 +115,7 @@ class Config:
             "cores_per_worker",
         ):
             check_min(name, getattr(self, name), 1)
-        check_min("stall_timeout", self.stall_timeout, 0)
+        check_min("stall_timeout", self.stall_timeout, 0, whole=False)
         for name, kind in (
             ("resize", ResizeMode),
             ("precision", Precision),
@@ -131,6 +123,7 @@ class Config:
         ):
             check_word(name, getattr(self, name), kind)
         for name in ("max_failure_rate", "max_removed_rate"):
+            check_number(name, getattr(self, name), whole=False)
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(
                     f"--{name.replace('_', '-')} {getattr(self, name)}: a share from 0 to 1"
@@ -139,6 +132,16 @@ class Config:
         if self.backbones:
             # Make them only to raise for invalid options.
             _ = self.targets
+
+    def _take_paths(self) -> None:
+        """Turn ``Path`` objects into text, and lists into tuples."""
+        for name in ("inputs", "backbones", "beam_args", "stores", "carry"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list):
+                raise UserError(f"{name} {values!r}: must be a tuple, as in {name}=({values!r},)")
+            texts = tuple(path_text(name, value) for value in values)
+            object.__setattr__(self, name, texts)
+        take_paths(self, "output", "accelerator", "metrics_json", "metrics_prometheus")
 
     def _check_pairs(self) -> None:
         """Raise ``UserError`` for two options that exclude each other."""
@@ -165,4 +168,9 @@ class Config:
         A run with other values needs another plan.
         """
         names = ("rebuild", "keep_removed", "retry_failed", "max_removed_rate")
-        return {name: getattr(self, name) for name in names}
+        options = {name: getattr(self, name) for name in names}
+        # Only where they are given, so that a run of an earlier version can be resumed.
+        given = ("image_column", "uri_column", "carry")
+        taken = {name: getattr(self, name) for name in given if getattr(self, name)}
+        # As JSON gives it back.
+        return options | taken | ({"carry": list(self.carry)} if self.carry else {})

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from os import PathLike, fspath
 
 from pipeline.config import Config
 from pipeline.diagnostics.estimate import estimate_plan
 from pipeline.maintenance.compact import compact_if_needed
 from pipeline.maintenance.repair import run_with_repair
 from pipeline.reports.metrics import Metrics
+from pipeline.reports.progress import OnProgress
 from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
@@ -30,13 +32,15 @@ from transforms.storage.settings import Stores
 _LOG = logging.getLogger(__name__)
 
 
-def extract(config: Config) -> Summary:
+def extract(config: Config, on_progress: OnProgress | None = None) -> Summary:
     """Plan, extract and publish, unless the options stop earlier.
 
     An error leaves the published tables unchanged, and the same call resumes the run.
 
     Args:
         config: Options of the run.
+        on_progress: Called with a ``Done`` each second while the workers work, from a thread of
+            its own. The run then shows no progress itself.
 
     Returns:
         The reconciled summary of the first backbone; its ``state`` says how far the run got.
@@ -46,10 +50,10 @@ def extract(config: Config) -> Summary:
         Refused: Nothing may be published: too many failures or removals, or another writer.
         RunFailed: The workers, the runner or the storage failed.
     """
-    return extract_each(config)[0]
+    return extract_each(config, on_progress)[0]
 
 
-def extract_each(config: Config) -> tuple[Summary, ...]:
+def extract_each(config: Config, on_progress: OnProgress | None = None) -> tuple[Summary, ...]:
     """Do what ``extract`` does, and return the summary of each backbone, the first one first.
 
     A summary's ``table`` names the pair of tables; it is "" for the first one.
@@ -57,11 +61,13 @@ def extract_each(config: Config) -> tuple[Summary, ...]:
     with Metrics.of(config) as metrics:
         runner = RunnerOptions.parse(config.beam_args)
         _check_no_wait(config, runner)
-        work = partial(_run_steps, config, runner, metrics)
+        work = partial(_run_steps, config, runner, metrics, on_progress)
         return metrics.end(*run_with_repair(config, work))
 
 
-def _run_steps(config: Config, runner: RunnerOptions, metrics: Metrics) -> Sequence[Summary]:
+def _run_steps(
+    config: Config, runner: RunnerOptions, metrics: Metrics, on_progress: OnProgress | None
+) -> Sequence[Summary]:
     """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
     session = open_session(config, runner)
     runs = planned_run(session) if config.planned else _plan(session, metrics)
@@ -70,7 +76,7 @@ def _run_steps(config: Config, runner: RunnerOptions, metrics: Metrics) -> Seque
         return [Summary(runs[0].run_id, state="unchanged")]
     if config.dry_run or runs[0].state != "planned":
         return _planned(runs, config)
-    extracted = metrics.step("extract", lambda: extract_missing(runs, session))
+    extracted = metrics.step("extract", lambda: extract_missing(runs, session, on_progress))
     if extracted.submitted:
         return [replace(run.counts, state="submitted") for run in extracted.runs]
     if config.planned:
@@ -113,7 +119,7 @@ def plan_each(config: Config) -> tuple[Summary, ...]:
 
 
 def publish_run(
-    output: str,
+    output: str | PathLike[str],
     max_failure_rate: float | None = None,
     metrics_json: str | None = None,
     metrics_prometheus: str | None = None,
@@ -143,13 +149,14 @@ def publish_run(
 
 
 def publish_each(
-    output: str,
+    output: str | PathLike[str],
     max_failure_rate: float | None = None,
     metrics_json: str | None = None,
     metrics_prometheus: str | None = None,
     stores: Stores = (),
 ) -> tuple[Summary, ...]:
     """Do what ``publish_run`` does, and return the summary of each backbone, the first first."""
+    output = fspath(output)
     with Metrics(output, metrics_json, metrics_prometheus) as metrics:
         storage = open_storage(output, stores)
         first = newest_run(storage)

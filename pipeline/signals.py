@@ -35,10 +35,13 @@ def at_stop(last_words: Callable[[str], None]) -> Iterator[None]:
         _last_words.remove(last_words)
 
 
-def stop_on_signals() -> None:
+def stop_on_signals(how_to_go_on: Callable[[], str]) -> None:
     """End the process on SIGINT or SIGTERM, with exit code 128 + the signal's number.
 
     A thread waits for them, since the main thread may stay in the network's engine for long.
+
+    Args:
+        how_to_go_on: Returns the end of the message: what to do now, or "".
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -46,10 +49,10 @@ def stop_on_signals() -> None:
     signal.set_wakeup_fd(write)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    threading.Thread(target=_wait, args=(read,), name="signals", daemon=True).start()
+    threading.Thread(target=_wait, args=(read, how_to_go_on), name="signals", daemon=True).start()
 
 
-def _wait(read: int) -> None:
+def _wait(read: int, how_to_go_on: Callable[[], str]) -> None:
     """Wait for a signal's number in the pipe ``read``, then end the process and its workers."""
     number = 0
     while number not in (signal.SIGINT, signal.SIGTERM):
@@ -61,8 +64,7 @@ def _wait(read: int) -> None:
         # On a terminal, the progress line has no line end yet.
         line = "\n" if sys.stderr.isatty() else ""
         print(
-            f"{line}image-features: {reason}; the published tables are whole. Run the same command "
-            "again: it resumes the run.",
+            f"{line}image-features: {reason}; the published tables are whole.{how_to_go_on()}",
             file=sys.stderr,
         )
         sys.stdout.flush()

@@ -7,6 +7,7 @@ Imports nothing heavy, so that the command line can show them in its help.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -39,17 +40,66 @@ def check_word(option: str, value: str | None, kind: Any) -> None:
         UserError: It is not.
     """
     if value not in words(kind):
-        raise UserError(f"--{option} {value}: must be {' or '.join(words(kind))}")
+        # The quotes show a space at the end.
+        raise UserError(f"--{option} {value!r}: must be {' or '.join(words(kind))}")
 
 
-def check_min(option: str, value: float | None, least: float) -> None:
+def check_number(option: str, value: object, whole: bool) -> None:
+    """Check that ``value`` is a number.
+
+    Args:
+        option: Name of the option.
+        value: What was given.
+        whole: Whether it must be an integer.
+
+    Raises:
+        UserError: It is not.
+    """
+    allowed = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value != value:
+        kind = "a whole number" if whole else "a number"
+        raise UserError(f"--{option.replace('_', '-')} {value!r}: must be {kind}")
+
+
+def check_min(option: str, value: float | None, least: float, whole: bool = True) -> None:
     """Check that a number is at least the minimum, if it was given.
 
     Raises:
-        UserError: It is too small.
+        UserError: It is too small, or no number.
     """
-    if value is not None and value < least:
+    if value is None:
+        return
+    check_number(option, value, whole)
+    if value < least:
         raise UserError(f"--{option.replace('_', '-')} {value}: must be at least {least}")
+
+
+def take_paths(options: object, *names: str) -> None:
+    """Turn the ``Path`` objects in fields of a frozen dataclass into text.
+
+    Args:
+        options: The dataclass.
+        *names: Fields that hold a path, a URL, a word or None.
+
+    Raises:
+        UserError: A field holds something else.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            object.__setattr__(options, name, path_text(name, value))
+
+
+def path_text(name: str, value: object) -> str:
+    """Return a path or URL as text.
+
+    Raises:
+        UserError: It is neither text nor a ``Path``.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise UserError(f"{name} {value!r}: must be text or a Path")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +131,14 @@ class BackboneConfig:
     stores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        take_paths(self, "backbone", "weights", "labels", "feature_layer", "preprocess")
+        if self.preprocess is not None:
+            check_word("preprocess", self.preprocess, ValueMode)
         check_word("pooling", self.pooling, Pooling)
         check_word("normalize", self.normalize, Normalize)
         if self.scores is not None:
             check_word("scores", self.scores, Scores)
+        check_number("top_k", self.top_k, whole=True)
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
         check_min("input_size", self.input_size, 1)

@@ -6,6 +6,7 @@ To add a command, add its file here and its line to ``COMMANDS``.
 from pipeline.commands import (
     backbones,
     compact,
+    completion,
     extract,
     history,
     plan,
@@ -36,4 +37,5 @@ COMMANDS = (
     vacuum.COMMAND,
     verify.COMMAND,
     repair.COMMAND,
+    completion.COMMAND,
 )

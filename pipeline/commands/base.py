@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,18 +13,18 @@ from typing import Any, NoReturn, TextIO
 from transforms.errors import UserError
 from transforms.names import printable_lines
 
-EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_PUBLISHED, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_CODES = """\
+exit codes: 0 published, or nothing new; 1 the run failed or was refused; 2 the command line is
+invalid; 130 stopped by Ctrl-C; 143 stopped by SIGTERM
+"""
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses with ``@file.args`` that may hold comments and quotes; raises ``UserError``."""
+    """Takes no abbreviations, and raises ``UserError``."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(fromfile_prefix_chars="@", allow_abbrev=False, **kwargs)
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Split one line of an arguments file as a shell does; ``#`` starts a comment."""
-        return shlex.split(arg_line, comments=True)
+        super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, since the command line prints all errors in one way.
@@ -76,6 +76,25 @@ class Command:
             formatter_class=Formatter,
         )
         self.add_options(parser)
+        log_options(parser)
+
+
+def log_options(parser: Parser) -> None:
+    """Add the options that say how much is logged; they may stand before or after the command."""
+    group = parser.add_mutually_exclusive_group()
+    for letter, name, level, text in (
+        ("-q", "--quiet", logging.WARNING, "log only warnings and errors, and show no progress"),
+        ("-v", "--verbose", logging.DEBUG, "log more"),
+    ):
+        group.add_argument(
+            letter,
+            name,
+            action="store_const",
+            const=level,
+            dest="log_level",
+            default=argparse.SUPPRESS,
+            help=text,
+        )
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

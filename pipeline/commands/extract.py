@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser
+from pipeline.commands.base import EXIT_CODES, EXIT_PUBLISHED, Command, Parser
 from pipeline.commands.options import config_of, run_options
 from pipeline.commands.report import report
 
@@ -21,8 +21,6 @@ examples:
 
 Options of Apache Beam and its runners (--runner, --direct_num_workers, …) may follow; any other
 option is refused.
-exit codes: 0 published, or nothing new; 1 the run failed or was refused; 2 the command line is
-invalid
 """
 
 
@@ -57,6 +55,6 @@ COMMAND = Command(
     _run,
     description="Extract features of every new image of a collection and publish them in one "
     "commit.",
-    epilog=_EXAMPLES,
+    epilog=_EXAMPLES + EXIT_CODES,
     takes_beam_options=True,
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands import COMMANDS
-from pipeline.commands.base import Formatter, Parser
+from pipeline.commands.argument_files import expand
+from pipeline.commands.base import EXIT_CODES, Formatter, Parser, log_options
 from pipeline.runners.flags import check_beam, refuse
 from pipeline.runners.version import versions
 from transforms.storage.settings import parse_store
@@ -29,13 +30,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     Raises:
         UserError: An option is unknown or invalid.
     """
-    parser = _command_parser()
-    arguments, left = parser.parse_known_args(argv)
+    parser = command_parser()
+    words = _help_as_option(list(expand(argv)))
+    arguments, left = parser.parse_known_args(words)
     if left and arguments.command not in _BEAM_COMMANDS:
-        refuse(left[0], _own_options(parser, arguments.command))
+        refuse(left, _own_options(parser, arguments.command))
     runner = getattr(arguments, "runner", None)
     if left or runner:
-        check_beam(left, _own_options(parser, arguments.command), runner)
+        inputs = tuple(getattr(arguments, "inputs", ()))
+        check_beam(left, _own_options(parser, arguments.command), runner, inputs)
     if runner:
         left = [*left, f"--runner={runner}"]
     arguments.beam_args = tuple(left)
@@ -45,26 +48,34 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def _command_parser() -> Parser:
+def command_parser() -> Parser:
     """Build the parser of ``image-features`` with all its commands."""
     parser = Parser(
         prog="image-features",
         description="Image collections → pooled vectors and labels from a pretrained network, in "
         "Parquet.",
+        epilog="'image-features COMMAND --help' lists the options of a command.\n" + EXIT_CODES,
         formatter_class=Formatter,
     )
     parser.add_argument(
+        "-V",
         "--version",
         action="version",
         version=versions(),
         help="print the versions of this package, Python and Beam, as in a worker image's tag",
     )
+    log_options(parser)
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
     )
     for command in COMMANDS:
         command.add_to(commands)
     return parser
+
+
+def _help_as_option(words: list[str]) -> list[str]:
+    """Turn ``help`` and ``help COMMAND`` into ``--help`` and ``COMMAND --help``."""
+    return [*words[1:2], "--help"] if words[:1] == ["help"] else words
 
 
 def _own_options(parser: Parser, command: str) -> list[str]:

@@ -35,5 +35,6 @@ COMMAND = Command(
     "read and check every part",
     _add_options,
     _run,
-    epilog="exit codes: 0 clean; 1 problems, one a line",
+    epilog="exit codes: 0 clean; 1 problems, one a line; 2 the command line is invalid; 130 "
+    "stopped by\nCtrl-C; 143 stopped by SIGTERM",
 )

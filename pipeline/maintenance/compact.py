@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from os import PathLike, fspath
 
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
@@ -37,7 +38,10 @@ class Compaction:
 
 
 def compact(
-    output: str, max_small: int = 1, stores: Stores = (), table: str = ""
+    output: str | PathLike[str],
+    max_small: int = 1,
+    stores: Stores = (),
+    table: str = "",
 ) -> list[Compaction]:
     """Merge the small parts of each table that has too many, in one commit per table.
 
@@ -57,6 +61,7 @@ def compact(
         Refused: A run is not finished, and would have to start over on the new version; or another
             writer was faster.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     pair = Tables.published(storage, table)
     tables = [own for own in pair if len(_small_parts(own)) > max_small]

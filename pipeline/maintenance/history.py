@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike, fspath
 
 from pipeline.reports.text import format_table
 from pipeline.tables import Tables
@@ -23,7 +24,7 @@ class History:
         return format_table([_HEADER, *(_row(version) for version in self.versions)])
 
 
-def history(output: str, stores: Stores = (), table: str = "") -> History:
+def history(output: str | PathLike[str], stores: Stores = (), table: str = "") -> History:
     """List the versions of the features table.
 
     Args:
@@ -37,6 +38,7 @@ def history(output: str, stores: Stores = (), table: str = "") -> History:
     Raises:
         UserError: No run has published there.
     """
+    output = fspath(output)
     features = Tables.published(open_storage(output, stores), table).features
     return History(tuple(versions_of(features.history())))
 

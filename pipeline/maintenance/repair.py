@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import TypeVar
 
 from pipeline.config import Config
@@ -41,7 +42,7 @@ class Repair:
         )
 
 
-def repair(output: str, stores: Stores = (), table: str = "") -> list[Repair]:
+def repair(output: str | PathLike[str], stores: Stores = (), table: str = "") -> list[Repair]:
     """Read every part of a pair of tables and remove the damaged ones, in one commit per table.
 
     A part is damaged when it is missing or differs from what was written. An unfinished run starts
@@ -60,6 +61,7 @@ def repair(output: str, stores: Stores = (), table: str = "") -> list[Repair]:
         StorageError: The output does not answer. Then no part is known to be damaged, and none is
             removed.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     if table:
         check_name(storage, table)

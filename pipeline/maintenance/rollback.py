@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from os import PathLike, fspath
 
 from pipeline.maintenance.announce import announce_commit
-from pipeline.state.run import new_run_id, supersede, unfinished_run
+from pipeline.state.night import supersede
+from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
 from pipeline.tables.history import Version, versions_of
 from pipeline.tables.table import Table
@@ -35,7 +37,9 @@ class Rollback:
         )
 
 
-def rollback(output: str, number: int, stores: Stores = (), table: str = "") -> Rollback:
+def rollback(
+    output: str | PathLike[str], number: int, stores: Stores = (), table: str = ""
+) -> Rollback:
     """Restore both tables of a pair to what they were at version ``number`` of features.
 
     A rollback is a new commit: it deletes nothing, and another rollback undoes it. An unfinished
@@ -55,6 +59,7 @@ def rollback(output: str, number: int, stores: Stores = (), table: str = "") -> 
         UserError: No run has published there, or there is no such version.
         Refused: Parts of that version have been deleted, or another writer was faster.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     tables = Tables.published(storage, table)
     features, errors = tables.features, tables.errors

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
 from time import monotonic
 
@@ -22,7 +23,8 @@ from pipeline.maintenance.garbage import (
     is_old,
 )
 from pipeline.maintenance.ours import is_ours, our_folders, run_of_part
-from pipeline.state.run import Run, load_runs, night_of
+from pipeline.state.night import night_of
+from pipeline.state.run import Run, load_runs
 from pipeline.tables import Table, Tables, pair_names
 from pipeline.tables.history import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
@@ -49,7 +51,7 @@ _BATCH = 1000
 
 
 def vacuum(
-    output: str,
+    output: str | PathLike[str],
     older_than: timedelta,
     dry_run: bool = False,
     now: datetime | None = None,
@@ -78,6 +80,7 @@ def vacuum(
         Refused: A commit is under way, or another command has changed the output since vacuum
             looked; or the deletion takes too long.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     folders = our_folders(storage)
     entries = [entry for folder in folders for entry in storage.list(folder)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from os import PathLike, fspath
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,9 @@ class _Checked:
     rows_of_run: Counter[str]
 
 
-def verify(output: str, sample: int = 0, stores: Stores = (), table: str = "") -> Verification:
+def verify(
+    output: str | PathLike[str], sample: int = 0, stores: Stores = (), table: str = ""
+) -> Verification:
     """Check the newest version of both tables, and compute a sample of the vectors again.
 
     Damage is a problem in the result and raises nothing.
@@ -91,6 +94,7 @@ def verify(output: str, sample: int = 0, stores: Stores = (), table: str = "") -
         UserError: No run has published there.
         StorageError: The output cannot be read.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     tables = Tables.published(storage, table)
     features, errors = (

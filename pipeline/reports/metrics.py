@@ -120,7 +120,9 @@ class Metrics:
         lines = [self._line(summary, state, error) for summary in self._summaries]
         if self._target:
             with _named(self._target):
-                texts = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                # Standard output may have an encoding without these letters.
+                ascii_only = self._target == "-"
+                texts = (json.dumps(line, ensure_ascii=ascii_only) + "\n" for line in lines)
                 _add(self._target, "".join(texts))
         if self._textfile:
             with _named(self._textfile):

@@ -6,7 +6,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
 
@@ -19,19 +20,42 @@ _LOG = logging.getLogger(__name__)
 _PIECE = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far a run is: numbers of images."""
+
+    done: int  # tried, with or without a vector
+    total: int
+    failed: int
+
+
+OnProgress = Callable[[Done], None]
+
+
 class Progress:
     """Shows images done, rate, failures and time left while its block runs.
 
-    On a terminal it updates one line each second; otherwise it logs a line every 30 seconds. An
-    image counts once for each backbone.
+    It calls ``on_progress`` each second, if there is one. Otherwise, on a terminal it updates one
+    line each second, and elsewhere it logs a line every 30 seconds. An image counts once for each
+    backbone.
     """
 
-    def __init__(self, runs: Sequence[Run], output: Storage, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        output: Storage,
+        on_progress: OnProgress | None = None,
+        stream: TextIO | None = None,
+    ) -> None:
         self._runs = runs
         self._total = sum(run.references for run in runs)
         self._output = output
+        self._call = on_progress
+        # A process may have no standard error, as under pythonw or a scheduler.
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
+        terminal = self._stream is not None and self._stream.isatty()
+        # --quiet also turns the line off.
+        self._live = on_progress is None and terminal and _LOG.isEnabledFor(logging.INFO)
         self._seen: set[str] = set()
         self._done = self._failed = self._before = 0
         self._start = time.monotonic()
@@ -59,7 +83,7 @@ class Progress:
         return progress_text(self._done, self._total, self._failed, rate)
 
     def _watch(self) -> None:
-        pause = 1.0 if self._live else 30.0
+        pause = 1.0 if self._live or self._call else 30.0
         while not self._stop.wait(pause):
             self._show()
         self._show()
@@ -71,11 +95,21 @@ class Progress:
             # The run goes on without its progress line.
             _LOG.debug("progress cannot be read: %s", error)
             return
-        if self._live:
+        if self._call:
+            self._call_back(self._call)
+        elif self._live:
             self._stream.write(f"\r\033[K{self.line()}")
             self._stream.flush()
         else:
             _LOG.info(self.line())
+
+    def _call_back(self, call: OnProgress) -> None:
+        """Call the caller's function; when it fails, the run goes on without it."""
+        try:
+            call(Done(self._done, self._total, self._failed))
+        except Exception:
+            _LOG.warning("on_progress failed and is not called again", exc_info=True)
+            self._call = None
 
     def _count(self) -> None:
         """Read the new receipts.

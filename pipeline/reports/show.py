@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from os import PathLike, fspath
 
+from pipeline.reports.readers import how_to_read
 from pipeline.reports.text import format_table, size_text
 from pipeline.state.run import Run, load_runs
 from pipeline.tables import Table, Tables, check_name, pair_names
 from transforms.errors import UserError
 from transforms.names import printable
 from transforms.recipe import Recipe
-from transforms.storage import open_storage
+from transforms.storage import local_path, open_storage
 from transforms.storage.settings import Stores
 
 _RUNS_SHOWN = 5
@@ -62,6 +64,8 @@ class Contents:
     samples: Samples | None = None  # None if no images were asked for
     # Names of the other pairs of tables in the output; "" is the first one.
     others: tuple[str, ...] = ()
+    # What a reader of Delta must be told about the bucket; no secrets.
+    reader_options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         version = "none" if self.version is None else str(self.version)
@@ -84,11 +88,22 @@ class Contents:
             ]
         if self.samples:
             lines += ["", *_sample_lines(self.samples)]
-            lines += ["", *_how_to_read(self.features_url, self.output)]
+            lines += ["", *self._how_to_read()]
         return "\n".join(lines)
 
+    def _how_to_read(self) -> list[str]:
+        place = f"{self.output.rstrip('/')}/{self.features_url.rsplit('/', 1)[-1]}"
+        in_bucket = local_path(self.output) is None
+        return [
+            f"the table lies in {self.features_url}; read it with (a glob would also take parts "
+            "that are not published)",
+            *how_to_read(place, in_bucket, self.reader_options),
+        ]
 
-def show(output: str, max_rows: int = 0, stores: Stores = (), table: str = "") -> Contents:
+
+def show(
+    output: str | PathLike[str], max_rows: int = 0, stores: Stores = (), table: str = ""
+) -> Contents:
     """Read the tables and the last runs.
 
     Args:
@@ -100,6 +115,7 @@ def show(output: str, max_rows: int = 0, stores: Stores = (), table: str = "") -
     Raises:
         UserError: No run has written there.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     if table:
         check_name(storage, table)
@@ -121,6 +137,7 @@ def show(output: str, max_rows: int = 0, stores: Stores = (), table: str = "") -
         runs=tuple(runs),
         samples=_samples(features, errors, max_rows) if max_rows else None,
         others=tuple(name for name in pair_names(storage) if name != table),
+        reader_options=storage.delta_options,
     )
 
 
@@ -150,19 +167,6 @@ def _sample_lines(samples: Samples) -> list[str]:
 
 def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
-
-
-def _how_to_read(features_url: str, output: str) -> list[str]:
-    place = f"{output.rstrip('/')}/{features_url.rsplit('/', 1)[-1]}"
-    files = f"deltalake.DeltaTable({place!r}).file_uris()"
-    not_a_glob = "(a glob would also take parts that are not published)"
-    return [
-        f"the table lies in {features_url}; read it with {not_a_glob}",
-        f"  pyarrow  import deltalake, pyarrow.dataset as ds; ds.dataset({files}).to_table()",
-        f"  pandas   import deltalake; deltalake.DeltaTable({place!r}).to_pandas()",
-        f"  DuckDB   import deltalake, duckdb; duckdb.read_parquet({files}).select('uri, label, "
-        "score')",
-    ]
 
 
 def _failures_text(kinds: Mapping[str, int]) -> str:

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from os import PathLike, fspath
 
 from pipeline.reports.progress import progress_text
 from pipeline.reports.text import time_text
-from pipeline.state.run import Run, latest_run, night_of
+from pipeline.state.night import night_of
+from pipeline.state.run import Run, latest_run
 from pipeline.state.summary import Summary
 from transforms.errors import UserError
 from transforms.parts.write import Receipt
@@ -101,7 +103,7 @@ class Status:
         return f"last receipt {_when(self.done[-1].at, self.at)}"
 
 
-def status(output: str, stores: Stores = ()) -> Status:
+def status(output: str | PathLike[str], stores: Stores = ()) -> Status:
     """Read the newest run, and its receipts if it is not finished.
 
     Args:
@@ -111,6 +113,7 @@ def status(output: str, stores: Stores = ()) -> Status:
     Raises:
         UserError: There is no run.
     """
+    output = fspath(output)
     storage = open_storage(output, stores)
     run = latest_run(storage)
     if run is None:

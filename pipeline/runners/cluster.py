@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.version import versions
 from transforms.errors import UserError
+from transforms.extras import install_command
 
 _EXAMPLE = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
 _SECRETS = (
@@ -95,13 +96,17 @@ def check_credentials(runner: RunnerOptions) -> None:
     Without them Beam goes on, and fails later with an API's message.
 
     Raises:
-        UserError: There are no credentials for Google Cloud here.
+        UserError: There are no credentials for Google Cloud here, or its client is missing.
     """
     if not runner.on_dataflow or runner.values.get("no_auth"):
         return
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-
+    try:
+        import google.auth
+        from google.auth.exceptions import DefaultCredentialsError
+    except ImportError as error:
+        raise UserError(
+            f"the client of Google Cloud is not installed. {install_command('gcp')}"
+        ) from error
     try:
         google.auth.default()
     except DefaultCredentialsError as error:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shlex
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transforms.errors import UserError
+from transforms.extras import install_command
+
+# The extra that a runner needs, by a word in its name.
+_EXTRAS = {"dask": "dask", "dataflow": "gcp"}
 
 
-def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
+def check_beam(
+    left: list[str], own: list[str], runner: str | None, inputs: Sequence[str] = ()
+) -> None:
     """Refuse an option that no Beam option class knows.
 
     Beam itself silently drops a mistyped option.
@@ -19,6 +27,7 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
         left: The words of the command line that are not options of this program.
         own: The names of this program's options, for the hint.
         runner: The value of ``--runner``; None without it.
+        inputs: The values of ``--input``, for the hint.
 
     Raises:
         UserError: An option is unknown, or its value is invalid.
@@ -26,7 +35,7 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     if runner:
-        _check_runner(runner)
+        check_runner(runner)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in subclasses(PipelineOptions):
         options._add_argparse_args(parser)
@@ -40,19 +49,27 @@ def check_beam(left: list[str], own: list[str], runner: str | None) -> None:
         )
     if unknown:
         beam = [name for action in parser._actions for name in action.option_strings]
-        refuse(unknown[0], own + beam)
+        refuse(unknown, own + beam, inputs)
 
 
-def _check_runner(name: str) -> None:
-    """Refuse an unknown runner.
+def check_runner(name: str) -> None:
+    """Refuse an unknown runner, or one that is not installed.
 
     A runner that is named with its module is imported, so that Beam knows its options.
+
+    Raises:
+        UserError: Beam has no such runner, or it needs an extra that is not installed.
     """
     from apache_beam.runners.runner import create_runner
 
     try:
         create_runner(name)
     except (ImportError, AttributeError) as error:
+        extra = next((extra for word, extra in _EXTRAS.items() if word in name.lower()), None)
+        if extra:
+            raise UserError(
+                f"--runner {name}: it is not installed. {install_command(extra)}"
+            ) from error
         raise UserError(f"--runner {name} cannot be imported: {error}") from error
     except ValueError:
         raise UserError(
@@ -73,22 +90,47 @@ def subclasses(base: Any) -> list[Any]:
     ]
 
 
-def refuse(word: str, known: list[str]) -> NoReturn:
-    """Refuse an unknown option, and name the known one that is closest to it.
+def refuse(words: Sequence[str], known: list[str], inputs: Sequence[str] = ()) -> NoReturn:
+    """Refuse the words of a command line that nothing takes.
 
     Args:
-        word: The word of the command line, with its value after ``=``.
-        known: The names of all options.
+        words: These words; an option has its value after ``=``.
+        known: The names of all options, to name the one that is closest.
+        inputs: The values of ``--input``.
 
     Raises:
         UserError: Always.
     """
-    name = word.split("=")[0]
+    name = words[0].split("=")[0]
     if not name.startswith("-"):
-        raise UserError(f"unexpected argument {word!r} (a value with spaces needs quotes)")
+        raise UserError(_stray(words, "--input" in known, inputs))
     close = difflib.get_close_matches(
         name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65
     )
     spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
     hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
     raise UserError(f"unknown option {name}; {hint}")
+
+
+def _stray(words: Sequence[str], takes_input: bool, inputs: Sequence[str]) -> str:
+    """Return what is wrong with words that are no options, and what was probably meant."""
+    stray = [word for word in words if not word.startswith("-")]
+    seen = f"unexpected argument {stray[0]!r}"
+    if not takes_input:
+        return f"{seen} (a value with spaces needs quotes)"
+    files = [*inputs, *stray]
+    enough = len(files) > 2 or (bool(inputs) and all(map(os.path.isfile, files)))
+    if enough and all(map(os.path.lexists, files)):
+        ending = os.path.splitext(stray[0])[1]  # noqa: PTH122
+        pattern = os.path.join(os.path.dirname(stray[0]), f"*{ending}")  # noqa: PTH118, PTH120
+        return (
+            f"{seen} and {len(files) - 1:,} other files: the shell has replaced a pattern by its "
+            f"files. Put the pattern in quotes: --input {shlex.quote(pattern)}"
+        )
+    if not inputs:
+        meant = "".join(
+            f" {option} {shlex.quote(word)}"
+            for option, word in zip(("--input", "--output"), stray, strict=False)
+        )
+        return f"{seen}: did you mean{meant}?"
+    return f"{seen} (a value with spaces needs quotes; each further input needs its own --input)"

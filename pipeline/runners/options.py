@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.runners.flags import check_runner
 from transforms.engines.base import available_cores
 from transforms.errors import UserError
 
@@ -37,6 +38,11 @@ class RunnerOptions:
 
         try:
             options = PipelineOptions(list(args))
+            runner = options.get_all_options()["runner"]
+            if runner:
+                # A runner that is named with its module brings options of its own.
+                check_runner(runner)
+                options = PipelineOptions(list(args))
             given = options.get_all_options(drop_default=True)
             return cls(tuple(args), options.get_all_options(), given)
         except SystemExit:
@@ -53,6 +59,16 @@ class RunnerOptions:
     def is_local(self) -> bool:
         """Whether this process is the runner, with or without worker processes."""
         return self.values.get("runner") in (None, "DirectRunner")
+
+    @property
+    def works_here(self) -> bool:
+        """Whether the workers run on this machine, with what is installed here."""
+        return self.is_local or self.values.get("environment_type") == "LOOPBACK"
+
+    @property
+    def on_dask(self) -> bool:
+        """Whether the runner is Beam's for Dask."""
+        return str(self.values.get("runner")).rpartition(".")[2] == "DaskRunner"
 
     @property
     def on_dataflow(self) -> bool:
@@ -76,9 +92,12 @@ class RunnerOptions:
         """
         if self.values.get("direct_running_mode") != "multi_processing":
             return None
-        # Beam takes 0 for one process per core.
-        processes = self.values["direct_num_workers"] or available_cores()
-        return max(1, available_cores() // processes)
+        return max(1, available_cores() // self.local_processes)
+
+    @property
+    def local_processes(self) -> int:
+        """The number of worker processes on this machine; Beam takes 0 for one per core."""
+        return int(self.values["direct_num_workers"] or available_cores())
 
     @property
     def job_place(self) -> str | None:

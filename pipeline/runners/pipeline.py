@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.runners.cluster import check_credentials
 from pipeline.runners.local import local_runner
+from pipeline.runners.notebook import plain_pipeline
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.stall import Stalled
 from transforms.errors import Refused, RunFailed, UserError
@@ -31,13 +32,11 @@ def new_pipeline(runner: RunnerOptions, more: Sequence[str] = ()) -> beam.Pipeli
     Raises:
         UserError: A run on Dataflow has no credentials.
     """
-    import apache_beam as beam
-
     options = runner.for_beam(more)
     if not runner.is_local:
         check_credentials(runner)
-        return beam.Pipeline(options=options)
-    return beam.Pipeline(runner=local_runner(options), options=options)
+        return plain_pipeline(options=options)
+    return plain_pipeline(runner=local_runner(options), options=options)
 
 
 @contextmanager
@@ -65,9 +64,22 @@ def run_failed(what: str) -> Iterator[None]:
         ) from stall
     except Exception as error:
         raise RunFailed(
-            f"{what} failed: {_cause(error)}. Nothing was published. Run the same command "
-            "again: it resumes the run."
+            f"{what} failed: {_cause(error)}. Nothing was published. {_how_to_go_on(error)}"
         ) from error
+
+
+def _how_to_go_on(error: Exception) -> str:
+    """Say what to do: the same command alone does not help against wrong vectors or a missing file.
+
+    A worker's error may arrive as text only.
+    """
+    resumes = "un the same command again: it resumes the run."
+    text = str(error)
+    if "self-check failed" in text or "Try --engine" in text:
+        return "The same command would fail again."
+    if any(name in text for name in ("ModuleNotFoundError", "ImportError")):
+        return f"Install what is missing, on the workers too. Then r{resumes}"
+    return f"R{resumes}"
 
 
 def _cause(error: Exception) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.maintenance.announce import announce_commit
-from pipeline.reports.progress import Progress
+from pipeline.reports.progress import OnProgress, Progress
 from pipeline.runners.cluster import extract_args
+from pipeline.runners.computing import log_computing
 from pipeline.runners.jobs import Job, Submission, find_running
 from pipeline.runners.pipeline import new_pipeline, run_failed
 from pipeline.runners.stall import StallWatch
@@ -42,7 +43,9 @@ class Extracted:
     submitted: bool
 
 
-def extract_missing(runs: tuple[Run, ...], session: Session) -> Extracted:
+def extract_missing(
+    runs: tuple[Run, ...], session: Session, on_progress: OnProgress | None = None
+) -> Extracted:
     """Extract the shards that have no receipt; with ``--no-wait`` only submit them.
 
     Waits for a job that an earlier start submitted. If that job has ended, is unknown, or leaves
@@ -51,6 +54,7 @@ def extract_missing(runs: tuple[Run, ...], session: Session) -> Extracted:
     Args:
         runs: The runs of all backbones, planned or finished.
         session: The options, with what they name opened.
+        on_progress: Called each second with the number of images done.
 
     Raises:
         RunFailed: The workers, the runner or the storage failed, or the job stalled.
@@ -67,7 +71,7 @@ def extract_missing(runs: tuple[Run, ...], session: Session) -> Extracted:
         watch=StallWatch(output, watched, config.stall_timeout),
     )
     if missing and first.job:
-        with Progress(runs, output), run_failed(f"run {first.run_id}"):
+        with Progress(runs, output, on_progress), run_failed(f"run {first.run_id}"):
             running = find_running(first.job, session.runner)
             if running and config.no_wait:
                 return Extracted(runs, submitted=True)
@@ -78,8 +82,12 @@ def extract_missing(runs: tuple[Run, ...], session: Session) -> Extracted:
         shards = _union(missing)
         images = max(run.references for run in runs)
         _LOG.info("run %s: %s images in %d shards", first.run_id, f"{images:,}", len(shards))
+        # Most backbones compute in the same way.
+        ways = {(own.config.engine, own.config.precision): own for own in session.targets}
+        for own in ways.values():
+            log_computing(own.config, session.runner)
         job = prepare_job(runs, session, [number for number, own in enumerate(missing) if own])
-        with Progress(runs, output), run_failed(f"run {first.run_id}"):
+        with Progress(runs, output, on_progress), run_failed(f"run {first.run_id}"):
             extract_shards(shards, job, submission)
         runs = (replace(first, job=submission.job or first.job), *runs[1:])
     runs = tuple(replace(run, max_failure_rate=config.max_failure_rate) for run in runs)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
+from pipeline.runners.computing import check_engine
 from pipeline.runners.options import RunnerOptions
+from pipeline.runners.services import check_scheduler
 from pipeline.tables import Tables
 from transforms.backbones import Resolved, resolve
 from transforms.errors import Refused, UserError
@@ -49,10 +51,14 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
         runner: The options of Beam.
 
     Raises:
-        UserError: An option is invalid.
+        UserError: An option is invalid, or something that it needs is not installed.
+        RunFailed: The cluster does not answer.
         Refused: The table was made with another recipe.
     """
     check_cluster(runner, config.accelerator)
+    for target in config.targets:
+        check_engine(target, runner)
+    check_scheduler(runner)
     _check_folder(config.output)
     output = open_storage(config.output, config.stores)
     first, *others = (_open(target, runner, output) for target in config.targets)

@@ -1,7 +1,9 @@
 """Run the whole job in a bucket: input and output on a real S3 server."""
 
 import logging
+import os
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -67,6 +69,27 @@ def test_the_files_in_the_bucket_keep_the_fixed_size_vector(bucket, run):
     read = pq.read_table(pa.BufferReader(bucket.get(part)))
     assert vectors(read).shape == (6, 1280)
     assert read.schema.field("embedding").type.list_size == 1280
+
+
+@pytest.mark.parametrize("named", ["by the environment", "by --store"])
+def test_the_lines_that_show_prints_read_the_table(named, bucket, run, monkeypatch, capsys):
+    run(f"{bucket.url}/photos", f"{bucket.url}/out")
+    words = ["show", f"{bucket.url}/out", "--rows", "1"]
+    if named == "by --store":
+        endpoint = os.environ["AWS_ENDPOINT_URL"]
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        words += ["--store", f"s3://{bucket.bucket},endpoint={endpoint}"]
+    capsys.readouterr()
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "testing" not in out
+    lines = re.findall(r"^  (?:pyarrow|pandas|DuckDB) +(.*)$", out, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        imports, _, expression = line.rpartition("; ")
+        names: dict[str, object] = {}
+        exec(imports, names)
+        assert len(eval(expression, names)) == 6
 
 
 def test_two_runs_at_once_do_not_mix(bucket, run, monkeypatch):

@@ -1,8 +1,10 @@
 """The command as a user calls it: what it prints, and its exit codes."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +43,13 @@ def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_p
     )
     assert re.fullmatch(r"time: (\w+ \d+ %, )+\w+ \d+ %: (model|decode|read|write)-bound", lines[1])
     assert lines[2] == f"published version 0 of {tmp_path}/out/features"
+    known = (
+        r"listed 6 images|run \S+: 6 images in 2 shards|6 / 6 images|"
+        r"engine: openvino \(it is installed, and there is no GPU\), in float32, on \d+ cores?"
+    )
     for line in done.stderr.splitlines():
-        assert re.match(r"listed 6 images|run \S+: 6 images in 2 shards|6 / 6 images", line), line
+        assert re.match(known, line), line
+    assert "engine: " in done.stderr
 
 
 def test_the_second_run_says_that_nothing_is_new(folder, tmp_path, capsys):
@@ -202,3 +209,110 @@ def test_a_run_needs_no_standard_streams(folder, tmp_path):
         == 0
     )
     assert (tmp_path / "out" / "features" / "_delta_log").is_dir()
+
+
+def test_help_version_and_completion(capsys):
+    """Each is asked for in the ways that other programs know."""
+    shown = []
+    for words in (["help"], ["--help"], ["help", "extract"], ["extract", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert (shown[0], shown[2]) == (shown[1], shown[3])
+    for text in shown:
+        assert re.search(r"0 published.*1 .*2 .*130 .*143 ", text, re.DOTALL)
+    for word in ("-V", "--version"):
+        with pytest.raises(SystemExit):
+            main([word])
+        assert "-beam2." in capsys.readouterr().out
+    assert main(["help", "sing"]) == 2
+
+
+def test_a_shell_completes_commands_and_options(tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    asked = "COMP_WORDS=(image-features {}); COMP_CWORD={}; {}; echo ${{COMPREPLY[@]}}"
+    function = re.search(r"complete .*-F (\w+)", script.read_text())[1]
+    for typed, position, expected in (
+        ("ex", 1, "extract"),
+        ("extract --max-fail", 2, "--max-failure-rate"),
+        ("extract --engine open", 3, "openvino"),
+    ):
+        line = f"source {script}; {asked.format(typed, position, function)}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=20)
+        assert done.stdout.split() == [expected], done.stderr
+
+
+def test_quiet_and_verbose_may_stand_before_or_after_the_command(folder, tmp_path):
+    words = ["--input", folder, "--output", tmp_path / "out"]
+    quiet = command("-q", "extract", *words)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert "embedded 6" in quiet.stdout
+    again = command("extract", *words, "--verbose")
+    assert again.returncode == 0
+    assert "listed 6 images" in again.stderr
+
+
+ASCII = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+
+
+def test_output_in_ascii_dies_in_no_command(folder, tmp_path):
+    """A name and a label that ASCII lacks are escaped, and the JSON stays JSON."""
+    (folder / "coffee.jpg").rename(folder / "caffè.jpg")
+    (folder / "kaputt-ü.png").write_bytes(b"no image")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"Étiquette {number}" for number in range(1000)))
+    output = tmp_path / "aus"
+    run = ["extract", "--input", folder, "--output", output, "--labels", labels]
+    lines = [
+        [*run, "--max-failure-rate", "1", "--metrics-json", "-"],
+        ["show", output, "--rows", "9"],
+        ["status", output],
+        ["history", output],
+        ["verify", output],
+        ["trace", folder / "caffè.jpg", "--labels", labels],
+        ["compact", output],
+        ["vacuum", output, "--dry-run"],
+        ["repair", output],
+        ["backbones"],
+        ["completion", "bash"],
+        *([name, "--help"] for name in ("extract", "plan", "rollback", "selfcheck", "publish")),
+        ["--help"],
+    ]
+    for words in lines:
+        done = command(*words, env=ASCII)
+        assert done.returncode == 0, done.stderr
+        assert "Error" not in done.stderr
+        assert (done.stdout + done.stderr).isascii()
+        if "-" in words:
+            json.loads(done.stdout)
+    wrong = command("show", tmp_path / "nicht-da-ä", env=ASCII)
+    assert wrong.returncode == 2
+    assert "nothing in" in wrong.stderr
+
+
+def test_make_clean_leaves_nothing_that_git_ignores(tmp_path):
+    root = Path(__file__).parents[2]
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(root / name, tmp_path)
+    for pattern in (tmp_path / ".gitignore").read_text().split():
+        made = tmp_path / pattern.strip("/").replace("*", "any")
+        (made / "deep").mkdir(parents=True)
+    (tmp_path / "pipeline/steps/__pycache__").mkdir(parents=True)
+    (tmp_path / "pipeline/run.py").touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {"Makefile", ".gitignore", "pipeline", "pipeline/run.py", "pipeline/steps"}
+
+
+def test_only_a_command_that_resumes_says_so(monkeypatch, tmp_path, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.cli._RUN", {"show": interrupted, "publish": interrupted})
+    assert main(["show", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "image-features: stopped.\n"
+    assert main(["publish", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("it resumes the run.\n")

@@ -22,6 +22,7 @@ from transforms.engines.base import (
     read_exported,
 )
 from transforms.errors import UserError
+from transforms.extras import install_command
 
 __all__ = ["Engine", "EngineConfig", "ExportedModel", "Outputs"]
 __all__ += [
@@ -56,9 +57,7 @@ def choose_engine(engine: EngineName) -> EngineName:
     """Resolve ``auto``: OpenVINO if it is installed and there is no GPU, otherwise TensorFlow."""
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
-        raise UserError(
-            "--engine openvino: openvino is not installed. pip install 'beam-image-features[cpu]'"
-        )
+        raise UserError(f"--engine openvino: openvino is not installed. {install_command('cpu')}")
     if engine != "auto":
         return engine
     return "openvino" if has_openvino and not has_gpu() else "tensorflow"

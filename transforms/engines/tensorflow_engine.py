@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from transforms.engines.base import (
     available_cores,
     has_gpu,
 )
+from transforms.extras import install_command
 
+_LOG = logging.getLogger(__name__)
 _CPU_BATCH = (
     # EfficientNet-Lite0 on two cores 290 images/s, at 4 245, at 32 275; short runs pad less
     16
@@ -52,6 +55,11 @@ class TensorFlowEngine:
         tf = import_tensorflow(cores)
         self.model = model
         gpu = bool(tf.config.list_physical_devices("GPU"))
+        if has_gpu() and not gpu:
+            _LOG.warning(
+                "TensorFlow does not find the GPU of this machine and computes on the CPU: %s",
+                install_command("gpu"),
+            )
         self.batch_size = _GPU_BATCH if gpu else _CPU_BATCH
         self.overlaps = gpu
         self._turn = threading.Lock()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,64 @@ def test_options_from_a_file_may_hold_comments_and_quotes(tmp_path):
     file.write_text("# nightly\n--input 'my photos'   # two words\n--output out\n\n--top-k 3\n")
     read = config_of(parse(["extract", f"@{file}", "--top-k", "4"]))
     assert (read.inputs, read.output, read.network.top_k) == (("my photos",), "out", 4)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le with a BOM", "utf-8 with CRLF"]
+)
+def test_an_options_file_from_windows_is_read(encoding, tmp_path):
+    text = "--input 'höhe'\n# comment\n--output out\n"
+    name, _, more = encoding.partition(" with ")
+    text = text.replace("\n", "\r\n") if more == "CRLF" else "\ufeff" * (more == "a BOM") + text
+    file = tmp_path / "night.args"
+    file.write_bytes(text.encode(name))
+    assert config_of(parse(["extract", f"@{file}"])).inputs == ("höhe",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("--input höhe".encode("latin-1"), "is not UTF-8"),
+        ("--input a".encode("utf-16-le"), "holds zero bytes; save it as UTF-8"),
+        (b"\xff\xfe-", "is not UTF-8"),
+        (b"# one\n--input 'a", "line 2: no closing quotation"),
+        (b"@{file}", "names itself"),
+        (b"@/none", "cannot read the options file /none: No such file"),
+        (b"@/", "cannot read the options file /: Is a directory"),
+    ],
+)
+def test_an_options_file_that_cannot_be_read_is_named(content, message, tmp_path):
+    file = tmp_path / "night.args"
+    file.write_bytes(content.replace(b"{file}", bytes(file)))
+    with pytest.raises(UserError, match=message):
+        parse(["extract", f"@{file}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "extract --input {p}/*.jpg --output out",
+            "Put the pattern in quotes: --input '{p}/*.jpg'",
+        ),
+        ("extract {p}/*.jpg out", "did you mean"),
+        ("extract {p}/*.jpg", "Put the pattern in quotes"),
+        ("plan --output out {p}/*", "Put the pattern in quotes"),
+        ("extract photos out", "did you mean --input photos --output out?"),
+        ("extract s3://b/photos --output out", "did you mean --input s3://b/photos?"),
+        ("extract --input my photos --output out", "a value with spaces needs quotes"),
+        ("show out more", "unexpected argument 'more' (a value with spaces needs quotes)"),
+    ],
+)
+def test_words_that_are_no_options_are_explained(line, message, folder):
+    words = []
+    for word in line.replace("{p}", str(folder)).split():
+        words += (
+            sorted(map(str, Path(word).parent.glob(Path(word).name))) if "*" in word else [word]
+        )
+    with pytest.raises(UserError) as error:
+        parse(words)
+    assert message.replace("{p}", str(folder)) in str(error.value)
 
 
 def test_a_missing_options_file_is_one_line(tmp_path):

@@ -78,7 +78,7 @@ def asked_workers(beam_args):
         (["--max_num_workers=20"], 3, (None, 3, None)),
         (["--runner=DataflowRunner"], 3, (None, 3, None)),
         (
-            ["--runner=x.DataflowRunner", "--machine_type=n1-standard-2"],
+            ["--runner=apache_beam.runners.DataflowRunner", "--machine_type=n1-standard-2"],
             3,
             (None, 3, "n1-standard-2"),
         ),
