@@ -135,7 +135,7 @@ class Config:
 
     def _take_paths(self) -> None:
         """Turn ``Path`` objects into text, and lists into tuples."""
-        for name in ("inputs", "backbones", "beam_args", "stores", "carry"):
+        for name in ("inputs", "beam_args", "stores", "carry", "backbones"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list):
                 raise UserError(f"{name} {values!r}: must be a tuple, as in {name}=({values!r},)")

@@ -13,11 +13,12 @@ from pipeline.config import Config
 from pipeline.reports.text import format_table
 from transforms.backbones import Resolved, export, model_id, resolve
 from transforms.containers.locate import locate
+from transforms.containers.members import SEPARATOR
 from transforms.decode.image import DecodePolicy, decode
 from transforms.embed import embed
 from transforms.engines import EngineConfig, Outputs, load_engine
 from transforms.engines.models import cached_model
-from transforms.errors import ImageError, UserError
+from transforms.errors import FailureKind, ImageError, UserError
 from transforms.preprocess import ValueRange, image_chain
 from transforms.read import EncodedImage, ReadPolicy, read_images
 from transforms.records import ImageReference
@@ -133,14 +134,19 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> T
 
 def _read(photo: str, config: Config) -> bytes:
     uri = str(local_path(photo) or photo)
+    found = locate([ImageReference(uri, "", -1, None)], config.stores)
     item = next(
         read_images(
-            locate([ImageReference(uri, "", -1, None)], config.stores),
+            found,
             ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
         )
     )
     if isinstance(item, EncodedImage):
         return item.data
+    if SEPARATOR in uri and found[0].member is None and item[1].kind is FailureKind.NOT_FOUND:
+        raise UserError(
+            f"{photo}: there is no such file, and no container that holds a member of this name"
+        )
     raise item[1]
 
 

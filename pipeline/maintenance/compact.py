@@ -38,10 +38,7 @@ class Compaction:
 
 
 def compact(
-    output: str | PathLike[str],
-    max_small: int = 1,
-    stores: Stores = (),
-    table: str = "",
+    output: str | PathLike[str], max_small: int = 1, stores: Stores = (), table: str = ""
 ) -> list[Compaction]:
     """Merge the small parts of each table that has too many, in one commit per table.
 

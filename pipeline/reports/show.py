@@ -62,10 +62,10 @@ class Contents:
     recipe: Recipe | None
     runs: tuple[Run, ...]  # the last few, newest first
     samples: Samples | None = None  # None if no images were asked for
-    # Names of the other pairs of tables in the output; "" is the first one.
-    others: tuple[str, ...] = ()
     # What a reader of Delta must be told about the bucket; no secrets.
     reader_options: Mapping[str, str] = field(default_factory=dict)
+    # Names of the other pairs of tables in the output; "" is the first one.
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = "none" if self.version is None else str(self.version)
@@ -136,8 +136,8 @@ def show(
         recipe=features.recipe(),
         runs=tuple(runs),
         samples=_samples(features, errors, max_rows) if max_rows else None,
-        others=tuple(name for name in pair_names(storage) if name != table),
         reader_options=storage.delta_options,
+        others=tuple(name for name in pair_names(storage) if name != table),
     )
 
 

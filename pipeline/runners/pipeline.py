@@ -53,7 +53,9 @@ def run_failed(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, Refused):
+    except (UserError, Refused) as error:
+        # Beam adds the step of the graph.
+        error.args = tuple(_without_step(str(argument)) for argument in error.args)
         raise
     except Stalled as stall:
         raise RunFailed(
@@ -63,6 +65,10 @@ def run_failed(what: str) -> Iterator[None]:
             "published. Then run the same command again: it resumes the run."
         ) from stall
     except Exception as error:
+        # A worker process sends its error as text.
+        _, user_error, message = _cause(error).rpartition("transforms.errors.UserError: ")
+        if user_error:
+            raise UserError(message) from error
         raise RunFailed(
             f"{what} failed: {_cause(error)}. Nothing was published. {_how_to_go_on(error)}"
         ) from error
@@ -82,9 +88,13 @@ def _how_to_go_on(error: Exception) -> str:
     return f"R{resumes}"
 
 
+def _without_step(text: str) -> str:
+    return re.sub(r"\s*\[while running '[^']*'\]\s*", " ", text).strip()
+
+
 def _cause(error: Exception) -> str:
     """Return an error's cause: the last line of the worker traceback it quotes, or its message."""
-    text = re.sub(r"\s*\[while running '[^']*'\]\s*", " ", str(error)).strip()
+    text = _without_step(str(error))
     if "Traceback (most recent call last)" in text:
         text = [line for line in text.splitlines() if line and not line.startswith(" ")][-1]
     if text.startswith("Service failed to start up"):

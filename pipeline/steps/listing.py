@@ -22,7 +22,13 @@ from transforms.errors import UserError
 from transforms.plan import Range, in_range
 from transforms.records import LISTING_SCHEMA
 from transforms.sources import Source
-from transforms.sources.files import GROUP_ROWS, read_listing_file, read_listing_note, write_listing
+from transforms.sources.files import (
+    GROUP_ROWS,
+    MISTAKE,
+    read_listing_file,
+    read_listing_note,
+    write_listing,
+)
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
 
@@ -30,13 +36,20 @@ _REQUESTS = 32  # concurrent requests to the storage
 
 
 class Listing:
-    """The image references of the sources, in the files of a folder."""
+    """The image references of the sources, in the files of a folder.
+
+    Raises:
+        UserError: A source could not be listed, for a reason that its user can mend.
+    """
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage = storage
         names = sorted(
             entry.key for entry in storage.list(f"{folder}/") if entry.key.endswith(".json")
         )
+        for name in names:
+            if name.endswith(MISTAKE):
+                raise UserError(storage.read(name).decode())
         with ThreadPoolExecutor(_REQUESTS) as pool:
             notes = list(pool.map(lambda name: read_listing_note(storage.read(name)), names))
         self._files = {

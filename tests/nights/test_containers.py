@@ -205,3 +205,24 @@ def test_a_folder_says_how_to_take_its_containers(jpegs, run, tmp_path, caplog):
         summary = run(folder)
     assert (summary.listed, summary.ignored) == (1, 1)
     assert "add a glob that ends like their names" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [(), ("--direct_running_mode=multi_processing",)])
+def test_a_wrong_column_is_said_in_one_line(jpegs, tmp_path, capfd, workers):
+    (tmp_path / "a.parquet").write_bytes(make("a.parquet", jpegs))
+    config = pipeline.Config(
+        inputs=(f"{tmp_path}/a.parquet",),
+        output=str(tmp_path / "out"),
+        image_column="photo",
+        beam_args=workers,
+    )
+    with pytest.raises(UserError) as raised:
+        pipeline.extract(config)
+    assert str(raised.value).endswith("jpg; name one with --image-column")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_member_that_is_not_there_is_not_traced(jpegs, tmp_path):
+    (tmp_path / "a.tar").write_bytes(make("a.tar", jpegs))
+    with pytest.raises(UserError, match="no container that holds a member of this name"):
+        pipeline.trace(f"{tmp_path}/a.tar::nothing.jpg")

@@ -22,6 +22,8 @@ from transforms.storage import Storage
 
 # References that a worker holds at once while it lists: some 0.2 GB.
 FILE_ROWS = 1 << 20
+# End of the key of a file that holds the message of a ``UserError``.
+MISTAKE = "-mistake.json"
 # Rows of a row group, the unit in which ranges are cut and files are read.
 GROUP_ROWS = 1 << 16
 

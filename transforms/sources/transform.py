@@ -10,8 +10,9 @@ import apache_beam as beam
 
 from transforms.allocator import share_one_heap
 from transforms.containers.index import Indexes
+from transforms.errors import UserError
 from transforms.sources.base import Source
-from transforms.sources.files import write_listing
+from transforms.sources.files import MISTAKE, write_listing
 from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
@@ -25,6 +26,7 @@ _GROUP = 64
 class ListImages(beam.PTransform):  # type: ignore[misc]  # Beam has no types
     """List each numbered piece of each group into files of ``folder``, and emit its number.
 
+    A user's mistake becomes a file too, which ``Listing`` raises.
     16 pieces of a group are listed at a time.
     """
 
@@ -61,7 +63,11 @@ def _list(
 
     def list_piece(numbered: tuple[int, Source]) -> int:
         number, piece = numbered
-        write_listing(piece, storage, f"{folder}/{number:06d}", Indexes(storage))
+        try:
+            write_listing(piece, storage, f"{folder}/{number:06d}", Indexes(storage))
+        except UserError as error:
+            # The driver says it in one line; a runner would print pages of its own.
+            storage.write(f"{folder}/{number:06d}{MISTAKE}", str(error).encode(), durable=False)
         return number
 
     with ThreadPoolExecutor(min(len(group), _CONCURRENT_PIECES)) as pool:
