@@ -8,7 +8,8 @@ from datetime import datetime
 from os import PathLike, fspath
 
 from pipeline.maintenance.announce import announce_commit
-from pipeline.state.run import new_run_id, supersede, unfinished_run
+from pipeline.state.night import supersede
+from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
 from pipeline.tables.history import Version, versions_of
 from pipeline.tables.table import Table

@@ -23,7 +23,8 @@ from pipeline.maintenance.garbage import (
     is_old,
 )
 from pipeline.maintenance.ours import is_ours, our_folders, run_of_part
-from pipeline.state.run import Run, load_runs, night_of
+from pipeline.state.night import night_of
+from pipeline.state.run import Run, load_runs
 from pipeline.tables import Table, Tables, pair_names
 from pipeline.tables.history import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of

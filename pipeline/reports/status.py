@@ -10,7 +10,8 @@ from os import PathLike, fspath
 
 from pipeline.reports.progress import progress_text
 from pipeline.reports.text import time_text
-from pipeline.state.run import Run, latest_run, night_of
+from pipeline.state.night import night_of
+from pipeline.state.run import Run, latest_run
 from pipeline.state.summary import Summary
 from transforms.errors import UserError
 from transforms.parts.write import Receipt

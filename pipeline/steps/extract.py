@@ -82,8 +82,10 @@ def extract_missing(
         shards = _union(missing)
         images = max(run.references for run in runs)
         _LOG.info("run %s: %s images in %d shards", first.run_id, f"{images:,}", len(shards))
-        for target in session.targets:
-            log_computing(target.config, session.runner)
+        # Most backbones compute in the same way.
+        ways = {(own.config.engine, own.config.precision): own for own in session.targets}
+        for own in ways.values():
+            log_computing(own.config, session.runner)
         job = prepare_job(runs, session, [number for number, own in enumerate(missing) if own])
         with Progress(runs, output, on_progress), run_failed(f"run {first.run_id}"):
             extract_shards(shards, job, submission)

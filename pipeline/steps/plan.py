@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from pipeline.steps.listing import (
     name_containers,
     nothing_listed,
 )
+from pipeline.steps.removed import check_removed
 from pipeline.steps.session import Session
 from pipeline.steps.shards import Shards
 from pipeline.tables import Table
@@ -30,9 +30,9 @@ from transforms.carried import CarriedType, Carry, extend
 from transforms.containers.base import Wanted
 from transforms.errors import Refused
 from transforms.parts.reuse import INDEX_FILE, encode_index
-from transforms.plan import Counts, PlanPolicy
+from transforms.plan import PlanPolicy
 from transforms.shards import ShardPolicy
-from transforms.sources import meaning_of, parse_input
+from transforms.sources import parse_input
 from transforms.storage import Storage
 
 _LOG = logging.getLogger(__name__)
@@ -205,44 +205,6 @@ def _covers(config: Config, before: Run | None) -> tuple[str, ...]:
     """Return the inputs that the tables' rows come from after the run."""
     earlier = before.covers if before and config.keep_removed else ()
     return tuple(dict.fromkeys([*config.inputs, *earlier]))
-
-
-def check_removed(counts: Counts, config: Config, before: Run | None) -> None:
-    """Refuse to remove more rows than a normal change of the sources explains.
-
-    Args:
-        counts: The counts of the plan.
-        config: The options of the run.
-        before: The last good run. If it had inputs that this run lacks, their images would be
-            removed only because nobody listed them.
-
-    Raises:
-        Refused: Too many images are not listed any more, or an input is missing.
-    """
-    rate = config.max_removed_rate
-    if config.keep_removed or not counts.gone or rate == 1:
-        return
-    given = set(map(meaning_of, config.inputs))
-    lacking = [text for text in (before.covers if before else ()) if meaning_of(text) not in given]
-    if counts.gone <= rate * counts.known and not lacking:
-        return
-    more = (
-        f", more than --max-removed-rate {rate:g} allows"
-        if counts.gone > rate * counts.known
-        else ""
-    )
-    inputs = (
-        f"; the run before had --input {' and '.join(map(shlex.quote, lacking))} too"
-        if lacking
-        else ""
-    )
-    place = f"{config.output}/features-{config.table}" if config.table else config.output
-    raise Refused(
-        f"{counts.gone:,} of the {counts.known:,} images in {place} are not listed any "
-        f"more{more}{inputs}. Nothing was published. Give all inputs and check that they are "
-        "complete; or --keep-removed to keep the rows of such images, or --max-removed-rate 1 to "
-        "remove them."
-    )
 
 
 def write_index(sizes: pa.Array, features: Table, output: Storage, run_folder: str) -> bool:

@@ -6,7 +6,8 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from pipeline.state.run import Run, latest_run, night_of
+from pipeline.state.night import night_of
+from pipeline.state.run import Run, latest_run
 from pipeline.steps.session import Session
 from pipeline.tables import Tables
 from transforms.errors import Damaged, Refused, UserError

@@ -17,7 +17,7 @@ from PIL import Image
 
 import transforms.decode.pool
 import transforms.work
-from pipeline import Config, extract_each, repair, verify
+from pipeline import Config, extract_each, repair, rollback, verify
 from pipeline.cli import main
 from pipeline.commands.options import config_of
 from pipeline.commands.parser import parse
@@ -461,6 +461,21 @@ def test_carried_values_reach_each_table(images, tmp_path, seen):
     assert [(each.updated, each.reused) for each in carried(both, **now)] == [(2, 2)] * 2
     assert not seen
     assert captions("features") == captions(SMALL_TABLE) == now
+
+
+def test_a_rollback_ends_an_unfinished_run_of_all_backbones(own, photos):
+    images, output = own
+    make_folder(images / "more", photos, "cell")
+    night(images, output, SMALL)
+    make_folder(images / "most", photos, "page")
+    words = ["extract", "--input", str(images), "--output", str(output)]
+    words += ["--max-failure-rate", "0.5", "--backbone", "efficientnet_lite0", "--backbone", SMALL]
+    assert killed("before commit", "1", *words) == -9
+    rollback(str(output), 0, table="MobileNetV3Small")
+    storage = open_storage(str(output))
+    for table in ("", "MobileNetV3Small"):
+        assert load_runs(storage, 1, table)[0].state == "superseded"
+    assert [each.new for each in night(images, output, SMALL)] == [1, 2]
 
 
 @pytest.mark.parametrize(
