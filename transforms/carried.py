@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -30,6 +31,8 @@ _WORDS = {
 _EVERYTHING = "all"
 # Structs and lists within each other.
 _MAX_DEPTH = 32
+# JSON can spell half a character, which no table can hold.
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Carry:
         """Return the carried ones of an image's values as canonical JSON; None if there are none.
 
         Raises:
-            UserError: A value cannot be carried, such as bytes.
+            UserError: A value cannot be carried, such as bytes, or is nested too deeply.
         """
         taken = {
             name: value
@@ -65,9 +68,13 @@ class Carry:
         }
         if not taken:
             return None
+        if _is_too_deep(taken):
+            raise UserError(
+                f"--carry: a value nests lists and structs more than {_MAX_DEPTH} deep; "
+                "flatten it, or carry other columns"
+            )
         text = json.dumps(taken, sort_keys=True, ensure_ascii=False, default=_plain)
-        # JSON can spell half a character, which no table can hold.
-        return text.encode("utf-8", "backslashreplace").decode()
+        return _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parse(text: str | bytes) -> dict[str, Any] | None:
@@ -75,7 +82,7 @@ def parse(text: str | bytes) -> dict[str, Any] | None:
     try:
         values = json.loads(text, parse_int=_number)
         # A deeper one would break what comes later.
-        return values if isinstance(values, dict) and _depth(values) <= _MAX_DEPTH else None
+        return values if isinstance(values, dict) and not _is_too_deep(values) else None
     except (ValueError, RecursionError):
         return None
 
@@ -84,6 +91,13 @@ def _number(digits: str) -> int | float:
     return (
         int(digits) if len(digits) < 20 and -(1 << 63) <= int(digits) < 1 << 63 else float(digits)
     )
+
+
+def _is_too_deep(value: Any) -> bool:
+    try:
+        return _depth(value) > _MAX_DEPTH
+    except RecursionError:
+        return True
 
 
 def _depth(value: Any) -> int:

@@ -53,7 +53,10 @@ def _read_csv(data: pa.BufferReader, delimiter: str, texts: Sequence[str]) -> pa
         data,
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=True
+            column_types=dict.fromkeys(texts, pa.string()),
+            strings_can_be_null=True,
+            # Words such as "NA" and "null" are values: captions, or names of files.
+            null_values=[""],
         ),
     )
 

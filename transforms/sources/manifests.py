@@ -129,8 +129,7 @@ def _uri_column(text: str, columns: Sequence[str], chosen: str | None) -> str:
 
 
 def _strings(text: str, table: pa.Table, column: str) -> list[str]:
-    if columns := [name for name in table.column_names if name == column][1:]:
-        raise UserError(f"{text} has the column {columns[0]!r} twice")
+    _require_once(text, table, column)
     values = table[column]
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         raise UserError(f"{text}: the column {column!r} holds {values.type}; it has to hold text")
@@ -141,9 +140,18 @@ def _strings(text: str, table: pa.Table, column: str) -> list[str]:
     return strings
 
 
+def _require_once(text: str, table: pa.Table, column: str) -> None:
+    if table.column_names.count(column) > 1:
+        raise UserError(f"{text} has the column {column!r} twice; rename one of them")
+
+
 def _known(text: str, table: pa.Table) -> tuple[tuple[str, int], ...] | None:
     """Return each image's etag and size by the manifest; None unless it has all of them."""
     if not {_ETAG, _SIZE} <= set(table.column_names):
+        return None
+    _require_once(text, table, _ETAG)
+    _require_once(text, table, _SIZE)
+    if pa.types.is_null(table[_SIZE].type):
         return None
     if not pa.types.is_integer(table[_SIZE].type):
         raise UserError(f"{text}: the column 'size' holds {table[_SIZE].type}; it has to be bytes")
@@ -164,5 +172,8 @@ def _sources(
     if missing:
         there = ", ".join(others[:_SHOWN]) or "none"
         raise UserError(f"--carry: {text} has no column {min(missing)!r} to carry; it has {there}")
-    rows = table.select([name for name in others if carry.takes(name)]).to_pylist()
+    taken = [name for name in others if carry.takes(name)]
+    for name in taken:
+        _require_once(text, table, name)
+    rows = table.select(taken).to_pylist()
     return tuple(map(carry.encode, rows))
