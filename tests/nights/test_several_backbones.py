@@ -23,6 +23,7 @@ from pipeline.commands.options import config_of
 from pipeline.commands.parser import parse
 from pipeline.maintenance.vacuum import vacuum
 from pipeline.state.run import load_runs
+from pipeline.tables import Tables, pair_names
 from tests.helpers.nets import import_keras
 from tests.helpers.outputs import later
 from tests.helpers.runs import make_folder
@@ -463,6 +464,22 @@ def test_carried_values_reach_each_table(images, tmp_path, seen):
     assert captions("features") == captions(SMALL_TABLE) == now
 
 
+@pytest.mark.parametrize("place", ["", "/out"])
+def test_a_bucket_holds_several_tables(images, base, s3, place):
+    output = f"{s3.url}{place}"
+    both = night(images, output, SMALL)
+    assert [each.state for each in both] == ["published", "published"]
+    assert {each.state for each in night(images, output, SMALL)} == {"unchanged"}
+    names = pair_names(open_storage(output))
+    assert names == ["", "MobileNetV3Small"]
+    for table in names:
+        assert verify(output, table=table).clean
+    freed = vacuum(output, timedelta(days=14), now=later())
+    assert {garbage.kind for garbage in freed.garbage} <= {"run"}
+    rows = Tables.published(open_storage(output), "MobileNetV3Small").features.read(["uri"])
+    assert sorted(rows["uri"].to_pylist()) == read(base, SMALL_TABLE)["uri"].to_pylist()
+
+
 def test_a_rollback_ends_an_unfinished_run_of_all_backbones(own, photos):
     images, output = own
     make_folder(images / "more", photos, "cell")
@@ -486,7 +503,7 @@ def test_a_rollback_ends_an_unfinished_run_of_all_backbones(own, photos):
         (["ResNet50,top-k=few"], "top-k is a whole number"),
         (["ResNet50,table=plan"], "cannot be the name of a table"),
         (["ResNet50,table=../x"], "cannot be the name of a table"),
-        (["ResNet50,normalize=l3"], "--normalize l3"),
+        (["ResNet50,normalize=l3"], "--normalize 'l3'"),
         ([",normalize=l2"], "the name of the backbone comes first"),
         (["ResNet5O"], "neither a known backbone nor a file"),
     ],
