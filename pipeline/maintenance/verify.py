@@ -254,7 +254,11 @@ def _recompute(
         problems.append(Problem("model", f"models/{model}", str(error)))
         return Recomputed()
     result = recompute(
-        pa.concat_tables(picked), recipe, folder, stores, Indexes(storage, write=False)
+        pa.concat_tables(picked, promote_options="permissive"),
+        recipe,
+        folder,
+        stores,
+        Indexes(storage, write=False),
     )
     problems += result.problems
     return result

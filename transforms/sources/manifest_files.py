@@ -33,7 +33,10 @@ def read_table(name: str, texts: Sequence[str], stores: Stores) -> pa.Table:
         raise UserError(
             f"manifest:{name}: a manifest is a file that ends in one of {' '.join(FORMATS)}"
         )
-    data = pa.BufferReader(_read(name, stores))
+    encoded = _read(name, stores)
+    if extension != ".parquet":
+        _check_utf8(name, encoded)
+    data = pa.BufferReader(encoded)
     try:
         if extension in _CSV:
             return _read_csv(data, _CSV[extension], texts)
@@ -44,6 +47,16 @@ def read_table(name: str, texts: Sequence[str], stores: Stores) -> pa.Table:
         return pq.read_table(data)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"manifest:{name} cannot be read: {first_line(error)}") from error
+
+
+def _check_utf8(name: str, encoded: bytes) -> None:
+    """Refuse other text: pyarrow would take its columns for bytes, which nothing carries."""
+    try:
+        encoded.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"manifest:{name} is not UTF-8 at byte {error.start:,}; save it as UTF-8"
+        ) from error
 
 
 def _read_csv(data: pa.BufferReader, delimiter: str, texts: Sequence[str]) -> pa.Table:
