@@ -84,6 +84,13 @@ class BuildWithLaunch(build_py):
                 self.copy_file(str(file), str(folder / file.name))
 
 
+# Outside of the source, links to its files lead nowhere: only their text stays.
+README = re.sub(
+    r"\[([^\]]+)\]\((?!https?://)[^)]*\)",
+    r"\1",
+    (HERE / "README.md").read_text(encoding="utf-8"),
+)
+
 setup(
     cmdclass={"build_py": BuildWithLaunch},
     name="beam-image-features",
@@ -92,7 +99,7 @@ setup(
         "Image features at scale: pooled vectors and labels from pretrained networks, "
         "on Apache Beam"
     ),
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=README,
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),

@@ -7,6 +7,8 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -147,3 +149,16 @@ def test_the_blocks_of_a_page_run_in_order(
         for line in code.splitlines():
             assert line.startswith("image-features "), (line, "mark it, or run it here")
             run_command(line, capsys)
+
+
+def test_the_description_of_the_package_has_no_links_into_the_source():
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--long-description"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.count("docs/running.md")
+    assert "](docs/" not in done.stdout
+    assert "](#" not in done.stdout

@@ -18,6 +18,11 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument(
         "--save", metavar="DIR", help="save the image that the network sees in this folder"
     )
+    parser.add_argument(
+        "--image-column",
+        metavar="NAME",
+        help="for a row CONTAINER::NUMBER: column or feature of the image's bytes",
+    )
     store_option(parser)
     backbone_options(parser)
     compute_options(parser)

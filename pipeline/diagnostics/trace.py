@@ -134,7 +134,7 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> T
 
 def _read(photo: str, config: Config) -> bytes:
     uri = str(local_path(photo) or photo)
-    found = locate([ImageReference(uri, "", -1, None)], config.stores)
+    found = locate([ImageReference(uri, "", -1, None)], config.stores, column=config.image_column)
     item = next(
         read_images(
             found,

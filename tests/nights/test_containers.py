@@ -226,3 +226,11 @@ def test_a_member_that_is_not_there_is_not_traced(jpegs, tmp_path):
     (tmp_path / "a.tar").write_bytes(make("a.tar", jpegs))
     with pytest.raises(UserError, match="no container that holds a member of this name"):
         pipeline.trace(f"{tmp_path}/a.tar::nothing.jpg")
+
+
+def test_a_row_of_a_named_column_is_traced(jpegs, tmp_path):
+    rows = {"left": [jpegs["coffee.jpg"]], "right": [jpegs["chelsea.jpg"]]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="name one with --image-column"):
+        pipeline.trace(f"{tmp_path}/a.parquet::000000")
+    assert "espresso" in str(pipeline.trace(f"{tmp_path}/a.parquet::000000", image_column="left"))

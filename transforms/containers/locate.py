@@ -21,7 +21,10 @@ _HELD = 4
 
 
 def locate(
-    references: Sequence[ImageReference], stores: Stores = (), indexes: Indexes | None = None
+    references: Sequence[ImageReference],
+    stores: Stores = (),
+    indexes: Indexes | None = None,
+    column: str | None = None,
 ) -> list[ImageReference]:
     """Add to references that are members of containers where their bytes are now.
 
@@ -29,6 +32,7 @@ def locate(
         references: Images with uris, and etags where they are known.
         stores: Where buckets are.
         indexes: Where the members of containers are kept.
+        column: Column of the images' bytes, for references whose etag names none.
 
     Returns:
         The references in their order. A member that is not in its container any more stays as it
@@ -44,9 +48,9 @@ def locate(
         return _members(container, column, stores, indexes)
 
     def find(reference: ImageReference) -> ImageReference:
-        column = column_in(reference.etag)
+        chosen = column_in(reference.etag) or column
         for container in _containers(reference.uri):
-            there = members(container, column)
+            there = members(container, chosen)
             if there is not None:
                 now = there.get(reference.uri)
                 return _joined(reference, now) if now else reference
