@@ -1,5 +1,6 @@
 """Define the distribution: name, version and dependencies with their bounds, only here."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -68,6 +69,12 @@ EXTRAS = {
 HERE = Path(__file__).parent
 
 
+def long_description() -> str:
+    """Return README.md without links to files, which no registry's page can follow."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]*)\]\((?!https?://)[^)\s]+\)", r"\1", text)
+
+
 class BuildWithLaunch(build_py):
     """Puts ``launch/*.args`` into the wheel, where ``@launch/NAME`` finds them."""
 
@@ -84,13 +91,6 @@ class BuildWithLaunch(build_py):
                 self.copy_file(str(file), str(folder / file.name))
 
 
-# Outside of the source, links to its files lead nowhere: only their text stays.
-README = re.sub(
-    r"\[([^\]]+)\]\((?!https?://)[^)]*\)",
-    r"\1",
-    (HERE / "README.md").read_text(encoding="utf-8"),
-)
-
 setup(
     cmdclass={"build_py": BuildWithLaunch},
     name="beam-image-features",
@@ -99,7 +99,7 @@ setup(
         "Image features at scale: pooled vectors and labels from pretrained networks, "
         "on Apache Beam"
     ),
-    long_description=README,
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),

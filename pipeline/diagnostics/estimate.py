@@ -222,7 +222,7 @@ def _pages(work: Work) -> int:
 
 
 def _time(hours: float) -> str:
-    minutes = math.ceil(hours * 60)
-    return (
-        f"{hours:,.1f} hours" if hours >= 1 else f"{minutes} minutes" if minutes > 1 else "a minute"
-    )
+    seconds = math.ceil(hours * 3600)
+    if seconds < 120:
+        return f"{seconds} second{'s' if seconds > 1 else ''}"
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{math.ceil(hours * 60)} minutes"

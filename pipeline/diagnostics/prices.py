@@ -34,7 +34,8 @@ GET_SECONDS = 0.05  # to get a small object
 BUCKET_GETS = 5_000
 BUCKET_DOUBLES_SECONDS = 1200
 
-# Images of 224x224 per second, on one core in float32.
+# Images of 224x224 per second, on one core in float32. They are cautious: docs/performance.md
+# compares them with measured rates.
 CORE_RATES = {
     "efficientnet_lite0": 78,
     "EfficientNetB0": 50,

@@ -89,6 +89,8 @@ def compare(session: Session) -> Compared:
         )
         if listing.containers:
             _LOG.warning("%s", name_containers(listing.containers))
+        if absent := set(config.carry) - {"all", *(listing.carried or {})}:
+            _LOG.warning("--carry: no image has a value of %s", ", ".join(sorted(absent)))
     return Compared(planned, plans, shards)
 
 

@@ -98,12 +98,15 @@ def test_equal_images_keep_their_own_values(folder, run, tmp_path):
     assert [row["n"] for row in sources(tmp_path / "out")] == [0, 1, 2, 3]
 
 
-def test_the_files_beside_an_image_in_a_tar(folder, run, tmp_path):
+def test_the_files_beside_an_image_in_a_tar(folder, run, tmp_path, caplog):
     with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
         for number, path in enumerate(sorted(folder.glob("*.jpg"))):
             note = {"width": number, "tags": ["x", "y"], "more": {"z": 1.5}}
             sample = {"__key__": f"d/{path.stem}", "jpg": path.read_bytes(), "json": note}
             tar.write({**sample, "txt": f"photo {number}", "cls": number})
+    done = run(tmp_path / "a.tar", carry=("cls", "clss"))
+    assert "--carry: no image has a value of clss" in caplog.text
+    assert sources(tmp_path / "out")[2] == {"cls": 2}
     done = run(tmp_path / "a.tar", carry=("all",))
     assert (done.listed, done.ignored) == (3, 9)
     assert sources(tmp_path / "out")[2] == {

@@ -9,7 +9,7 @@ from pipeline.cli import main
 from pipeline.config import Config
 from pipeline.diagnostics import estimate as estimates
 from pipeline.diagnostics import prices
-from pipeline.diagnostics.estimate import Work, _seconds
+from pipeline.diagnostics.estimate import Work, _seconds, _time
 from pipeline.runners.options import RunnerOptions
 from tests.helpers.launched import arguments
 from tests.helpers.runs import make_folder
@@ -160,3 +160,18 @@ def test_the_dry_run_counts_requests_of_a_bucket(s3, photos, caplog, tmp_path):
     said = caplog.text
     assert " to read: 6 GET and 1 LIST requests\n" in said
     assert "for $0.00 of requests" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "1 second"),
+        (8.1, "9 seconds"),
+        (119, "119 seconds"),
+        (121, "3 minutes"),
+        (3500, "59 minutes"),
+        (5400, "1.5 hours"),
+    ],
+)
+def test_a_short_run_is_told_in_seconds(seconds, text):
+    assert _time(seconds / 3600) == text
