@@ -79,7 +79,7 @@ def test_padding_keeps_the_images_and_fills_the_batch():
 
 
 def test_overlapped_stages_give_the_same_items_in_order():
-    from transforms.embed import prefetch
+    from transforms.prefetch import prefetch
 
     assert list(prefetch(iter([1, 2, 3]))) == [1, 2, 3]
     assert list(prefetch(iter([]))) == []

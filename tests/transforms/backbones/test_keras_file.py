@@ -163,7 +163,7 @@ def test_mistakes_list_the_choices(labels: str, tmp_path: Path) -> None:
     missing = _refused(tmp_path, preprocess=None)
     assert all(f"{mode}: {meaning}" in missing for mode, meaning in VALUE_MODES.items())
     assert "It has a layer scaling that scales: probably none" in missing
-    assert "--preprocess half: unknown" in _refused(tmp_path, preprocess="half")
+    assert "--preprocess 'half': must be caffe or tf" in _refused(tmp_path, preprocess="half")
     assert "close: conv, conv_again" in _refused(tmp_path, feature_layer="Conv")
     assert "summary()" in _refused(tmp_path, feature_layer="Conv")
     assert "takes images of 24x24 only" in _refused(tmp_path, input_size=32)

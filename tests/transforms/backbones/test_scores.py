@@ -86,7 +86,7 @@ def test_only_an_option_that_was_given_is_part_of_the_recipe(tmp_path: Path) -> 
     assert "scores" not in found.recipe_fields
     assert said.recipe_fields == {**found.recipe_fields, "scores": "none"}
     assert model_id(found) != model_id(said)
-    with pytest.raises(UserError, match="--scores half: must be softmax or sigmoid or none"):
+    with pytest.raises(UserError, match="--scores 'half': must be softmax or sigmoid or none"):
         resolve(BackboneConfig(**options, scores="half"))
     with pytest.raises(
         UserError, match="gives probabilities; the option is for models of your own"

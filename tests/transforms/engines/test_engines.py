@@ -129,7 +129,7 @@ def test_openvino_is_chosen_without_a_gpu_and_missed_with_a_hint(monkeypatch):
     assert choose_engine("auto") == "tensorflow"
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     assert choose_engine("auto") == "tensorflow"
-    with pytest.raises(UserError, match=r"pip install 'beam-image-features\[cpu\]'"):
+    with pytest.raises(UserError, match=r"pip install 'openvino"):
         choose_engine("openvino")
 
 
