@@ -128,16 +128,22 @@ def hash_of(source: str | None) -> int | None:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def type_of(sources: Iterable[str | None]) -> CarriedType:
+def type_of(images: Iterable[tuple[str, str | None]]) -> CarriedType:
     """Return the common type of some carried values; {} if there are none.
+
+    Args:
+        images: The uri and the carried values of each image.
 
     Raises:
         UserError: Two images carry values of different types under one name.
     """
     found: CarriedType = {}
-    for source in sources:
+    for uri, source in images:
         if source is not None:
-            found = merge(found, _type_of(json.loads(source)))
+            try:
+                found = merge(found, _type_of(json.loads(source)))
+            except UserError as error:
+                raise UserError(f"{error}. The other type begins with {uri}") from error
     return found
 
 
@@ -183,8 +189,8 @@ def merge(one: CarriedType, two: CarriedType, name: str = "") -> CarriedType:
     if {str(one), str(two)} == {"int64", "double"}:
         return "double"
     raise UserError(
-        f"--carry: the column {name!r} holds {describe(one)} here and {describe(two)} there; a "
-        "carried column has one type"
+        f"--carry: the column {name!r} holds {describe(one)} for some images and {describe(two)} "
+        "for others; give it one type, or leave it out"
     )
 
 

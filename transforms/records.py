@@ -87,7 +87,8 @@ class Member:
     container: str
     # Of the container; its bytes are read only while it has this etag.
     etag: str
-    # How to get the bytes: one of ``transforms.containers.kinds.READERS``.
+    # How to get the bytes: "range" as they are, "zip" from an entry of a zip, "parquet" from a row,
+    # "path" from the file that a row names, or a compression from its decompressed stream.
     reader: str
     # First byte of the member, in the container or in its decompressed stream; of Parquet the row.
     offset: int

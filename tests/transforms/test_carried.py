@@ -11,7 +11,7 @@ ALL = Carry(("all",))
 def through(text):
     """Return the values of a JSON text as the table holds them."""
     source = ALL.encode(parse(text))
-    return to_array([source], to_arrow(type_of([source]))).to_pylist()[0]
+    return to_array([source], to_arrow(type_of([("a.jpg", source)]))).to_pylist()[0]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,9 @@ def test_bytes_are_left_out_of_all_and_refused_by_name():
 
 def test_types_merge_within_a_night():
     assert merge({"a": "int64"}, {"a": "double", "b": "string"}) == {"a": "double", "b": "string"}
-    with pytest.raises(UserError, match="column 'a' holds int64 here and string there"):
+    with pytest.raises(
+        UserError, match="column 'a' holds int64 for some images and string for others"
+    ):
         merge({"a": "int64"}, {"a": "string"})
 
 

@@ -61,6 +61,8 @@ def list_members(
         StorageError: The container cannot be read.
     """
     key = _key(file.uri, wanted)
+    # Without an etag nothing tells this version from another one of the same size.
+    indexes = indexes if file.etag else None
     found = _load(indexes, key, file) if indexes else None
     if found is None:
         kind = kind_of(file)

@@ -12,9 +12,6 @@ from transforms.containers.compressed import MARKS, MAX_STREAM, DecompressedFile
 from transforms.errors import FailureKind
 from transforms.file_names import Ignored
 
-# How the bytes of a member are read: a range as it is, an entry of a zip, a row of Parquet, or a
-# range of a decompressed stream.
-READERS = ("range", "zip", "parquet", *MARKS)
 # Bytes that tell a kind.
 HEAD = 512
 _ZIP = (b"PK\3\4", b"PK\5\6")
@@ -28,7 +25,7 @@ class Kind:
     """A kind of container."""
 
     walk: Walk
-    # One of READERS.
+    # How the bytes of a member are read, as in ``Member``.
     reader: str
     # Take only members with the name of an image.
     has_names: bool = False

@@ -58,7 +58,8 @@ def find_members(file: ContainerFile, kind: Kind, ignored: Ignored, wanted: Want
     listed = list(members.values())
     if notes:
         listed = [_with_notes(found, notes, wanted.carry) for found in listed]
-    images = _table(file, kind.reader, listed, wanted.column)
+    # Members with names of their own have no column.
+    images = _table(file, kind.reader, listed, None if kind.has_names else wanted.column)
     if not damage:
         return images
     return pa.concat_tables([images, _damage_row(file, kind.reader, damage)])

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
+from transforms.carried import Carry
 from transforms.containers.base import ContainerDamaged, Found, Wanted
 from transforms.containers.bytes import ContainerFile
 from transforms.containers.example import find_image, other_features
@@ -83,10 +85,35 @@ def _record(name: str, data: bytes, start: int, wanted: Wanted) -> Found:
         return Found(name, start, size, size, etag, problem=problem)
     try:
         image = find_image(record, wanted.column)
-        source = wanted.carry.encode(other_features(record, image)) if wanted.carry else None
+        source = _source(record, image, wanted.carry)
     except ContainerDamaged as error:
         return Found(name, start, size, size, etag, problem=error.problem)
     return Found(name, start + image.start, len(image), len(image), etag, source=source)
+
+
+def _source(record: bytes, image: range, carry: Carry) -> str | None:
+    """Return a record's carried values as JSON.
+
+    Of a feature that was named, bytes that are not UTF-8 are spelled out: one odd record stops no
+    run. ``all`` leaves out a feature that holds such bytes.
+    """
+    if not carry:
+        return None
+    features = other_features(record, image)
+    if carry.everything:
+        texts = {name: value for name, value in features.items() if not _has_bytes(value)}
+        return carry.encode(texts)
+    return carry.encode({name: _spelled(value) for name, value in features.items()})
+
+
+def _has_bytes(value: Any) -> bool:
+    return any(isinstance(one, bytes) for one in (value if isinstance(value, list) else [value]))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_spelled(one) for one in value]
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def masked_crc(data: bytes) -> int:

@@ -106,7 +106,7 @@ def write_listing_file(
     encoded = parquet.encode(images, row_group_size=GROUP_ROWS)
     storage.write(f"{name}.parquet", encoded, durable=False)
     firsts = images["uri"].take(pa.array(range(0, images.num_rows, GROUP_ROWS), pa.int64()))
-    carried = type_of(images["source"].drop_null().to_pylist())
+    carried = type_of(zip(images["uri"].to_pylist(), images["source"].to_pylist(), strict=True))
     last = images["uri"][-1].as_py() if images.num_rows else ""
     note = ListingNote(
         images.num_rows, ignored, tuple(firsts.to_pylist()), last, containers, carried

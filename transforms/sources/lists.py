@@ -29,7 +29,7 @@ _PIECE = 10_000
 LOOKS = 64
 # Local files that are looked at concurrently. On a warm disk 64 threads take 27 to 50 µs per name,
 # because of Python's lock; 8 threads take 7 µs.
-LOCAL_LOOKS = 8
+_FILES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Entries:
         self, ignored: Ignored | None = None, indexes: Indexes | None = None
     ) -> Iterator[pa.RecordBatch]:
         """List the entries in their order, one row per line, with etag and size if available."""
-        threads = LOOKS if any(map(scheme_of, self.uris)) else LOCAL_LOOKS
+        threads = LOOKS if any(map(scheme_of, self.uris)) else _FILES
         look = partial(look_up, self.stores)
         with ThreadPoolExecutor(threads) as pool:
             for piece in self.split():

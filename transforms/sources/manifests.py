@@ -7,9 +7,7 @@ manifests too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pyarrow as pa
 
@@ -17,19 +15,16 @@ from transforms.carried import NOTHING, Carry
 from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.file_names import Ignored
-from transforms.sources.batches import Row, to_batches, with_sources
-from transforms.sources.lists import LOCAL_LOOKS, LOOKS, entry_below, look_up
+from transforms.sources.batches import BATCH_ROWS, to_batches, with_sources
+from transforms.sources.lists import Entries, entry_below
 from transforms.sources.manifest_files import read_table
 from transforms.storage.etags import normal_etag
 from transforms.storage.settings import Stores
-from transforms.storage.urls import scheme_of
 
 # Columns that name the image, by the conventions of ``datasets``, img2dataset and others.
 URI_COLUMNS = ("uri", "url", "path", "file_name", "image_path")
 # What a store says of an image. With both, no image is asked for.
 _ETAG, _SIZE = "etag", "size"
-# Rows of one piece.
-_PIECE = 10_000
 # Named in a message.
 _SHOWN = 10
 
@@ -52,11 +47,11 @@ class Manifest:
         return [
             replace(
                 self,
-                uris=self.uris[start : start + _PIECE],
-                known=self.known and self.known[start : start + _PIECE],
-                sources=self.sources and self.sources[start : start + _PIECE],
+                uris=self.uris[start : start + BATCH_ROWS],
+                known=self.known and self.known[start : start + BATCH_ROWS],
+                sources=self.sources and self.sources[start : start + BATCH_ROWS],
             )
-            for start in range(0, len(self.uris), _PIECE)
+            for start in range(0, len(self.uris), BATCH_ROWS)
         ]
 
     def list_images(
@@ -64,20 +59,18 @@ class Manifest:
     ) -> Iterator[pa.RecordBatch]:
         """List the images in their order, one for each row of the manifest."""
         for piece in self.split():
-            (batch,) = to_batches(piece._rows())
+            # A piece is one batch.
+            (batch,) = piece._batches()
             yield batch if piece.sources is None else with_sources(batch, piece.sources)
 
     def nothing_found(self) -> str:
         return f"{self.text} names no image"
 
-    def _rows(self) -> Iterator[Row]:
-        if self.known is not None:
-            for uri, (etag, size) in zip(self.uris, self.known, strict=True):
-                yield uri, etag, size, None
-            return
-        threads = LOOKS if any(map(scheme_of, self.uris)) else LOCAL_LOOKS
-        with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(partial(look_up, self.stores), self.uris, chunksize=64)
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        if self.known is None:
+            return Entries(self.text, self.uris, self.stores).list_images()
+        rows = zip(self.uris, self.known, strict=True)
+        return to_batches((uri, etag, size, None) for uri, (etag, size) in rows)
 
 
 def parse_manifest(

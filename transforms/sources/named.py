@@ -53,7 +53,8 @@ class Named:
         if local and os.path.isdir(place):  # noqa: PTH112
             return Tree(text, place)
         if os.path.lexists(place) if local else self._is_object():
-            if place.lower().endswith(IMAGE_EXTENSIONS) or (local and not os.path.isfile(place)):  # noqa: PTH113
+            plain = os.path.isfile(place) if local else True  # noqa: PTH113
+            if place.lower().endswith(IMAGE_EXTENSIONS) or not plain:
                 return Entries(text, (place,), self.stores)
             return Containers(text, (place,), self.stores, self.wanted)
         if has_wildcards(place):

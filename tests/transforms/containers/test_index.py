@@ -16,6 +16,7 @@ from transforms.containers.kinds import Kind
 from transforms.file_names import Ignored
 from transforms.records import LISTING_SCHEMA
 from transforms.storage import open_storage
+from transforms.storage.local import local_etag
 
 
 @pytest.fixture
@@ -137,3 +138,16 @@ def test_the_table_has_the_columns_of_a_listing(tar):
     with open_container(str(tar)) as file:
         table = index.list_members(file, Ignored(), Wanted())
     assert table.schema.equals(LISTING_SCHEMA)
+
+
+def test_a_store_without_etags_gets_no_index(tar, output):
+    with open_container(str(tar)) as file:
+        file.etag = ""
+        found = index.list_members(file, Ignored(), Wanted(), Indexes(output))
+        assert found.num_rows == len(PHOTOS)
+        assert keys(output) == []
+        file.etag = local_etag(tar.stat())
+
+
+def test_a_column_is_part_of_the_etag_only_where_there_are_columns(tar):
+    assert [one.etag for one in members_of(tar, "left")] == [one.etag for one in members_of(tar)]

@@ -1,12 +1,17 @@
 """The images of a TFRecord file are those that TensorFlow wrote; a bad record fails alone."""
 
 import gzip
+import json
 import struct
 
 import pytest
 import tensorflow as tf
 
 from tests.helpers.containers import PHOTOS, members_of, problems_of, read_all
+from transforms.carried import Carry
+from transforms.containers import tfrecord
+from transforms.containers.base import Wanted
+from transforms.containers.bytes import open_container
 from transforms.containers.tfrecord import masked_crc
 from transforms.file_names import Ignored
 
@@ -138,3 +143,17 @@ def test_nothing_is_ignored(tmp_path):
     ignored = Ignored()
     members_of(write(tmp_path / "a", RECORDS), ignored=ignored)
     assert ignored.total == 0
+
+
+@pytest.mark.parametrize(
+    ("carry", "values"),
+    [
+        (("text", "mask"), {"text": "gr\\xfcn", "mask": ["\\xff", "ok"]}),
+        (("all",), {"n": 1}),
+    ],
+)
+def test_text_that_is_not_utf8_stops_no_run(tmp_path, carry, values):
+    record = example(image__encoded=PHOTOS["a.jpg"], text=b"gr\xfcn", mask=[b"\xff", b"ok"], n=1)
+    with open_container(str(write(tmp_path / "a.tfrecord", [record]))) as file:
+        (found,) = tfrecord.walk(file, Ignored(), Wanted(carry=Carry(carry)))
+    assert json.loads(found.source) == values
