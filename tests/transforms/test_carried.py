@@ -55,10 +55,9 @@ def test_bytes_are_left_out_of_all_and_refused_by_name():
 
 def test_types_merge_within_a_night():
     assert merge({"a": "int64"}, {"a": "double", "b": "string"}) == {"a": "double", "b": "string"}
-    with pytest.raises(
-        UserError, match="column 'a' holds int64 for some images and string for others"
-    ):
-        merge({"a": "int64"}, {"a": "string"})
+    images = [("x.jpg", '{"a": 1}'), ("y.jpg", '{"a": "1"}')]
+    with pytest.raises(UserError, match=r"'a' holds int64 for some images and string .* y\.jpg"):
+        type_of(images)
 
 
 def test_a_table_gets_columns_and_keeps_their_types():
