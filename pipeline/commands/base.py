@@ -40,7 +40,9 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.help or ""
-        hidden = action.default in (None, False, "", argparse.SUPPRESS, []) or "default" in shown
+        hidden = (
+            action.default in (None, False, "", argparse.SUPPRESS, [], ()) or "default" in shown
+        )
         return shown if hidden or not action.option_strings else f"{shown} (default: %(default)s)"
 
     def __init__(self, prog: str) -> None:

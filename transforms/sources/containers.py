@@ -24,6 +24,19 @@ from transforms.storage.settings import Stores
 from transforms.storage.urls import scheme_of
 
 
+def missing_container(text: str, what: str) -> UserError:
+    """Return the error for a container that cannot be read: its images would look removed.
+
+    Args:
+        text: The input.
+        what: What was seen.
+    """
+    return UserError(
+        f"--input {text}: {what}. Correct the name, or leave this container out: then the rows of "
+        "its images are removed"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Containers:
     """Files that hold images, if their content is that of a container; others are images."""
@@ -88,8 +101,7 @@ class Containers:
                 return list_members(file, ignored, self.wanted, indexes)
         except (NotFound, PermissionDenied) as error:
             if is_container_name(uri):
-                # Its images would look removed.
-                raise UserError(f"--input {self.text}: {error}") from error
+                raise missing_container(self.text, str(error)) from error
             return None
 
     def nothing_found(self) -> str:

@@ -13,7 +13,7 @@ from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_container_name
 from transforms.sources.base import Source
-from transforms.sources.containers import Containers
+from transforms.sources.containers import Containers, missing_container
 from transforms.sources.globs import has_wildcards, split_pattern
 from transforms.sources.lists import Entries
 from transforms.sources.trees import Tree
@@ -70,8 +70,7 @@ class Named:
             is_container_name(key)
             and next(Bucket(scheme, name, self.stores).pages(key, 1), None) is None
         ):
-            # The images of a container that is missing would look removed.
-            raise UserError(f"--input {self.text}: {place} is not there")
+            raise missing_container(self.text, f"{place} is not there")
         return Tree(self.text, place, stores=self.stores)
 
     def _glob(self, local: bool) -> Source:
