@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -95,10 +96,10 @@ class Resize:
             raise ValueError(
                 f"resize takes uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}"
             )
-        source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
+        source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, _bytes_of(pixels))
         result = ImageData(self.width, self.height, PixelType.U8x3)
         _resizer().resize(source, result, _options(self.mode))
-        return np.frombuffer(result.get_buffer(), np.uint8).reshape(self.height, self.width, 3)
+        return np.ndarray((self.height, self.width, 3), np.uint8, result.get_buffer())
 
     def __repr__(self) -> str:
         return f"resize({self.height}x{self.width}, {self.mode}, bilinear)"
@@ -182,6 +183,14 @@ def _resizer() -> Resizer:
     return _local.resizer
 
 
+def _bytes_of(pixels: np.ndarray) -> bytes:
+    # A picture that was resized before is a view of bytes: they need no copy.
+    base = pixels.base
+    whole = isinstance(base, bytes) and len(base) == pixels.nbytes and pixels.flags.c_contiguous
+    return base if whole else pixels.tobytes()
+
+
+@cache
 def _options(mode: ResizeMode) -> ResizeOptions:
     # (0.5, 0.5) centres the crop.
     fit = (0.5, 0.5) if mode == "crop" else False
