@@ -186,8 +186,9 @@ def _resizer() -> Resizer:
 def _bytes_of(pixels: np.ndarray) -> bytes:
     # A picture that was resized before is a view of bytes: they need no copy.
     base = pixels.base
-    whole = isinstance(base, bytes) and len(base) == pixels.nbytes and pixels.flags.c_contiguous
-    return base if whole else pixels.tobytes()
+    if isinstance(base, bytes) and len(base) == pixels.nbytes and pixels.flags.c_contiguous:
+        return base
+    return pixels.tobytes()
 
 
 @cache
