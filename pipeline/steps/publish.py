@@ -100,7 +100,7 @@ def _commit_both(reconciled: Reconciled, output: Storage, tables: Tables) -> int
         _check_rows(features, commit, with_vector + run.kept["features"])
         pending.append((features, commit))
     for table in {*tables} - {table for table, _ in pending}:
-        table.make_durable()
+        table.complete(run.run_id, _source(run, table))
     added = [table.key(part.path) for table, commit in pending for part in commit.add]
     with announce_commit(output, added):
         for table, commit in pending:
@@ -120,13 +120,17 @@ def _write_failures(
 
 def _commit(run: Run, table: Table, parts: Sequence[Part], output: Storage) -> Commit:
     """Return the run's commit to a table; write the rewritten parts, which are not visible yet."""
-    source = to_arrow(run.carried) if table.kind == "features" else None
+    source = _source(run, table)
     if run.rebuild or not run.stale[table.kind]:
         return Commit(run.run_id, parts, replace_all=run.rebuild, source=source)
     new, old = table.rewrite_without(
         read_stale(output, run.folder, table.kind), run.run_id, run.recipe
     )
     return Commit(run.run_id, [*parts, *new], old, source=source)
+
+
+def _source(run: Run, table: Table) -> pa.DataType | None:
+    return to_arrow(run.carried) if table.kind == "features" else None
 
 
 def _check_rows(table: Table, commit: Commit, expected: int) -> None:

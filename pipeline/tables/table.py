@@ -106,14 +106,11 @@ class Table(Snapshot):
             Refused: Another writer was faster.
             RunFailed: The store does not accept the commit.
         """
-        from deltalake import Schema
         from deltalake.transaction import create_table_with_add_actions
 
         if self.has_run(commit.run_id):
-            self.make_durable()
-            return int(self._delta.version())
-        carried = carried_fields(commit.source) if commit.source else ()
-        schema = Schema.from_arrow(pa.schema([*self.schema, *carried]))
+            return self.complete(commit.run_id, commit.source)
+        schema = self._schema_with(commit.source)
         properties = commit_properties(commit.run_id, self._change(commit))
         fresh = commit.operation != "compact"
         adds = [add_action(part, fresh) for part in commit.add]
@@ -139,11 +136,32 @@ class Table(Snapshot):
         version = self._transact(commit.run_id, write)
         return self._add_columns(commit.run_id, schema) or version
 
+    def complete(self, run_id: str, source: pa.DataType | None) -> int:
+        """Complete the commit of a run that may have been killed right after it.
+
+        Args:
+            run_id: The run, whose commit is in the table.
+            source: As in ``Commit``.
+
+        Returns:
+            The new version, which has the run's columns.
+        """
+        # Flush all commits to the disk: the killed process may have left one that is not durable.
+        make_durable(self.url, 0)
+        added = self._add_columns(run_id, self._schema_with(source))
+        return added or int(self._delta.version())
+
+    def _schema_with(self, source: pa.DataType | None) -> Any:
+        from deltalake import Schema
+
+        carried = carried_fields(source) if source else ()
+        return Schema.from_arrow(pa.schema([*self.schema, *carried]))
+
     def _add_columns(self, run_id: str, schema: Any) -> int | None:
         """Commit the columns that the table was made before; None if it has all.
 
         Delta takes no columns together with parts. Until this commit, readers of the table only
-        miss the new columns. So it comes second, and the next run repeats it after a crash.
+        miss the new columns. So it comes second, and whoever resumes the run repeats it.
         """
         fields = missing_fields(self._delta, schema)
         if not fields:
@@ -153,10 +171,6 @@ class Table(Snapshot):
         return self._transact(
             run_id, lambda: self._delta.alter.add_columns(fields, commit_properties=properties)
         )
-
-    def make_durable(self) -> None:
-        """Flush all commits to the disk: a killed process may have left one that is not durable."""
-        make_durable(self.url, 0)
 
     def restore(self, version: int, run_id: str) -> int:
         """Commit the parts of an earlier version on top of the version that was opened.

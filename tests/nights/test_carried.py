@@ -11,6 +11,7 @@ import webdataset
 from deltalake import DeltaTable
 
 import pipeline
+from pipeline.tables.table import Table
 from tests.helpers.runs import make_folder
 from tests.transforms.containers.test_tfrecord import example
 from transforms.errors import UserError
@@ -55,6 +56,33 @@ def test_a_change_of_a_value_updates_its_row_without_reading_the_image(folder, r
     after = DeltaTable(str(tmp_path / "out/features")).to_pyarrow_table().sort_by("uri")
     assert sources(tmp_path / "out")[1] == {"caption": "B"}
     assert after["embedding"].equals(before["embedding"])
+
+
+def test_a_run_killed_before_its_column_is_added_loses_no_value(folder, run, tmp_path, monkeypatch):
+    run(manifest(folder))
+    carried = manifest(folder, n=[1, 2, 3])
+
+    real = Table._add_columns
+
+    def killed(self, *arguments):
+        if self.name == "features":
+            raise OSError("killed")
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "_add_columns", killed)
+        with pytest.raises(OSError, match="killed"):
+            run(carried, carry=("n",))
+    # The rows are published, and readers do not see the column yet.
+    assert "source" not in DeltaTable(str(tmp_path / "out/features")).schema().to_arrow().names
+    assert pipeline.verify(str(tmp_path / "out")).clean
+    # It finishes the run that was killed.
+    again = run(carried, carry=("n",))
+    assert (again.updated, again.reused, again.balanced) == (3, 3, True)
+    changed = run(manifest(folder, n=[1, 2, 4]), carry=("n",))
+    assert (changed.updated, changed.unchanged) == (1, 2)
+    assert sources(tmp_path / "out") == [{"n": 1}, {"n": 2}, {"n": 4}]
+    assert pipeline.verify(str(tmp_path / "out"), sample=3).clean
 
 
 def test_a_column_that_appears_later_extends_the_table(folder, run, tmp_path):

@@ -185,8 +185,8 @@ def test_rollback_leads_back_to_each_version(night, both, mixed):
     assert verify(str(both)).clean
 
 
-def test_a_run_killed_between_its_commits_leaves_the_column_to_the_next(
-    night, output, tmp_path, photos, monkeypatch
+def test_a_run_killed_between_its_commits_is_resumed_and_adds_the_column(
+    night, output, tmp_path, monkeypatch
 ):
     real = Table._add_columns
 
@@ -199,8 +199,9 @@ def test_a_run_killed_between_its_commits_leaves_the_column_to_the_next(
         patch.setattr(Table, "_add_columns", killed)
         with pytest.raises(OSError, match="killed"):
             night(output, "cell")
-    assert night(output, "cell").published
     assert operations(output) == ["extract", "extract"]
+    assert night(output, "cell").published
+    assert operations(output) == ["add_columns", "extract", "extract"]
     assert verify(str(output)).clean
     (tmp_path / "more/copy.jpg").write_bytes((tmp_path / "more/cell.jpg").read_bytes())
     night(output, "cell")
