@@ -40,7 +40,8 @@ class Config:
     # Several backbones in the syntax of ``--backbone``, each with a pair of tables of its own; they
     # replace the one of ``network``, which gives the other options. () for that one alone.
     backbones: tuple[str, ...] = ()
-    resize: ResizeMode = "squash"
+    # None: as the model was trained, which its model.json says; squash for any other.
+    resize: ResizeMode | None = None
     precision: Precision = "float32"
     engine: EngineName = "auto"
     cores_per_worker: int | None = None
@@ -116,8 +117,9 @@ class Config:
         ):
             check_min(name, getattr(self, name), 1)
         check_min("stall_timeout", self.stall_timeout, 0, whole=False)
+        if self.resize is not None:
+            check_word("resize", self.resize, ResizeMode)
         for name, kind in (
-            ("resize", ResizeMode),
             ("precision", Precision),
             ("engine", EngineName),
         ):

@@ -277,7 +277,8 @@ def compute_options(parser: Parser) -> None:
     add(
         "--resize",
         choices=words(ResizeMode),
-        help="squash: the whole image, without its aspect ratio; crop: the middle square",
+        help="squash: the whole image, without its aspect ratio; crop: the middle square (default: "
+        "as your own model was trained, if its model.json says so; otherwise squash)",
     )
     add("--precision", choices=words(Precision), help="precision of the network's arithmetic")
     add(

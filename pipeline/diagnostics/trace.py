@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.reports.text import format_table
 from transforms.backbones import Resolved, export, model_id, resolve
+from transforms.backbones.model_json import resize_of
 from transforms.containers.locate import locate
 from transforms.containers.members import SEPARATOR
 from transforms.decode.image import DecodePolicy, decode
@@ -104,7 +105,7 @@ def trace(photo: str, save: str | None = None, **options: Any) -> Trace:
 def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> Trace:
     data, read_seconds = _timed(lambda: _read(photo, config))
     policy = DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels)
-    chain = image_chain(network.input_size, config.resize)
+    chain = image_chain(network.input_size, resize_of(network, config.resize))
     image, decode_seconds = _timed(lambda: decode(data, policy, network.input_size))
     pixels, resize_seconds = _timed(lambda: chain(image.pixels))
     value_range = ValueRange(network.preprocess)

@@ -21,6 +21,7 @@ from pipeline.state.run import Run
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.session import Session
 from transforms.backbones import export, model_id
+from transforms.backbones.model_json import resize_of
 from transforms.carried import to_arrow
 from transforms.engines.models import cached_model, save_model
 from transforms.engines.tensorflow_engine import import_tensorflow
@@ -224,7 +225,7 @@ def _target(run: Run, session: Session, network_id: str, bit: int) -> Target:
         folder=run.folder,
         bit=bit,
         table=session.tables.features.name,
-        resize=config.resize,
+        resize=resize_of(session.network, config.resize),
         engine=config.engine,
         precision=config.precision,
         source=to_arrow(run.carried),

@@ -11,6 +11,7 @@ from pipeline.runners.options import RunnerOptions
 from pipeline.runners.services import check_scheduler
 from pipeline.tables import Tables
 from transforms.backbones import Resolved, resolve
+from transforms.backbones.model_json import resize_of
 from transforms.errors import Refused, UserError
 from transforms.recipe import Recipe, differences
 from transforms.storage import Storage, local_path, open_storage
@@ -91,7 +92,7 @@ def make_recipe(config: Config, network: Resolved) -> Recipe:
     return {
         **network.recipe_fields,
         **_PIXELS,
-        "resize": config.resize,
+        "resize": resize_of(network, config.resize),
         "precision": config.precision,
     }
 

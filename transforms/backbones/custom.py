@@ -8,6 +8,7 @@ from typing import Protocol
 
 from transforms.backbones import keras_file, saved_model
 from transforms.backbones.labels import labels_sha256, read_labels
+from transforms.backbones.model_json import fill, path_beside, read_description
 from transforms.backbones.network import CustomFacts, Network
 from transforms.backbones.spec import VALUE_MODES, Resolved, Weights, file_sha256
 from transforms.choices import BackboneConfig, ValueMode
@@ -56,7 +57,11 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         raise UserError(
             f"--weights {config.weights}: {path.name} brings its own weights; leave the option out"
         )
-    labels = read_labels(config.labels) if config.labels else None
+    stated = read_description(path)
+    config = fill(config, stated)
+    labels = stated.labels if stated else None
+    if config.labels:
+        labels = read_labels(config.labels)
     facts = chosen.read_facts(path, config)
     mode = _value_mode(config, facts)
     notes = _check_labels(labels, facts, config)
@@ -71,6 +76,7 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         preprocess=mode,
         feature_layer=facts.feature_layer,
         dimension=facts.dimension,
+        resize=stated.resize if stated else None,
         notes=notes,
     )
 
@@ -136,22 +142,32 @@ def _value_mode(config: BackboneConfig, facts: CustomFacts) -> ValueMode:
         if facts.own_scaling
         else ""
     )
+    path = Path(config.backbone)
+    trained = path_beside(path).name
+    beside = (
+        f" If 'image-features train' made it, copy its {trained} here too, which says this."
+        if path.suffix == ".keras"
+        else ""
+    )
     raise UserError(
-        f"{seen} Say which pixel values {Path(config.backbone).name} was trained on: {modes}.{hint}"
+        f"{seen} Say which pixel values {path.name} was trained on: {modes}.{hint}{beside}"
     )
 
 
 def _check_labels(
     labels: tuple[str, ...] | None, facts: CustomFacts, config: BackboneConfig
 ) -> tuple[str, ...]:
+    source = (
+        f"--labels {config.labels}" if config.labels else str(path_beside(Path(config.backbone)))
+    )
     if labels and not facts.classes:
         raise UserError(
-            f"--labels {config.labels}: {Path(config.backbone).name} gives {facts.outputs}; labels "
+            f"{source}: {Path(config.backbone).name} gives {facts.outputs}; labels "
             "need one output [N, classes]. Leave the option out for vectors alone"
         )
     if labels and len(labels) != facts.classes:
         raise UserError(
-            f"--labels {config.labels}: has {len(labels)} labels, but {Path(config.backbone).name} "
+            f"{source}: has {len(labels)} labels, but {Path(config.backbone).name} "
             f"has {facts.classes} classes"
         )
     if labels or not facts.classes or not config.top_k:

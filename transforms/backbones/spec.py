@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from transforms.choices import BackboneConfig, ValueMode
+from transforms.choices import BackboneConfig, ResizeMode, ValueMode
 
 RecipeFields = dict[str, str | int | None]
 # Of a recipe: what Resolved.recipe_fields says of the network; the others are of its input
@@ -104,6 +104,8 @@ class Resolved:
     # POOL, POOL_NORM, BLOCK5_POOL, or the name of a layer (in a SavedModel: of an operation).
     feature_layer: str
     dimension: int
+    # How the model was trained to see images; None where any way will do.
+    resize: ResizeMode | None = None
     # What the user should know; resolve logs these as warnings.
     notes: tuple[str, ...] = ()
 
