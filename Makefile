@@ -38,15 +38,15 @@ clean:  ## remove the environment, the demo's output and all caches
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: setup.py pyproject.toml
-	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu
+	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu,search
 	@touch $@
 
 $(VENV)/.test: setup.py pyproject.toml
-	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu,test
+	@$(MAKE) --no-print-directory install EXTRAS=demo,cpu,search,test
 	@touch $@
 
 $(VENV)/.bench: setup.py pyproject.toml
-	@$(MAKE) --no-print-directory install EXTRAS=bench,demo
+	@$(MAKE) --no-print-directory install EXTRAS=bench,demo,search
 	@touch $@
 
 $(VENV)/bin/prism: | $(VENV)/.test

@@ -16,6 +16,8 @@ EXTRAS = {
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
     "dask": ["apache-beam[dask]"],
+    # For 'index' and for 'search --where'.
+    "search": ["faiss-cpu>=1.12,<2", "duckdb>=1.4,<3"],
     "demo": [
         # For its sample photos, which 0.26 ships inside the wheel.
         "scikit-image>=0.26,<0.27",
@@ -57,6 +59,7 @@ EXTRAS = {
         "pandas>=2.3,<4",
         "polars>=1.30,<3",
         "duckdb>=1.4,<3",
+        "faiss-cpu>=1.12,<2",
         "datasets>=4,<6",
         "webdataset>=1,<2",
         # A real kernel, for the example of a notebook in docs/python.md.

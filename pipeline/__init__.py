@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pipeline.reports.progress import Done
     from pipeline.reports.show import show
     from pipeline.reports.status import status
+    from pipeline.retrieval.query import Query
+    from pipeline.retrieval.search import search
+    from pipeline.retrieval.searcher import SearchConfig, Searcher
     from pipeline.run import extract, extract_each, plan_each, plan_run, publish_each, publish_run
     from pipeline.state.summary import Summary
     from transforms.choices import BackboneConfig
@@ -30,8 +33,11 @@ __all__ = [
     "Config",
     "Damaged",
     "Done",
+    "Query",
     "Refused",
     "RunFailed",
+    "SearchConfig",
+    "Searcher",
     "StorageError",
     "Summary",
     "UserError",
@@ -45,6 +51,7 @@ __all__ = [
     "publish_run",
     "repair",
     "rollback",
+    "search",
     "show",
     "status",
     "trace",
@@ -57,8 +64,11 @@ _HOMES = {
     "Config": "pipeline.config",
     "Damaged": "transforms.errors",
     "Done": "pipeline.reports.progress",
+    "Query": "pipeline.retrieval.query",
     "Refused": "transforms.errors",
     "RunFailed": "transforms.errors",
+    "SearchConfig": "pipeline.retrieval.searcher",
+    "Searcher": "pipeline.retrieval.searcher",
     "StorageError": "transforms.storage",
     "UserError": "transforms.errors",
     "Summary": "pipeline.state.summary",
@@ -72,6 +82,7 @@ _HOMES = {
     "publish_run": "pipeline.run",
     "repair": "pipeline.maintenance.repair",
     "rollback": "pipeline.maintenance.rollback",
+    "search": "pipeline.retrieval.search",
     "show": "pipeline.reports.show",
     "status": "pipeline.reports.status",
     "trace": "pipeline.diagnostics.trace",

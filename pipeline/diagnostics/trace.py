@@ -13,17 +13,14 @@ from pipeline.config import Config
 from pipeline.reports.text import format_table
 from transforms.backbones import Resolved, export, model_id, resolve
 from transforms.backbones.model_json import resize_of
-from transforms.containers.locate import locate
-from transforms.containers.members import SEPARATOR
 from transforms.decode.image import DecodePolicy, decode
 from transforms.embed import embed
 from transforms.engines import EngineConfig, Outputs, load_engine
 from transforms.engines.models import cached_model
-from transforms.errors import FailureKind, ImageError, UserError
+from transforms.errors import ImageError, UserError
+from transforms.photo import read_photo
 from transforms.preprocess import ValueRange, image_chain
-from transforms.read import EncodedImage, ReadPolicy, read_images
-from transforms.records import ImageReference
-from transforms.storage import local_path
+from transforms.read import ReadPolicy
 
 _HEADER = ("stage", "shape", "dtype", "from", "to", "seconds", "what")
 _VECTOR_START = 8
@@ -134,21 +131,8 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> T
 
 
 def _read(photo: str, config: Config) -> bytes:
-    uri = str(local_path(photo) or photo)
-    found = locate([ImageReference(uri, "", -1, None)], config.stores, column=config.image_column)
-    item = next(
-        read_images(
-            found,
-            ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
-        )
-    )
-    if isinstance(item, EncodedImage):
-        return item.data
-    if SEPARATOR in uri and found[0].member is None and item[1].kind is FailureKind.NOT_FOUND:
-        raise UserError(
-            f"{photo}: there is no such file, and no container that holds a member of this name"
-        )
-    raise item[1]
+    limits = ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores)
+    return read_photo(photo, limits, config.image_column)
 
 
 def _timed(function: Any) -> tuple[Any, float]:

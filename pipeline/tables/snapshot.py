@@ -98,6 +98,22 @@ class Snapshot:
         return ERRORS_SCHEMA if self.kind == "errors" else features_schema(dimension=1)
 
     @property
+    def table_id(self) -> str:
+        """Delta's id of the table, which a table that is made anew does not share."""
+        return str(self._delta.metadata().id)
+
+    @property
+    def recipe_id(self) -> str:
+        """The id of the rows' recipe, as the log has it; "" for a table without parts."""
+        parts = self.parts
+        return str(parts[0]["min.recipe"]) if parts else ""
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns of this version, in their order."""
+        return list(pa.schema(self._delta.schema().to_arrow()).names)
+
+    @property
     def carried(self) -> CarriedType:
         """The type of the column ``source``; {} when there is none."""
         if self._delta is None:
@@ -159,6 +175,19 @@ class Snapshot:
             return dataset.to_table(columns=list(columns), filter=where)
 
         return self._rows(read)
+
+    def scan(self, use: Callable[[Any], pa.Table]) -> pa.Table:
+        """Hand all rows to a function, which reads what it needs of them.
+
+        Args:
+            use: Takes a ``pyarrow.dataset.Dataset``, and returns rows. It may be called again when
+                a bucket does not answer.
+
+        Raises:
+            Damaged: A part cannot be read.
+            StorageError: The bucket does not answer.
+        """
+        return self._rows(lambda: use(self._delta.to_pyarrow_dataset()))
 
     def _rows(self, read: Callable[[], pa.Table]) -> pa.Table:
         """Read rows with retries; raise ``Damaged`` when a part cannot be read."""

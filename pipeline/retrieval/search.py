@@ -1,0 +1,69 @@
+"""Search from Python: ``pipeline.search("features", image="photo.jpg")``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from os import PathLike, fspath
+
+import pyarrow as pa
+
+from pipeline.retrieval.query import Query
+from pipeline.retrieval.searcher import SearchConfig, Searcher
+from transforms.errors import UserError
+
+# More hits than a person or a page can look at.
+MAX_K = 10_000
+
+
+def search(
+    output: str | PathLike[str],
+    query: Query | None = None,
+    *,
+    image: str | PathLike[str] | None = None,
+    uri: str | None = None,
+    text: str | None = None,
+    where: str | None = None,
+    k: int = 20,
+    config: SearchConfig | None = None,
+) -> pa.Table:
+    """Find the images of a table that are most similar to a photo, or to one of its rows.
+
+    The vectors that one call reads stay in memory for the next call, up to
+    ``SearchConfig.cache_bytes``.
+
+    Args:
+        output: Folder or URL of the tables.
+        query: What to search for; or one of the next three.
+        image: Path or URL of a photo.
+        uri: A row's uri. The row itself is then the first result.
+        text: Words, for a backbone with a text tower.
+        where: A condition in DuckDB's SQL over the table's columns, which the results meet.
+        k: Max number of results.
+        config: Which table and version, and how.
+
+    Returns:
+        uri (string), score (float32, the cosine) and label (string), best first.
+
+    Raises:
+        UserError: A mistake in the arguments; or no run has published there.
+        Damaged: A part of the table is missing, or does not hold what was written.
+        StorageError: The output cannot be read, or the network in it is damaged.
+    """
+    if not 1 <= k <= MAX_K:
+        raise UserError(f"-k {k}: a number from 1 to {MAX_K:,}")
+    query = query or Query(None if image is None else fspath(image), uri, text)
+    searcher = open_searcher(fspath(output), config or SearchConfig())
+    searcher.refresh()
+    return searcher.nearest(searcher.vector(query), k, where)[0]
+
+
+# Each may hold ``SearchConfig.cache_bytes``, so only the last one stays.
+@lru_cache(maxsize=1)
+def open_searcher(output: str, config: SearchConfig) -> Searcher:
+    """Open a table to search in, or return the one that the last call opened.
+
+    Raises:
+        UserError: No run has published there.
+        StorageError: The output cannot be read.
+    """
+    return Searcher(output, config)

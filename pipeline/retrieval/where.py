@@ -1,0 +1,67 @@
+"""Select rows by a condition in SQL, which may read the table's columns and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.tables.table import Table
+from transforms.errors import Damaged, UserError, first_line
+from transforms.extras import install_command
+
+# With these settings a condition reaches no file, no network, no variable of this process.
+_CLOSED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
+    "memory_limit": "2GB",
+    # Nothing is spilled to a file.
+    "temp_directory": "",
+}
+
+
+def matching_uris(table: Table, condition: str) -> pa.Array:
+    """Return the uris of the rows for which a condition holds: strings [n].
+
+    Args:
+        table: The features table.
+        condition: DuckDB's SQL over the columns, such as ``label = 'tripod' AND width > 500``.
+            Vectors cannot be used in it.
+
+    Raises:
+        UserError: The condition is no valid SQL, takes another column, or reaches for a file; or
+            DuckDB is not installed.
+        Damaged: A part cannot be read.
+        StorageError: The bucket does not answer.
+    """
+    try:
+        import duckdb
+    except ImportError as error:
+        raise UserError(f"--where needs DuckDB. {install_command('search')}") from error
+
+    def select(rows: Any) -> pa.Array:
+        with duckdb.connect(":memory:", config=_CLOSED) as connection:
+            relation = connection.from_arrow(rows)
+            names = [name for name in relation.columns if name != "embedding"]
+            relation = relation.project(", ".join(map(_quoted, names)))
+            found = relation.filter(condition).project("uri").to_arrow_table()
+        return found["uri"].combine_chunks()
+
+    try:
+        return table.scan(select)
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException | duckdb.InvalidInputException):
+            raise Damaged(f"the table {table.url} cannot be read: {first_line(error)}") from error
+        columns = ", ".join(name for name in table.column_names if name != "embedding")
+        raise UserError(
+            f"--where {condition!r}: {first_line(error)}. Write a condition in DuckDB's SQL over "
+            f"the columns {columns}, such as \"label = 'tripod'\""
+        ) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
