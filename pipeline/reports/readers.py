@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
+
+from transforms.storage.urls import local_path
 
 
-def how_to_read(place: str, in_bucket: bool, options: Mapping[str, str]) -> list[str]:
+def how_to_read(place: str, options: Mapping[str, str]) -> list[str]:
     """Return one line of Python for each library.
 
     Args:
         place: Path or URL of the features table.
-        in_bucket: Whether it lies in a bucket. The libraries' own readers of Parquet need other
-            settings for a bucket, so there the reader of Delta reads the files too.
         options: What this reader must be told about the bucket; no secrets.
     """
     more = f", storage_options={dict(options)!r}" if options else ""
     table = f"deltalake.DeltaTable({place!r}{more})"
     files = f"{table}.file_uris()"
-    if in_bucket:
+    # For a bucket, the libraries' own readers of Parquet need other settings. For a path with a
+    # space, file_uris() gives "%20", which they do not find. In both cases the reader of Delta
+    # reads the files too.
+    path = local_path(place)
+    if path is None or quote(str(path)) != str(path):
         arrow = f"import deltalake; {table}.to_pyarrow_table()"
         duck = f"import deltalake, duckdb; duckdb.from_arrow({table}.to_pyarrow_dataset())"
     else:

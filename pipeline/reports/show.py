@@ -14,7 +14,7 @@ from pipeline.tables import Table, Tables, check_name, pair_names
 from transforms.errors import UserError
 from transforms.names import printable
 from transforms.recipe import Recipe
-from transforms.storage import local_path, open_storage
+from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
 _RUNS_SHOWN = 5
@@ -93,11 +93,10 @@ class Contents:
 
     def _how_to_read(self) -> list[str]:
         place = f"{self.output.rstrip('/')}/{self.features_url.rsplit('/', 1)[-1]}"
-        in_bucket = local_path(self.output) is None
         return [
             f"the table lies in {self.features_url}; read it with (a glob would also take parts "
             "that are not published)",
-            *how_to_read(place, in_bucket, self.reader_options),
+            *how_to_read(place, self.reader_options),
         ]
 
 

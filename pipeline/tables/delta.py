@@ -69,15 +69,16 @@ def delta_url(url: str) -> str:
         The URL with its key percent-encoded; a local path as it is.
 
     Raises:
-        UserError: The key holds text that looks percent-encoded. deltalake decodes it once too
+        UserError: The name holds text that looks percent-encoded. deltalake decodes it once too
             often, and would write the table to another place.
     """
-    if not scheme_of(url):
-        return url
     if found := re.search(r"%[0-9A-Fa-f]{2}", url):
         raise UserError(
-            f"{url!r}: Delta cannot address an output in a bucket with {found[0]!r} in its name"
+            f"{url!r}: Delta cannot address an output with {found[0]!r} in its name. Give another "
+            "--output"
         )
+    if not scheme_of(url):
+        return url
     scheme, bucket, key = parse_url(url)
     return f"{scheme}://{bucket}/{quote(key)}"
 

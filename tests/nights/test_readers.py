@@ -1,5 +1,7 @@
 """Every common reader opens the output, with the vector as a fixed-size list where it can be."""
 
+import shutil
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -10,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from pipeline.reports.readers import how_to_read
 from tests.helpers.runs import make_folder, vectors
+from transforms.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +128,21 @@ def test_a_filter_on_any_column_finds_its_rows_in_the_table(output, tmp_path, ru
         .to_table(filter=ds.field("label") == "espresso")
     )
     assert coffee.num_rows == 1
+
+
+@pytest.mark.parametrize("name", ["out", "a folder é#"])
+def test_the_lines_that_show_prints_read_the_table_where_it_lies(output, tmp_path, name):
+    place = shutil.copytree(output, tmp_path / name) / "features"
+    for line in how_to_read(str(place), {}):
+        code = line.split(maxsplit=1)[1]
+        *imports, last = code.split("; ")
+        names: dict = {}
+        exec("\n".join(imports), names)
+        assert len(eval(last, names)) == 6, line
+
+
+def test_an_output_that_delta_cannot_address_is_refused_before_any_work(run, tmp_path, photos):
+    folder = make_folder(tmp_path / "images", photos, "coffee")
+    with pytest.raises(UserError, match=r"Delta cannot address an output with '%20' in its name"):
+        run(folder, tmp_path / "a%20b/out")
+    assert not (tmp_path / "a%20b").exists()
