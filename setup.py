@@ -45,7 +45,7 @@ EXTRAS = {
         "pyvips[binary]>=3.1,<4",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
-        # Two processes: the suite takes some 20 minutes of two cores.
+        # Three processes on two cores: some tests wait for workers.
         "pytest-xdist>=3.6,<4",
         "mypy>=1.18,<3",
         "ruff>=0.14,<1",

@@ -35,7 +35,7 @@ else:
     network = resolve(BackboneConfig())
     folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
     engine = load_engine(EngineConfig(str(folder), what, "float32", cores))
-    pixels = np.zeros((256, 224, 224, 3), np.uint8)
+    pixels = np.zeros((128, 224, 224, 3), np.uint8)
     work = lambda: engine.run(pixels)
 
 def seconds():
@@ -53,8 +53,14 @@ print(json.dumps(taken))
 """
 
 
-@pytest.mark.parametrize("what", ["decode", "tensorflow", "openvino"])
-@pytest.mark.parametrize("cores", sorted({1, available_cores()}))
+@pytest.mark.parametrize(
+    ("what", "cores"),
+    [
+        ("decode", 1),
+        ("tensorflow", 1),
+        *((what, available_cores()) for what in ("decode", "openvino")),
+    ],
+)
 def test_work_is_done_by_as_many_threads_as_cores(what, cores):
     words = [sys.executable, "-c", _COUNT_BUSY_THREADS, what, str(cores)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=250)
