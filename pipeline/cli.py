@@ -24,7 +24,7 @@ from transforms.errors import Refused, RunFailed, UserError
 from transforms.names import printable, printable_lines
 
 # The commands that go on where an earlier start of them has stopped.
-RESUMABLE = frozenset({"extract", "plan", "publish"})
+RESUMABLE = frozenset({"extract", "plan", "publish", "train"})
 _RESUMES = " Run the same command again: it resumes the run."
 
 

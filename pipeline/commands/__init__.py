@@ -18,6 +18,7 @@ from pipeline.commands import (
     show,
     status,
     trace,
+    train,
     vacuum,
     verify,
 )
@@ -28,6 +29,7 @@ COMMANDS = (
     plan.COMMAND,
     backbones.COMMAND,
     trace.COMMAND,
+    train.COMMAND,
     selfcheck.COMMAND,
     show.COMMAND,
     status.COMMAND,

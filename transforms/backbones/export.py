@@ -93,7 +93,9 @@ def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
     names = ["features", "scores", "indices"][: 3 if k else 1]
 
     def call(images: Any) -> list[Any]:
-        vectors, probabilities = network.forward(scale(images))
+        # A layer of the network may be called as one of our outputs.
+        with tf.name_scope("network"):
+            vectors, probabilities = network.forward(scale(images))
         if resolved.config.normalize == "l2":
             vectors = tf.math.l2_normalize(vectors, axis=1, epsilon=_EPSILON)
         outputs = [vectors, *(tf.math.top_k(probabilities, k) if k else ())]

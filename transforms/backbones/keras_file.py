@@ -80,6 +80,26 @@ def open_model(resolved: Resolved, path: Path) -> Network:
     return Network(forward, reference, int(feature.shape[-1]), classes, int(model.count_params()))
 
 
+def vector_model(resolved: Resolved, path: Path) -> Any:
+    """Load the model up to its feature layer, as a Keras model to be trained.
+
+    Raises:
+        UserError: The file cannot be loaded, or inner models have layers of one name.
+    """
+    import keras
+
+    model = _load(path, resolved.config.allow_code)
+    pixels = model.inputs[0]
+    feature, _, _ = _feature(model, path, resolved.config, pixels)
+    try:
+        return keras.Model(pixels, feature)
+    except ValueError as error:
+        raise UserError(
+            f"--backbone {path}: cannot be trained ({first_line(error)}); give each layer a name "
+            "of its own and save the model anew"
+        ) from error
+
+
 def _load(path: Path, allow_code: bool) -> Any:
     if path.suffix == ".keras" and not is_zipfile(path):
         # Keras would say that there is no such file.

@@ -84,6 +84,20 @@ def open_named(resolved: Resolved) -> Network:
     )
 
 
+def vector_model(resolved: Resolved) -> Any:
+    """Build and fill a backbone of the table, up to its vector, as a Keras model to be trained.
+
+    Raises:
+        UserError: The weights do not fit.
+    """
+    keras = import_keras()
+    model = _build(resolved)
+    _fill(model, resolved)
+    if _rescaled(resolved):
+        _fold_rescaling(model)
+    return keras.Model(model.input, _feature(model, resolved))
+
+
 def _has_top(resolved: Resolved) -> bool:
     """Tell whether the model has its top: VGG's fits the default size only."""
     assert resolved.backbone

@@ -102,6 +102,22 @@ def test_every_kind_of_file_gives_what_keras_predicts(
     assert json.loads((tmp_path / "out" / "model.json").read_text())["labels"] == LABELS
 
 
+def test_layers_may_be_called_as_our_outputs(
+    images: np.ndarray, labels: str, tmp_path: Path
+) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    inputs = keras.Input((SIZE, SIZE, 3), name="images")
+    x = layers.Flatten(name="indices")(inputs)
+    x = layers.Dense(5, "relu", name="features")(x)
+    model = keras.Model(inputs, layers.Dense(3, "softmax", name="scores")(x))
+    model.save(path := tmp_path / "own.keras")
+    answer = model(images.astype(np.float32) / 255, training=False).numpy()
+    _, graph = exported(tmp_path / "out", backbone=str(path), preprocess="unit", labels=labels)
+    np.testing.assert_allclose(graph(images)[1], np.sort(answer)[:, ::-1], atol=1e-5)
+
+
 def test_logits_become_probabilities_and_sigmoids_stay(
     images: np.ndarray, labels: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""Train a network itself on the images of a table: ``train --unfreeze``."""
