@@ -33,7 +33,7 @@ def unfreeze_options(parser: Parser) -> None:
 
 
 def run_unfreeze(arguments: argparse.Namespace) -> int:
-    """Train the network itself, and return the exit code. An option that is None has its default."""
+    """Train the network itself; return the exit code. An option that is None has its default."""
     from pipeline.training.unfreeze.opened import UnfreezeOptions
     from pipeline.training.unfreeze.run import unfreeze
 
