@@ -1,5 +1,6 @@
 """Unfreezing from a table to a model that extract takes, on crops of real photos."""
 
+import io
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipeline.training.unfreeze.run import unfreeze
 from tests.helpers.crops import make_crops
 from tests.helpers.nets import net
 from tests.helpers.runs import read_features, vectors
+from tests.helpers.s3_server import S3
 from transforms.backbones.lite0 import efficientnet_lite0, load_embedded
 from transforms.backbones.network import import_keras
 from transforms.backbones.spec import file_sha256
@@ -83,6 +86,13 @@ def head(output: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = read_features(output)["recipe"][0].as_py()
     describe_head(path, labels=LABELS, recipe=recipe, sha256=file_sha256(path))
     return path
+
+
+def tar_of(folder: Path) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.add(folder, "crops")
+    return content.getvalue()
 
 
 def describe_head(path: Path, **facts: Any) -> None:
@@ -221,19 +231,22 @@ def test_another_output_without_a_table_is_one_line(trained: Trained, tmp_path: 
         unfreeze(replace(trained.options, output=str(tmp_path)), lambda _: None)
 
 
-def test_a_model_of_your_own_can_be_trained(
-    images: Path, tmp_path: Path, run: Callable[..., Any]
+def test_a_model_of_your_own_is_trained_on_members_of_a_tar_in_a_bucket(
+    images: Path, tmp_path: Path, run: Callable[..., Any], s3: S3
 ) -> None:
     """Its table only names it, so its file is asked for; its head is trained first."""
-    own, out = tmp_path / "own.keras", str(tmp_path / "out")
+    own, out = tmp_path / "own.keras", f"{s3.url}/out"
     net().save(own)
-    run(images, backbone=str(own), preprocess="unit", normalize="l2", engine="tensorflow")
+    s3.put("crops.tar", tar_of(images))
+    options_of_run = {"backbone": str(own), "preprocess": "unit", "normalize": "l2"}
+    run(f"{s3.url}/crops.tar", out, engine="tensorflow", **options_of_run)
     save = str(tmp_path / "model.keras")
     options = UnfreezeOptions(out, "folder", "conv", save, epochs=1, batch_size=8)
     with pytest.raises(UserError, match=r"your own model own\.keras; say by --backbone where"):
         unfreeze(options, lambda _: None)
     said: list[str] = []
     unfreeze(replace(options, backbone=str(own)), said.append)
+    assert "failed" not in "".join(said)
     facts = json.loads((tmp_path / "model.json").read_text())
     assert (facts["feature_layer"], facts["preprocess"]) == ("vector", "unit")
     # The vectors are of length 1, as those of the table.
