@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.diagnostics.trace import trace
+    from pipeline.indexing.build import IndexConfig, index
     from pipeline.maintenance.compact import compact
     from pipeline.maintenance.history import history
     from pipeline.maintenance.repair import repair
@@ -33,6 +34,7 @@ __all__ = [
     "Config",
     "Damaged",
     "Done",
+    "IndexConfig",
     "Query",
     "Refused",
     "RunFailed",
@@ -45,6 +47,7 @@ __all__ = [
     "extract",
     "extract_each",
     "history",
+    "index",
     "plan_each",
     "plan_run",
     "publish_each",
@@ -64,6 +67,7 @@ _HOMES = {
     "Config": "pipeline.config",
     "Damaged": "transforms.errors",
     "Done": "pipeline.reports.progress",
+    "IndexConfig": "pipeline.indexing.build",
     "Query": "pipeline.retrieval.query",
     "Refused": "transforms.errors",
     "RunFailed": "transforms.errors",
@@ -76,6 +80,7 @@ _HOMES = {
     "extract": "pipeline.run",
     "extract_each": "pipeline.run",
     "history": "pipeline.maintenance.history",
+    "index": "pipeline.indexing.build",
     "plan_each": "pipeline.run",
     "plan_run": "pipeline.run",
     "publish_each": "pipeline.run",

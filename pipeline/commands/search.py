@@ -31,6 +31,15 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument(
         "--version", type=count, metavar="N", help="search an earlier version of the table"
     )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--exact", action="store_true", help="compare with every row, without index")
+    how.add_argument(
+        "--effort",
+        type=count,
+        metavar="CELLS",
+        help="cells of the index to look into: more is slower and finds more (default: 16, or 1 of "
+        "64 cells)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a line of JSON for each result")
     form.add_argument(
@@ -46,7 +55,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
     query = Query(arguments.image, arguments.uri, arguments.text)
     # One search reads each part once: nothing needs to stay in memory.
-    config = SearchConfig(arguments.stores, arguments.table, arguments.version, cache_bytes=0)
+    config = SearchConfig(
+        arguments.stores,
+        arguments.table,
+        arguments.version,
+        cache_bytes=0,
+        exact=arguments.exact,
+        effort=arguments.effort,
+    )
     hits = search(arguments.output, query, where=arguments.where, k=arguments.k, config=config)
     if arguments.json:
         for row in hits.to_pylist():

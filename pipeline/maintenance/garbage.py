@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.indexing.facts import is_index_file
 from pipeline.maintenance.ours import is_temporary, run_of_part
 from pipeline.reports.text import size_text
 from transforms.storage import StoredObject
@@ -22,6 +23,7 @@ class Kept:
     parts: frozenset[str]  # keys in the output
     runs: frozenset[str]
     models: frozenset[str]
+    index_files: frozenset[str]  # keys in the output
     # The run that the next start may resume, and the runs that may be active.
     active: frozenset[str]
 
@@ -30,7 +32,7 @@ class Kept:
 class Garbage:
     """One part, folder of a run or a model, or temporary file to delete."""
 
-    kind: str  # part, run, model, temporary file
+    kind: str  # part, run, model, index file, temporary file
     key: str  # of the file or folder, in the output
     size: int  # bytes
     files: tuple[str, ...]
@@ -89,6 +91,7 @@ def find_garbage(
     return [
         *_parts(ours, kept, cutoff),
         *_folders(ours, kept, cutoff),
+        *_index_files(ours, kept, cutoff),
         *_temporary(hidden, cutoff),
     ]
 
@@ -123,6 +126,17 @@ def _folders(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iter
             if name not in needed and is_old(entries, cutoff):
                 files = tuple(entry.key for entry in entries)
                 yield Garbage(kind, f"{folder}/{name}", sum(entry.size for entry in entries), files)
+
+
+def _index_files(ours: Sequence[StoredObject], kept: Kept, cutoff: datetime) -> Iterator[Garbage]:
+    """Yield files of indexes that a newer one replaced, and those that no index names."""
+    for entry in ours:
+        if (
+            is_index_file(entry.key)
+            and entry.key not in kept.index_files
+            and is_old([entry], cutoff)
+        ):
+            yield Garbage("index file", entry.key, entry.size, (entry.key,))
 
 
 def _by_place(ours: Sequence[StoredObject], folder: str) -> Mapping[str, list[StoredObject]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from pipeline.indexing.facts import FOLDER, is_index_file
 from pipeline.state.run import RUN_ID
 from pipeline.tables import is_table
 from pipeline.targets import TABLE_NAME
 from transforms.storage import Storage
 
 # The folders that this program writes to, besides tables. Vacuum ignores files elsewhere.
-_OTHERS = ("runs", "models", "containers")
+_OTHERS = ("runs", "models", "containers", FOLDER)
 _PART = re.compile(
     rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet"
 )
@@ -26,7 +27,7 @@ _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")
 
 
 def our_folders(output: Storage) -> list[str]:
-    """Return the folders of an output that this program writes to: tables, runs and networks."""
+    """Return the folders of an output that this program writes to: tables and all others."""
     names = {*output.folders(""), "features", "errors"}
     return [*sorted(name for name in names if is_table(name)), *_OTHERS]
 
@@ -56,6 +57,8 @@ def is_ours(key: str) -> bool:
     place, _, file = name.partition("/")
     if folder == "runs":
         return bool(re.fullmatch(RUN_ID, place) and _RUN_FILE.fullmatch(file))
+    if folder == FOLDER:
+        return is_index_file(key)
     if folder == "containers":
         return bool(_INDEX.fullmatch(key))
     return folder == "models" and bool(_MODEL_ID.fullmatch(place) and _MODEL_FILE.fullmatch(file))

@@ -13,6 +13,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from time import monotonic
 
+from pipeline.indexing.facts import is_facts
 from pipeline.maintenance.announce import announce_deletion, storage_time
 from pipeline.maintenance.garbage import (
     Freed,
@@ -22,6 +23,7 @@ from pipeline.maintenance.garbage import (
     is_leftover,
     is_old,
 )
+from pipeline.maintenance.indexes import index_files
 from pipeline.maintenance.ours import is_ours, our_folders, run_of_part
 from pipeline.state.night import night_of
 from pipeline.state.run import Run, load_runs
@@ -31,7 +33,7 @@ from transforms.backbones.export import model_id_of
 from transforms.errors import Damaged, Refused
 from transforms.parts.write import read_part, read_recipe
 from transforms.recipe import Recipe
-from transforms.storage import Storage, StoredObject, local_path, open_storage
+from transforms.storage import Storage, local_path, open_storage
 from transforms.storage.local import unlisted
 from transforms.storage.settings import Stores
 
@@ -43,8 +45,8 @@ MIN_AGE = timedelta(hours=1)
 _DELETES = 16
 # Vacuum keeps the newest run of each state but these.
 _WITHOUT_RESULT = ("planned", "refused", "superseded")
-# A folder counts as complete when it holds this file. It is deleted first, so that an interrupted
-# deletion leaves no folder that looks complete.
+# A folder counts as complete when it holds this file. It is deleted first, like the facts of an
+# index, so that an interrupted deletion leaves nothing that looks complete.
 _MARKERS = ("/run.json", "/model.json")
 # Files that are announced and deleted together.
 _BATCH = 1000
@@ -62,7 +64,8 @@ def vacuum(
     These stay: the parts of the newest version, and of each version that readers saw within
     ``older_than``; all files of a run that the next start may resume; the folders of the runs that
     wrote those versions, and of the last published and the last unchanged run; the networks in
-    those versions' recipes; and files that this program did not write.
+    those versions' recipes; the newest index of each table; and files that this program did not
+    write.
 
     Args:
         output: Folder or URL of the tables.
@@ -94,7 +97,8 @@ def vacuum(
     runs = [run for first in nights for run in night_of(first, storage)]
     tables = _all_tables(storage)
     cutoff = (now or _now(storage, dry_run)) - older_than
-    kept = _kept(tables, runs, storage, cutoff, _active(entries, cutoff))
+    young = [entry.key for entry in entries if not is_old([entry], cutoff)]
+    kept = _kept(tables, runs, storage, cutoff, young)
     ours = [entry for entry in entries if is_ours(entry.key)]
     found = find_garbage(ours, hidden, kept, cutoff)
     if not dry_run:
@@ -134,10 +138,10 @@ def _now(storage: Storage, dry_run: bool) -> datetime:
     return there or here
 
 
-def _active(entries: Sequence[StoredObject], cutoff: datetime) -> set[str]:
-    """Return the runs that wrote since ``cutoff``: even a superseded run may still be active."""
-    young = [entry.key.split("/") for entry in entries if not is_old([entry], cutoff)]
-    return {run_of_part(place) or place for folder, place, *_ in young if folder != "models"}
+def _active(young: Sequence[str]) -> set[str]:
+    """Return the runs that wrote the young files: even a superseded run may still be active."""
+    places = [key.split("/")[1] for key in young if not key.startswith(("models/", "index/"))]
+    return {run_of_part(place) or place for place in places}
 
 
 def _kept(
@@ -145,9 +149,10 @@ def _kept(
     runs: Sequence[Run],
     storage: Storage,
     cutoff: datetime,
-    active: set[str],
+    young: Sequence[str],
 ) -> Kept:
     """Collect what must stay."""
+    active = _active(young)
     parts: set[str] = set()
     run_ids: set[str] = set()
     # A recipe's id → the parts that were made with it, newest version first.
@@ -176,6 +181,7 @@ def _kept(
         parts=frozenset(parts),
         runs=frozenset(run_ids | set(newest_good.values()) | active),
         models=frozenset(model_id_of(recipe) for recipe in recipes),
+        index_files=frozenset(index_files(tables, storage, young)),
         active=frozenset(active),
     )
 
@@ -196,7 +202,7 @@ def _delete(storage: Storage, found: Sequence[Garbage], check: Callable[[], None
     """
     files = sorted(
         (key for garbage in found for key in garbage.files),
-        key=lambda key: not key.endswith(_MARKERS),
+        key=lambda key: not (key.endswith(_MARKERS) or is_facts(key)),
     )
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]

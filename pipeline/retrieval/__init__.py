@@ -1,1 +1,1 @@
-"""Find images by their vectors: exact search, the index, filters, a page to look at."""
+"""Find images by their vectors: exact search, search with the index, filters, a page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.indexing.files import IndexDamaged
+from pipeline.indexing.opening import open_view
 from pipeline.retrieval.blocks import Cache, read_blocks
 from pipeline.retrieval.exact import Allowed, normalize, search_blocks
 from pipeline.retrieval.query import (
@@ -31,6 +34,7 @@ from transforms.records import REFERENCE_SCHEMA, references_of
 from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
+_LOG = logging.getLogger(__name__)
 # 200,000 vectors of 1280 take 1.05 GB. Rows beyond are read again for each search.
 CACHE_BYTES = 1200 << 20
 
@@ -43,6 +47,12 @@ class SearchConfig:
     table: str = ""  # name of the pair of tables; "" for the first one
     version: int | None = None  # of the features table; None for the newest
     cache_bytes: int = CACHE_BYTES  # of vectors that stay in memory between searches
+    exact: bool = False  # compare with every row, whether or not there is an index
+    effort: int | None = None  # cells of the index to look into; None for the default
+
+    def __post_init__(self) -> None:
+        if self.effort is not None and self.effort < 1:
+            raise UserError(f"--effort {self.effort}: a number of cells, 1 or more")
 
 
 class Searcher:
@@ -74,6 +84,9 @@ class Searcher:
         self.rows = sum(part["num_records"] for part in parts)
         self._paths = sorted(str(part["path"]) for part in parts)
         self._cache.keep_only(self._paths)
+        self.view = None if self.config.exact else open_view(self.storage, table, self._cache)
+        how = f"with the {self.view}" if self.view else f"exactly, in {self.rows:,} rows"
+        _LOG.info("searching version %s of %s %s", table.version, table.url, how)
 
     def refresh(self) -> None:
         """Go on to the newest version, unless the configuration names one.
@@ -137,6 +150,12 @@ class Searcher:
         queries = normalize(np.atleast_2d(vectors))
         allowed = Allowed() if where is None else Allowed(matching_uris(self.table, where))
         with self._lock:
+            if self.view:
+                try:
+                    return self.view.search(queries, k, allowed, self.config.effort)
+                except IndexDamaged as error:
+                    _LOG.warning("%s; the search is exact instead", error)
+                    self.view = None
             blocks = read_blocks(self.table.storage, self._paths, self._cache)
             return search_blocks(queries, blocks, k, allowed)
 

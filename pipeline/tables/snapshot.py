@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, Self
 
 import pyarrow as pa
@@ -153,13 +153,20 @@ class Snapshot:
         parts = self.parts
         return read_recipe(read_part(self.storage, parts[0]["path"])) if parts else None
 
-    def read(self, columns: Sequence[str], where: Any = None, limit: int | None = None) -> pa.Table:
+    def read(
+        self,
+        columns: Sequence[str],
+        where: Any = None,
+        limit: int | None = None,
+        parts: Collection[str] | None = None,
+    ) -> pa.Table:
         """Read some columns of the rows.
 
         Args:
             columns: Names of columns. ``__filename`` gives the path of each row's part.
             where: An Arrow expression that selects rows; by default all.
             limit: The max number of rows, by default no limit. They may be any of the rows.
+            parts: Paths of the parts to read, by default all.
 
         Raises:
             Damaged: A part cannot be read.
@@ -170,6 +177,8 @@ class Snapshot:
 
         def read() -> pa.Table:
             dataset = self._delta.to_pyarrow_dataset()
+            if parts is not None:
+                dataset = _only(dataset, parts)
             if limit is not None and limit < sum(rows for _, rows in self.row_counts()):
                 return dataset.head(limit, columns=list(columns), filter=where)
             return dataset.to_table(columns=list(columns), filter=where)
@@ -238,6 +247,18 @@ class Snapshot:
         if self._delta is None:
             return pa.table({})
         return pa.table(read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True)))
+
+
+def _only(dataset: Any, parts: Collection[str]) -> Any:
+    """Return the dataset of some parts."""
+    from pyarrow.dataset import FileSystemDataset
+
+    fragments = [
+        fragment
+        for fragment in dataset.get_fragments()
+        if fragment.path.rsplit("/", 1)[-1] in parts
+    ]
+    return FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
 
 def holds_run(delta: Any, url: str, run_id: str) -> bool:

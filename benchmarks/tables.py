@@ -1,0 +1,150 @@
+"""Make the tables that the benchmark of search reads: real activations, and many made rows."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+import pipeline
+from pipeline.tables import Tables
+from pipeline.tables.table import Commit
+from transforms.parts.write import Part, write_part
+from transforms.records import features_schema
+from transforms.storage import open_storage
+
+DIMENSION = 1280
+_DIRECTIONS = 16
+_RECIPE = {"backbone": "made"}
+
+
+def real_table(folder: Path, images: int) -> Path:
+    """Return an output with the vectors of crops of scikit-image's photos; make it once.
+
+    Args:
+        folder: Where the crops and the output are kept.
+        images: Number of crops.
+    """
+    output = folder / f"crops-{images}-out"
+    crops = folder / f"crops-{images}"
+    if not (output / "features/_delta_log").exists():
+        _make_crops(crops, images)
+        config = pipeline.Config(inputs=(str(crops),), output=str(output), max_failure_rate=1)
+        pipeline.extract(config)
+    return output
+
+
+def _make_crops(folder: Path, count: int) -> None:
+    """Cut windows of a tenth to all of a photo, each turned, mirrored and brightened at random."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = find_spec("skimage.data")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("benchmarks need scikit-image for its photos: pip install '.[bench]'")
+    place = Path(next(iter(spec.submodule_search_locations)))
+    files = sorted(p for p in place.iterdir() if p.suffix in (".png", ".jpg", ".gif", ".tif"))
+    photos = []
+    for file in files:
+        try:
+            photos.append(Image.open(file).convert("RGB"))
+        except OSError:
+            continue
+
+    def make(number: int) -> None:
+        random = np.random.default_rng(number)
+        photo = photos[number % len(photos)]
+        side = max(32, int(min(photo.size) * random.uniform(0.1, 1)))
+        left, top = (int(random.uniform(0, max(1, length - side))) for length in photo.size)
+        picture = photo.crop((left, top, left + side, top + side)).resize((224, 224))
+        if random.random() < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture = picture.rotate(90 * int(random.integers(4)))
+        encoded = io.BytesIO()
+        picture.save(encoded, "JPEG", quality=int(random.integers(60, 95)))
+        (folder / f"{number:06d}.jpg").write_bytes(encoded.getvalue())
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(make, range(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRows:
+    """Which rows to make."""
+
+    night: int = 0  # the uris begin with it
+    centres: int = 4000  # of the vectors, which the nights share
+    part_rows: int = 2048
+
+
+def made_table(output: Path, rows: int, made: MadeRows | None = None) -> None:
+    """Commit made rows to a table, as one night.
+
+    Args:
+        output: Folder of the tables.
+        rows: Number of rows.
+        made: Which rows.
+    """
+    made = made or MadeRows()
+    night, size = made.night, made.part_rows
+    storage = open_storage(str(output))
+    features = Tables.open(storage).features
+    run_id = f"20261126T{night:06d}.000Z-0000"
+
+    def part(start: int) -> Part:
+        count = min(size, rows - start)
+        numbers = made_vectors(count, night * 10_000_000 + start, made.centres)
+        name = f"part-{run_id}-shard-{start // size:05d}"
+        table = _rows(numbers, run_id, f"/made/{night:04d}/{{:08d}}.jpg", start)
+        return write_part(storage, table, "features", name, _RECIPE)
+
+    with ThreadPoolExecutor(2) as pool:
+        features.commit(Commit(run_id, list(pool.map(part, range(0, rows, size)))))
+
+
+def made_vectors(count: int, seed: int, centres: int) -> np.ndarray:
+    """Return made vectors, float32 [count, 1280]: around centres, and not negative.
+
+    Around each centre they vary in 16 directions, so that some are nearer than others.
+    """
+    shared, random = np.random.default_rng(0), np.random.default_rng((1, seed))
+    directions = shared.standard_normal((_DIRECTIONS, DIMENSION), np.float32)
+    middles = shared.standard_normal((centres, DIMENSION), np.float32)
+    vectors: np.ndarray = random.standard_normal((count, _DIRECTIONS), np.float32) @ directions
+    vectors *= 0.1
+    vectors += middles[random.integers(centres, size=count)]
+    np.maximum(vectors, 0, out=vectors)
+    return vectors
+
+
+def _rows(numbers: np.ndarray, run_id: str, uri: str, start: int) -> pa.Table:
+    """Return rows of the features table with these vectors."""
+    count = len(numbers)
+    schema = features_schema(DIMENSION)
+    element = schema.field("embedding").type
+    known: dict[str, Any] = {
+        "uri": [uri.format(start + row) for row in range(count)],
+        "etag": [""] * count,
+        "size": [1] * count,
+        "label": [f"label {row % 1000}" for row in range(count)],
+        "score": [0.5] * count,
+        "width": [500] * count,
+        "height": [375] * count,
+        "recipe": ["0" * 64] * count,
+        "run_id": [run_id] * count,
+        "extracted_at": [datetime(2026, 11, 26, tzinfo=UTC)] * count,
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), type=element),
+    }
+    columns = [
+        pa.array(known[field.name], field.type)
+        if field.name in known
+        else pa.nulls(count, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

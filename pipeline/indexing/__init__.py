@@ -1,0 +1,1 @@
+"""The index: found fast, never stale, and never needed, since the table is the truth."""
