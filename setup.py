@@ -34,6 +34,7 @@ EXTRAS = {
         "setuptools<81",
         "onnxruntime>=1.20,<2",
         "tf2onnx>=1.16,<2",
+        "lancedb>=0.30,<1",
     ],
     "test": [
         # Dataflow's own client, which the tests use against a stand-in for the service.

@@ -20,6 +20,7 @@ from benchmarks.images import make_images
 from benchmarks.measure import alternate, median_ratio, median_speed
 from benchmarks.quality import quality
 from benchmarks.rows import Row, Settings
+from benchmarks.search import search
 
 # Enough images for seconds of work beside the start-up, and for full shards with fast networks.
 _COUNTS = {"efficientnet_lite0": 4096, "MobileNetV2": 8192, "ResNet50": 640}
@@ -230,4 +231,5 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "speed": speed,
     "peers": against_peers,
     "memory": memory,
+    "search": search,
 }

@@ -22,6 +22,9 @@ from pipeline.retrieval.blocks import Block
 from transforms.parts.vectors import Vectors
 from transforms.storage import Storage
 
+# More cells are looked into while the recall is lower.
+GOOD_RECALL = 0.998
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
@@ -37,19 +40,24 @@ class Draft:
     removed: int
 
     def with_recall(self) -> Draft:
-        """Measure the recall, and note it in the facts."""
-        return replace(self, facts=replace(self.facts, recall=self._recall()))
+        """Choose how many cells a search looks into: the fewest that give a good recall."""
+        most = ivf.most_probes(self.facts.lists)
+        probes = min(self.facts.probes, most)
+        while (recall := self._recall(probes)) < GOOD_RECALL and probes < most:
+            probes = min(2 * probes, most)
+        return replace(self, facts=replace(self.facts, probes=probes, recall=recall))
 
-    def _recall(self) -> float:
+    def _recall(self, probes: int) -> float:
         """Return the recall@10 of an index that is not saved yet."""
         facts = self.facts
         lists = Lists(self.indexes, facts)
         alive = np.zeros(facts.next_id, bool)
         alive[self.names["id"].to_numpy()] = True
+        chosen = ivf.Chosen.of(alive)
         candidates = AT + RERANKED * (facts.bytes_per_number == 1)
 
         def search(queries: Vectors, k: int) -> np.ndarray:
-            return lists.nearest(queries, k, ivf.probes_for(facts.lists), alive)[1]
+            return lists.nearest(queries, k, probes, chosen)[1]
 
         return self.held.recall(search, candidates)
 

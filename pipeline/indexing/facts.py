@@ -49,6 +49,7 @@ class IndexFacts:
     dimension: int
     bytes_per_number: int  # 2: float16; 1: 8 bits, and hits are compared again exactly
     lists: int  # cells of the coarse quantizer
+    probes: int  # cells that a search looks into by default
     trained_on: int  # rows of the table when the cells were chosen
     next_id: int  # ids below have been given to rows
     recall: float  # at 10, of the held queries

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,13 @@ def lists_for(rows: int) -> int:
     return max(1, min(wanted, rows // _MIN_ROWS_PER_LIST))
 
 
-def probes_for(lists: int) -> int:
-    """Return how many cells a search looks into by default."""
+def fewest_probes(lists: int) -> int:
+    """Return how many cells a search looks into at least."""
+    return min(lists, 16)
+
+
+def most_probes(lists: int) -> int:
+    """Return how many cells a search looks into by default at most: 1 of 64."""
     return min(lists, max(16, lists // 64))
 
 
@@ -117,8 +123,22 @@ def merge(index: Any, other: Any) -> None:
     index.merge_from(other, 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """The ids that may be found."""
+
+    bits: np.ndarray  # uint8: a bit for each id
+    length: int  # number of ids, found or not
+    count: int  # of those that may be found
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Chosen:
+        """Choose by bool [number of ids]."""
+        return cls(np.packbits(mask, bitorder="little"), len(mask), int(np.count_nonzero(mask)))
+
+
 def search(
-    indexes: Sequence[Any], queries: Vectors, k: int, probes: int, allowed: np.ndarray
+    indexes: Sequence[Any], queries: Vectors, k: int, probes: int, chosen: Chosen
 ) -> tuple[np.ndarray, Ids]:
     """Search indexes that share their cells.
 
@@ -127,16 +147,14 @@ def search(
         queries: Vectors of length 1, float32 [m, D].
         k: Max number of hits from each index.
         probes: How many cells to look into.
-        allowed: For each id whether it may be found, bool [number of ids].
+        chosen: The ids that may be found.
 
     Returns:
         Scores float32 and ids int64, both [m, k × indexes] and unordered; the id is -1 where there
         is no further hit.
     """
     module = faiss()
-    # Python owns the bits while FAISS looks at them.
-    bits = np.packbits(allowed, bitorder="little")
-    selector = module.IDSelectorBitmap(len(allowed), module.swig_ptr(bits))
+    selector = module.IDSelectorBitmap(len(chosen.bits), module.swig_ptr(chosen.bits))
     first = indexes[0]
     nearness, cells = first.quantizer.search(queries, min(probes, first.nlist))
     options = module.SearchParametersIVF(nprobe=cells.shape[1], sel=selector)
@@ -144,6 +162,8 @@ def search(
     scores = np.full((len(indexes), len(queries), k), -np.inf, np.float32)
     ids = np.full((len(indexes), len(queries), k), -1, np.int64)
     for index, own_scores, own_ids in zip(indexes, scores, ids, strict=True):
+        # A single query is shared among the cores by its cells.
+        index.parallel_mode = int(len(queries) == 1)
         own = (module.swig_ptr(own_scores), module.swig_ptr(own_ids))
         # The wrapper of this call for numpy takes no options.
         index.search_preassigned_c(len(queries), *places, *own, False, options)

@@ -55,6 +55,7 @@ def make(table: Table, bytes_per_number: int) -> Draft:
         dimension=int(trained.d),
         bytes_per_number=bytes_per_number,
         lists=lists,
+        probes=ivf.fewest_probes(lists),
         trained_on=rows,
         next_id=rows,
         recall=0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,15 @@ from pipeline.indexing import ivf
 from pipeline.indexing.facts import IndexFacts
 from pipeline.indexing.files import IndexDamaged
 from pipeline.indexing.rows import Standing
-from pipeline.retrieval.blocks import Cache, read_blocks
+from pipeline.retrieval.blocks import Block, Cache, read_blocks
 from pipeline.retrieval.exact import HITS, Allowed, merge_hits, search_blocks
 from transforms.parts.vectors import Vectors
 from transforms.storage import Storage
 
 # With 8 bits a number, the scores of near neighbours are too coarse to order them.
 RERANKED = 20
+# Rows that the index lacks are kept in memory when they take no more.
+_SMALL_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +34,7 @@ class Lists:
     facts: IndexFacts
 
     def nearest(
-        self, queries: Vectors, k: int, probes: int, allowed: np.ndarray
+        self, queries: Vectors, k: int, probes: int, chosen: ivf.Chosen
     ) -> tuple[Vectors, np.ndarray]:
         """Find the nearest ids among the allowed ones.
 
@@ -40,7 +42,7 @@ class Lists:
             queries: Vectors of length 1, float32 [m, D].
             k: Max number of results.
             probes: How many cells to look into; more when they hold too few rows.
-            allowed: For each id whether it may be found, bool [number of ids].
+            chosen: The ids that may be found.
 
         Returns:
             Scores float32 [m, k], nearest first, and ids int64 [m, k]; -1 for no further result.
@@ -48,14 +50,14 @@ class Lists:
         Raises:
             IndexDamaged: It has ids that it should not have.
         """
-        wanted = min(k, int(allowed.sum()))
+        wanted = min(k, chosen.count)
         while True:
-            scores, ids = ivf.search(self.indexes, queries, k, probes, allowed)
+            scores, ids = ivf.search(self.indexes, queries, k, probes, chosen)
             enough = bool(((ids >= 0).sum(1) >= wanted).all())
             if enough or probes >= self.facts.lists:
                 break
             probes *= 4
-        if ids.size and ids.max() >= len(allowed):
+        if ids.size and ids.max() >= chosen.length:
             raise IndexDamaged(f"the index {self.facts.key} holds ids that it never gave")
         order = np.argsort(-np.where(ids >= 0, scores, -np.inf), axis=1, kind="stable")[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
@@ -76,10 +78,12 @@ class View:
         self._lists = lists
         self._cache = cache
         self.standing = standing
-        self._names = standing.kept
+        self._names = standing.kept.combine_chunks()
         ids = standing.kept["id"].to_numpy()
         self._place = np.full(lists.facts.next_id, -1, np.int64)
         self._place[ids] = np.arange(len(ids))
+        self._all = ivf.Chosen.of(self._place >= 0)
+        self._small: list[Block] | None = None
         self.fresh_parts = sorted(pc.unique(standing.fresh["part"]).to_pylist())
 
     def __str__(self) -> str:
@@ -108,14 +112,16 @@ class View:
             Damaged: A part of the table cannot be read.
         """
         mask = allowed.mask(self._names["uri"])
-        found = self._place >= 0
-        probes = effort or ivf.probes_for(self._lists.facts.lists)
+        chosen = self._all
+        probes = effort or self._lists.facts.probes
         if mask is not None:
+            found = self._place >= 0
             found[found] = mask[self._place[found]]
+            chosen = ivf.Chosen.of(found)
             # The fewer rows are allowed, the more cells hold as many of them.
-            probes = math.ceil(probes * len(mask) / max(1, int(mask.sum())))
+            probes = math.ceil(probes * self._all.count / max(1, chosen.count))
         coarse = self._lists.facts.bytes_per_number == 1
-        scores, ids = self._lists.nearest(queries, k + RERANKED * coarse, probes, found)
+        scores, ids = self._lists.nearest(queries, k + RERANKED * coarse, probes, chosen)
         hits = []
         for query, own_scores, own_ids in zip(queries, scores, ids, strict=True):
             there = own_ids >= 0
@@ -139,11 +145,18 @@ class View:
     def _search_fresh(self, queries: Vectors, k: int, allowed: Allowed) -> list[pa.Table]:
         if not self.fresh_parts:
             return [HITS.empty_table() for _ in queries]
-        uris = self.standing.fresh["uri"].combine_chunks()
-        if allowed.uris is not None:
-            uris = uris.filter(pc.is_in(uris, value_set=allowed.uris))
-        blocks = read_blocks(self._storage, self.fresh_parts, self._cache)
-        return search_blocks(queries, blocks, k, Allowed(uris))
+        size = 4 * self._lists.facts.dimension * self.standing.fresh.num_rows
+        if size > _SMALL_BYTES:
+            return search_blocks(queries, self._fresh_blocks(), k, allowed)
+        if self._small is None:
+            self._small = list(self._fresh_blocks())
+        return search_blocks(queries, self._small, k, allowed)
+
+    def _fresh_blocks(self) -> Iterator[Block]:
+        """Yield the rows that the index lacks."""
+        fresh = self.standing.fresh["uri"].combine_chunks()
+        for block in read_blocks(self._storage, self.fresh_parts, self._cache):
+            yield block.only(pc.is_in(block.rows["uri"], value_set=fresh).to_numpy())
 
 
 def _hits(rows: pa.Table, scores: np.ndarray) -> pa.Table:

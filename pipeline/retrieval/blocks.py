@@ -36,6 +36,13 @@ class Block:
         """The bytes that it takes in memory."""
         return int(self.rows.nbytes + self.vectors.nbytes + self.scale.nbytes)
 
+    def only(self, mask: np.ndarray) -> Block:
+        """Return some of the rows, chosen by bool [n]."""
+        if mask.all():
+            return self
+        rows = self.rows.filter(pa.array(mask))
+        return Block(self.path, rows, self.vectors[mask], self.scale[mask])
+
     def normalized(self) -> Vectors:
         """Return the vectors divided by their lengths: float32 [n, D]."""
         return self.vectors * self.scale[:, None]
