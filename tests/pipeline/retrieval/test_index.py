@@ -16,6 +16,7 @@ import pipeline
 from benchmarks.tables import MadeRows
 from benchmarks.tables import made_table as make_table
 from pipeline.cli import main
+from pipeline.indexing import held as held_module
 from pipeline.indexing import ivf
 from pipeline.indexing import update as update_module
 from pipeline.indexing.facts import decode_facts, read_all_facts
@@ -198,7 +199,9 @@ def test_it_is_made_anew_when_rows_double_or_recall_falls(copied, monkeypatch, c
     assert_agree(copied)
 
 
-def test_held_queries_stay_exact():
+def test_held_queries_stay_exact(monkeypatch):
+    # So few that removals exhaust them, and some queries are dropped.
+    monkeypatch.setattr(held_module, "_KEPT", 15)
     random = np.random.default_rng(3)
     matrix = np.abs(random.standard_normal((900, 24), np.float32))
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -216,7 +219,7 @@ def test_held_queries_stay_exact():
             scores[own] = -np.inf
             expected = np.sort(scores)[::-1][:10]
             np.testing.assert_allclose(held.scores[row][:10], expected, atol=1e-6)
-    assert 10 < len(held.own) <= 40
+    assert 0 < len(held.own) < 40
     right = {tuple(query): ids for query, ids in zip(held.queries, held.ids, strict=True)}
     assert held.recall(lambda queries, k: np.array([right[tuple(q)][:k] for q in queries])) == 1
     assert held.recall(lambda queries, k: np.array([right[tuple(q)][5:15] for q in queries])) == 0.5
