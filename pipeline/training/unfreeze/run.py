@@ -63,7 +63,7 @@ def unfreeze(options: UnfreezeOptions, say: Say) -> Path:
         model = with_head(base, _head(opened, folder), opened.precision)
         facts = _train(model, _data(opened, pixels), opened, folder, say)
         to_float32(base)
-        save_model(model, opened.path, partial(_describe, opened, facts))
+        save_model(model, opened.path, folder, partial(_describe, opened, facts))
     size = size_text(opened.path.stat().st_size)
     say(f"saved {opened.path} ({size}) and {path_beside(opened.path).name}")
     return opened.path

@@ -30,7 +30,9 @@ def check_path(save: str) -> Path:
     return path
 
 
-def save_model(model: Any, path: Path, describe: Callable[[str], Description]) -> None:
+def save_model(
+    model: Any, path: Path, folder: Path, describe: Callable[[str], Description]
+) -> None:
     """Write both files.
 
     Each is written whole before it takes the place of an earlier one. A process that is killed
@@ -40,6 +42,7 @@ def save_model(model: Any, path: Path, describe: Callable[[str], Description]) -
     Args:
         model: A ``keras.Model`` in float32. It is saved without its optimizer.
         path: Where ``model.keras`` goes.
+        folder: On the same disk; holds the files until they are whole.
         describe: Returns the description for the sha256 of the model's file.
 
     Raises:
@@ -48,14 +51,14 @@ def save_model(model: Any, path: Path, describe: Callable[[str], Description]) -
     import keras
 
     # Keras goes by the ending of the name.
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = folder / f".tmp-{path.name}"
     try:
         keras.Model(model.input, model.output).save(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         description = encode(describe(file_sha256(temporary)))
         beside = path_beside(path)
-        new = beside.with_name(f".tmp-{os.getpid()}-{beside.name}")
+        new = folder / f".tmp-{beside.name}"
         replace_file(new, lambda file: file.write(description))
         temporary.replace(path)
         new.replace(beside)

@@ -294,7 +294,7 @@ def test_files_of_the_models_folder_stay_when_it_cannot_be_saved(
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         with pytest.raises(UserError, match=rf"cannot write {path}: .*make room there"):
-            save_model(model, path, lambda _: pytest.fail("the model is not whole"))
+            save_model(model, path, tmp_path, lambda _: pytest.fail("the model is not whole"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
