@@ -18,6 +18,8 @@ EXTRAS = {
     "dask": ["apache-beam[dask]"],
     # For 'index' and for 'search --where'.
     "search": ["faiss-cpu>=1.12,<2", "duckdb>=1.4,<3"],
+    # For 'serve', a page on this machine.
+    "serve": ["starlette>=1,<2", "uvicorn>=0.40,<1"],
     "demo": [
         # For its sample photos, which 0.26 ships inside the wheel.
         "scikit-image>=0.26,<0.27",
@@ -61,6 +63,9 @@ EXTRAS = {
         "polars>=1.30,<3",
         "duckdb>=1.4,<3",
         "faiss-cpu>=1.12,<2",
+        "starlette>=1,<2",
+        "uvicorn>=0.40,<1",
+        "httpx2>=2,<3",
         "datasets>=4,<6",
         "webdataset>=1,<2",
         # A real kernel, for the example of a notebook in docs/python.md.
@@ -110,6 +115,7 @@ setup(
     package_data={
         "transforms.backbones": ["*.txt", "*.json"],
         "pipeline": ["py.typed"],
+        "pipeline.serve": ["page/*"],
         "transforms": ["py.typed"],
     },
     python_requires=">=3.11,<3.14",

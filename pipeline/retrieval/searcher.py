@@ -132,13 +132,20 @@ class Searcher:
         embedder = Embedder.of(self.storage, self.recipe)
         return vector_of_photo(embedder, query.image or "", self.config.stores)
 
-    def nearest(self, vectors: Vectors, k: int = 20, where: str | None = None) -> list[pa.Table]:
+    def nearest(
+        self,
+        vectors: Vectors,
+        k: int = 20,
+        where: str | None = None,
+        allowed: pa.ChunkedArray | None = None,
+    ) -> list[pa.Table]:
         """Find the rows with the highest cosine.
 
         Args:
             vectors: float32 [m, D], of any length but 0.
             k: Max number of rows for each vector.
             where: A condition in DuckDB's SQL that the rows meet.
+            allowed: The uris of rows that may be found, strings [n], unless ``where`` is given.
 
         Returns:
             For each vector a table of uri, score (the cosine, float32) and label, best first.
@@ -148,16 +155,17 @@ class Searcher:
             Damaged: A part is missing, or does not hold what was written.
         """
         queries = normalize(np.atleast_2d(vectors))
-        allowed = Allowed() if where is None else Allowed(matching_uris(self.table, where))
+        uris = allowed.combine_chunks() if allowed is not None else None
+        rows = Allowed(uris if where is None else matching_uris(self.table, where))
         with self._lock:
             if self.view:
                 try:
-                    return self.view.search(queries, k, allowed, self.config.effort)
+                    return self.view.search(queries, k, rows, self.config.effort)
                 except IndexDamaged as error:
                     _LOG.warning("%s; the search is exact instead", error)
                     self.view = None
             blocks = read_blocks(self.table.storage, self._paths, self._cache)
-            return search_blocks(queries, blocks, k, allowed)
+            return search_blocks(queries, blocks, k, rows)
 
     def thumbnails(self, uris: Sequence[str]) -> Iterator[bytes | ImageError]:
         """Yield a JPEG for the image of each row, or why there is none.

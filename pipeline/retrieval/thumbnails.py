@@ -44,14 +44,19 @@ def thumbnails(
             yield error
 
 
-def thumbnail(data: bytes, side: int = SIDE) -> bytes:
+def thumbnail(data: bytes, side: int = SIDE, policy: DecodePolicy | None = None) -> bytes:
     """Return an encoded image as a JPEG whose longer side is at most ``side`` pixels.
+
+    Args:
+        data: The encoded image.
+        side: In pixels.
+        policy: The limits of decoding; None for the default ones.
 
     Raises:
         ImageError: It cannot be decoded.
     """
     # A large JPEG is decoded smaller, as for a network of this input size.
-    pixels = decode(data, DecodePolicy(), (side, side)).pixels
+    pixels = decode(data, policy or DecodePolicy(), (side, side)).pixels
     image = Image.fromarray(pixels)
     image.thumbnail((side, side))
     encoded = io.BytesIO()

@@ -1,0 +1,1 @@
+"""Serve a local page on the tables: search, galleries, a map."""

@@ -1,0 +1,167 @@
+"""The routes of the page: each answers with JSON, with a picture or with a file of the page."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from pipeline.serve.filters import Filters
+from pipeline.serve.guards import Guards
+from pipeline.serve.images import Pictures
+from pipeline.serve.library import Library, View
+from pipeline.serve.pages import page_of, shown
+from transforms.choices import MAX_IMAGE_BYTES
+from transforms.errors import ImageError, Refused, UserError
+from transforms.storage import StorageError
+
+_PAGE = Path(__file__).parent / "page"
+# The only files that are served, whatever a request asks for.
+_FILES = {"/": "index.html", **{f"/{file.name}": file.name for file in _PAGE.glob("*.[jc]s*")}}
+_NEIGHBOURS = 60
+# Photos that are received or embedded at the same time. Each is in memory.
+_UPLOADS = 2
+
+
+class Site:
+    """Answers the requests of the page.
+
+    Args:
+        library: What is shown.
+        pictures: Makes the thumbnails.
+    """
+
+    def __init__(self, library: Library, pictures: Pictures) -> None:
+        self._library = library
+        self._pictures = pictures
+        self._uploads = asyncio.Semaphore(_UPLOADS)
+
+    def about(self, _: Request) -> Response:
+        """Tell what is served: the table, its version and its counts."""
+        view = self._library.view()
+        return JSONResponse(
+            {
+                "table": view.table.url,
+                "version": view.table.version,
+                "rows": view.rows.num_rows,
+                "failures": view.failures.num_rows,
+                "newest_run": view.newest_run,
+            }
+        )
+
+    def images(self, request: Request) -> Response:
+        """List rows by uri: of the newest night, or with ``all=1`` of all nights."""
+        view = self._library.view()
+        rows = view.rows if request.query_params.get("all") else view.newest()
+        return _page(request, _filters(request).select(rows, view.table))
+
+    def failures(self, request: Request) -> Response:
+        """List the images without a vector, with the reasons."""
+        filters = Filters(uri=request.query_params.get("uri", ""))
+        view = self._library.view()
+        return _page(request, filters.select(view.failures, view.table))
+
+    def similar(self, request: Request) -> Response:
+        """List the rows nearest to the row ``to``."""
+        view = self._library.view()
+        uri = request.query_params.get("to", "")
+        _row(view, uri)
+        return self._nearest(request, view, self._library.vector_of_row(view, uri))
+
+    async def similar_to_photo(self, request: Request) -> Response:
+        """List the rows nearest to the encoded image in the request's body."""
+        async with self._uploads:
+            photo = await _body(request, MAX_IMAGE_BYTES)
+            return await run_in_threadpool(self._search_photo, request, photo)
+
+    def _search_photo(self, request: Request, photo: bytes) -> Response:
+        view = self._library.view()
+        return self._nearest(request, view, self._library.vector_of_photo(photo))
+
+    def _nearest(self, request: Request, view: View, vector: Any) -> Response:
+        hits = self._library.similar(vector, view, _filters(request), _NEIGHBOURS)
+        return JSONResponse({"total": hits.num_rows, "items": shown(hits)})
+
+    def picture(self, request: Request) -> Response:
+        """Return the thumbnail of the row ``uri``: no other file is ever read."""
+        row = _row(self._library.view(), request.query_params.get("uri", ""))
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(self._pictures.of(row), media_type="image/jpeg", headers=headers)
+
+
+def make_app(library: Library, pictures: Pictures) -> Starlette:
+    """Return the application that serves a library."""
+    site = Site(library, pictures)
+    routes = [
+        *(Route(path, partial(_file, name)) for path, name in _FILES.items()),
+        Route("/api/about", site.about),
+        Route("/api/images", site.images),
+        Route("/api/failures", site.failures),
+        Route("/api/similar", site.similar),
+        Route("/api/similar", site.similar_to_photo, methods=["POST"]),
+        Route("/picture", site.picture),
+    ]
+    problems: dict[Any, Any] = {
+        UserError: partial(_problem, 400),
+        ImageError: _image_problem,
+        Refused: partial(_problem, 503),
+        StorageError: partial(_problem, 503),
+        HTTPException: _http_problem,
+    }
+    return Starlette(routes=routes, middleware=[Middleware(Guards)], exception_handlers=problems)
+
+
+def _file(name: str, _: Request) -> Response:
+    return FileResponse(_PAGE / name, headers={"Cache-Control": "no-cache"})
+
+
+def _page(request: Request, rows: pa.Table) -> Response:
+    number = request.query_params.get("page", "0")
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise HTTPException(400, f"page={number!r}: a number, 0 or more")
+    return JSONResponse(page_of(rows, int(number)))
+
+
+def _filters(request: Request) -> Filters:
+    asked = request.query_params
+    return Filters(*(asked.get(name, "").strip() for name in ("label", "uri", "where")))
+
+
+def _row(view: View, uri: str) -> pa.Table:
+    row = view.row(uri)
+    if row is None:
+        raise HTTPException(404, f"{uri!r} is no row of the table")
+    return row
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Receive a body, and stop when it is larger than ``limit`` bytes."""
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > limit:
+            raise HTTPException(413, f"the photo is larger than {limit:,} bytes")
+    return bytes(received)
+
+
+def _problem(status: int, _: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status)
+
+
+def _image_problem(_: Request, error: ImageError) -> Response:
+    said = f"{error.stage} failed: {error.kind.word}: {error.message}"
+    return JSONResponse({"error": said}, 422)
+
+
+def _http_problem(_: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code)
