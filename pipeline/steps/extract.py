@@ -22,7 +22,7 @@ from pipeline.steps.receipts import missing_shards
 from pipeline.steps.session import Session
 from transforms.backbones import export, model_id
 from transforms.backbones.model_json import resize_of
-from transforms.carried import to_arrow
+from transforms.carried_types import to_arrow
 from transforms.engines.models import cached_model, save_model
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.parts.reuse import INDEX_FILE

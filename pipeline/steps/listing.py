@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.runners.jobs import Submission
 from pipeline.runners.pipeline import new_pipeline, run_failed
-from transforms.carried import CarriedType, merge
+from transforms.carried_types import CarriedType, merge
 from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.plan import Range, in_range

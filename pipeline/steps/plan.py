@@ -26,7 +26,8 @@ from pipeline.steps.removed import check_removed
 from pipeline.steps.session import Session
 from pipeline.steps.shards import Shards
 from pipeline.tables import Table
-from transforms.carried import CarriedType, Carry, extend
+from transforms.carried import Carry
+from transforms.carried_types import CarriedType, extend
 from transforms.containers.base import Wanted
 from transforms.errors import Refused
 from transforms.parts.reuse import INDEX_FILE, encode_index

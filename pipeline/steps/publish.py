@@ -17,7 +17,7 @@ from pipeline.steps.receipts import is_lost
 from pipeline.steps.reconcile import Reconciled, check_failure_rate, failed_again
 from pipeline.tables import Tables
 from pipeline.tables.table import Commit, Table
-from transforms.carried import to_arrow
+from transforms.carried_types import to_arrow
 from transforms.errors import Damaged, Refused
 from transforms.parts.write import Part, Receipt, write_part
 from transforms.recipe import recipe_id

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.tables.delta import delta_url, one_line, read_delta
 from pipeline.tables.log import check_newest_entry
-from transforms.carried import CarriedType, from_arrow
+from transforms.carried_types import CarriedType, from_arrow
 from transforms.errors import Damaged
 from transforms.parts.write import read_part, read_recipe
 from transforms.plan import Range

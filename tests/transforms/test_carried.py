@@ -1,8 +1,11 @@
 """Carried values survive the way into the table, or are refused by name."""
 
+import json
+
 import pytest
 
-from transforms.carried import Carry, extend, hash_of, merge, parse, to_array, to_arrow, type_of
+from transforms.carried import Carry, hash_of, parse
+from transforms.carried_types import extend, merge, to_array, to_arrow, type_of
 from transforms.errors import UserError
 
 ALL = Carry(("all",))
@@ -66,3 +69,24 @@ def test_a_table_gets_columns_and_keeps_their_types():
     for now, word in (("double", "double"), ("string", "string"), (["int64"], "a list")):
         with pytest.raises(UserError, match=f"'a' holds int64 in the table and {word} now"):
             extend({"a": "int64"}, {"a": now})
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ['{"a": 1, "A": 2}'],
+        ['{"a": 1}', '{"A": 2}'],
+        ['{"x": {"Ab": 1, "aB": 2}}'],
+        ['{"x": [{"a": 1}]}', '{"x": [{"A": 1}]}'],
+    ],
+)
+def test_names_that_differ_only_in_case_are_refused(sources):
+    """Delta refuses them at the commit, when all work is done."""
+    with pytest.raises(UserError, match=r"(?i)the columns 'a.?' and 'a.?' differ only in case"):
+        type_of([(f"{place}.jpg", source) for place, source in enumerate(sources)])
+
+
+def test_a_name_with_nul_is_refused():
+    """Arrow ends the name there, and its values would be lost."""
+    with pytest.raises(UserError, match=r"the column 'n\\x00' has the character NUL"):
+        type_of([("a.jpg", json.dumps({"n\0": 1}))])

@@ -9,7 +9,8 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from transforms.carried import hash_of, to_array
+from transforms.carried import hash_of
+from transforms.carried_types import to_array
 from transforms.decode.pool import PreparedImage
 from transforms.engines.base import ExportedModel, Outputs
 from transforms.records import CARRIED, ImageReference, carried_fields, features_schema

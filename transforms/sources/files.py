@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from transforms import parquet
-from transforms.carried import CarriedType, type_of
+from transforms.carried_types import CarriedType, type_of
 from transforms.containers.index import Indexes
 from transforms.file_names import Ignored
 from transforms.records import LISTING_SCHEMA
