@@ -56,10 +56,20 @@ def write_page(file: str, query: Query, hits: pa.Table, pictures: Iterable[Pictu
         UserError: The file is named by a URL of another scheme.
         StorageError: The file cannot be written, or a container cannot be read.
     """
+    write_html(file, page(query, hits, pictures))
+
+
+def write_html(file: str, html: str) -> None:
+    """Write a page to a file on this machine.
+
+    Raises:
+        UserError: The file is named by a URL of another scheme.
+        StorageError: The file cannot be written.
+    """
     path = local_path(file)
     if path is None:
         raise UserError(f"--html {file}: a file on this machine, not in a bucket")
-    open_storage(str(path.parent)).write(path.name, page(query, hits, pictures).encode())
+    open_storage(str(path.parent)).write(path.name, html.encode())
 
 
 def page(query: Query, hits: pa.Table, pictures: Iterable[Picture]) -> str:
@@ -70,28 +80,39 @@ def page(query: Query, hits: pa.Table, pictures: Iterable[Picture]) -> str:
         hits: uri, score and label.
         pictures: For each hit a JPEG, or why there is none.
     """
-    title = _text(f"Similar to {query}")
-    items = _items(hits, pictures)
-    return "".join([_HEAD.format(title=title), f"<h1>{title}</h1>\n<ol>\n", *items])
+    return page_of(f"Similar to {query}", ["<ol>\n", *_items(hits, pictures), "</ol>\n"])
+
+
+def page_of(title: str, items: Iterable[str]) -> str:
+    """Return a page.
+
+    Args:
+        title: As plain text.
+        items: The HTML below the title.
+    """
+    title = text_of(title)
+    head = _HEAD.format(title=title)
+    return "".join([head, f"<h1>{title}</h1>\n", *items, "</body>\n</html>\n"])
+
+
+def figure(picture: Picture, uri: str, caption: str) -> str:
+    """Return an item of a list that shows a picture; ``caption`` is HTML."""
+    return f"<li><figure>{_picture(picture, uri)}<figcaption>{caption}</figcaption></figure></li>\n"
 
 
 def _items(hits: pa.Table, pictures: Iterable[Picture]) -> Iterator[str]:
     for row, picture in zip(hits.to_pylist(), pictures, strict=True):
-        caption = f"<b>{row['score']:.4f}</b> {_text(row['label'] or '')}<br>{_text(row['uri'])}"
-        yield (
-            f"<li><figure>{_picture(picture, row['uri'])}<figcaption>{caption}</figcaption>"
-            "</figure></li>\n"
-        )
-    yield "</ol>\n</body>\n</html>\n"
+        label, uri = text_of(row["label"] or ""), text_of(row["uri"])
+        yield figure(picture, row["uri"], f"<b>{row['score']:.4f}</b> {label}<br>{uri}")
 
 
 def _picture(picture: Picture, uri: str) -> str:
     if isinstance(picture, ImageError):
-        return f'<div class="none">{_text(f"no picture: {picture.message}")}</div>'
+        return f'<div class="none">{text_of(f"no picture: {picture.message}")}</div>'
     encoded = base64.b64encode(picture).decode()
-    return f'<img alt="{_text(uri)}" src="data:image/jpeg;base64,{encoded}">'
+    return f'<img alt="{text_of(uri)}" src="data:image/jpeg;base64,{encoded}">'
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
     """Return a name as text of a page: no markup, no characters that turn the line around."""
     return escape(printable(name))

@@ -1,0 +1,1 @@
+"""Groups of near-duplicates: candidates by vector, confirmed by pixels, as stars."""
