@@ -80,7 +80,7 @@ class Store:
         if self._delta is None:
             return SCHEMA.empty_table()
         try:
-            rows = read_delta(self.url, lambda: self._delta.to_pyarrow_table(SCHEMA.names))
+            rows = read_delta(self.url, lambda: self._delta.to_pyarrow_table(columns=SCHEMA.names))
         except (OSError, pa.ArrowException) as error:
             raise Damaged(f"the table {self.url} cannot be read: {first_line(error)}") from error
         return pa.table(rows).cast(SCHEMA)
