@@ -20,6 +20,7 @@ from pipeline.serve.filters import Filters
 from pipeline.serve.guards import Guards
 from pipeline.serve.images import Pictures
 from pipeline.serve.library import Library, View
+from pipeline.serve.map import Map
 from pipeline.serve.pages import page_of, shown
 from transforms.choices import MAX_IMAGE_BYTES
 from transforms.errors import ImageError, Refused, UserError
@@ -44,6 +45,7 @@ class Site:
     def __init__(self, library: Library, pictures: Pictures) -> None:
         self._library = library
         self._pictures = pictures
+        self._map = Map()
         self._uploads = asyncio.Semaphore(_UPLOADS)
 
     def about(self, _: Request) -> Response:
@@ -92,6 +94,12 @@ class Site:
         hits = self._library.similar(vector, view, _filters(request), _NEIGHBOURS)
         return JSONResponse({"total": hits.num_rows, "items": shown(hits)})
 
+    def map(self, request: Request) -> Response:
+        """Return the places of the rows that meet the filters."""
+        view = self._library.view()
+        rows = _filters(request).select(view.rows, view.table)
+        return JSONResponse(self._map.points(view, rows))
+
     def picture(self, request: Request) -> Response:
         """Return the thumbnail of the row ``uri``: no other file is ever read."""
         row = _row(self._library.view(), request.query_params.get("uri", ""))
@@ -109,6 +117,7 @@ def make_app(library: Library, pictures: Pictures) -> Starlette:
         Route("/api/failures", site.failures),
         Route("/api/similar", site.similar),
         Route("/api/similar", site.similar_to_photo, methods=["POST"]),
+        Route("/api/map", site.map),
         Route("/picture", site.picture),
     ]
     problems: dict[Any, Any] = {

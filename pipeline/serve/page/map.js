@@ -20,8 +20,8 @@ function size() {
 
 function fit() {
   const { width, height } = size();
-  const [left, right] = [Math.min(...bounds(map.x)), Math.max(...bounds(map.x))];
-  const [top, bottom] = [Math.min(...bounds(map.y)), Math.max(...bounds(map.y))];
+  const [left, right] = bounds(map.x);
+  const [top, bottom] = bounds(map.y);
   const scale = 0.9 * Math.min(width / (right - left || 1), height / (bottom - top || 1));
   view = { x: (left + right) / 2, y: (top + bottom) / 2, scale };
   draw();
