@@ -20,6 +20,8 @@ EXTRAS = {
     "search": ["faiss-cpu>=1.12,<2", "duckdb>=1.4,<3"],
     # For 'serve', a page on this machine.
     "serve": ["starlette>=1,<2", "uvicorn>=0.40,<1"],
+    # For a better map in 'serve'; numba, which it brings, is large.
+    "map": ["umap-learn>=0.5.9,<0.6"],
     "demo": [
         # For its sample photos, which 0.26 ships inside the wheel.
         "scikit-image>=0.26,<0.27",
@@ -66,6 +68,9 @@ EXTRAS = {
         "starlette>=1,<2",
         "uvicorn>=0.40,<1",
         "httpx2>=2,<3",
+        "umap-learn>=0.5.9,<0.6",
+        # For the tests that drive Chromium.
+        "websockets>=15,<18",
         "datasets>=4,<6",
         "webdataset>=1,<2",
         # A real kernel, for the example of a notebook in docs/python.md.

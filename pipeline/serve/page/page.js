@@ -65,6 +65,7 @@ function card(item, from, isHit) {
   image.alt = "";
   image.src = picture(item.uri);
   image.addEventListener("error", () => image.replaceWith(element("p", "no picture")));
+  // Of a neighbour the cosine, else the probability of the label.
   const score = item.score === null ? "" : item.score.toFixed(isHit ? 4 : 2);
   box.append(image, element("b", item.label ?? ""), element("small", score));
   box.append(element("small", short(item.name)));
@@ -102,8 +103,10 @@ function showItems(data, view, from) {
   $("page-number").textContent = `page ${page + 1} of ${pages}`;
   $("previous").disabled = page < 1;
   $("next").disabled = page + 1 >= pages;
-  const what = view === "failures" ? "images without a vector" : isHit ? "nearest images" : "images";
-  say(`${data.total.toLocaleString()} ${what}`);
+  const images = data.total === 1 ? "image" : "images";
+  const count = data.total.toLocaleString();
+  const ends = view === "failures" ? " without a vector" : "";
+  say(`${count} ${isHit ? "nearest " : ""}${images}${ends}`);
 }
 
 async function show() {

@@ -88,7 +88,7 @@ def test_filter_and_turn_pages(page):
     page.key("/")
     page.type("/cats/")
     page.key("Enter")
-    status(page, "1 images")
+    status(page, "1 image")
     assert first(page).split("\n")[0] == "Egyptian cat"
     page.value("document.querySelector('[name=uri]').value = ''")
     page.value("document.querySelector('[name=where]').focus()")
@@ -114,7 +114,7 @@ def test_a_hostile_name_is_text(page):
 
 def test_failures_show_their_reasons(page):
     page.click("header nav a:nth-child(3)")
-    status(page, "1 images without a vector")
+    status(page, "1 image without a vector")
     assert "not_an_image" in first(page)
     assert "broken.jpg" in first(page)
 
