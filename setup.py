@@ -68,7 +68,6 @@ EXTRAS = {
         "starlette>=1,<2",
         "uvicorn>=0.40,<1",
         "httpx2>=2,<3",
-        "umap-learn>=0.5.9,<0.6",
         # For the tests that drive Chromium.
         "websockets>=15,<18",
         "datasets>=4,<6",

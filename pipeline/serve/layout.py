@@ -17,8 +17,8 @@ from transforms.parts.vectors import Vectors
 _LOG = logging.getLogger(__name__)
 # UMAP works on this many principal components, as its authors do for images.
 _COMPONENTS = 50
-# Rows that a layout is made of. UMAP takes some 20 s for them on two cores.
-FIT_ROWS = 10_000
+# Rows that a layout is made of. UMAP takes about a minute for them.
+FIT_ROWS = 5_000
 # Below, UMAP's neighbourhoods say nothing.
 _UMAP_ROWS = 100
 # A new row lies between its nearest rows of the layout.
@@ -46,7 +46,7 @@ class Layout:
 
     def place(self, vectors: Vectors) -> Vectors:
         """Return the place of each vector [m, D] of length 1: float32 [m, 2]."""
-        components = (vectors - self.mean) @ self.axes
+        components = ((vectors - self.mean) @ self.axes).astype(np.float32, copy=False)
         if not len(self.anchors):
             return components[:, :2]
         batches = range(0, len(components), _BATCH)

@@ -123,7 +123,7 @@ async function show() {
   }
   $("map").hidden = view !== "map";
   $("grid").hidden = view === "map";
-  say("…");
+  say(view === "map" ? "placing the images; the first map takes a while …" : "…");
   try {
     showQuery(view, from);
     if (view === "map") {
