@@ -83,13 +83,13 @@ def fit(vectors: Vectors, rows: int) -> Layout:
     if len(vectors) < _UMAP_ROWS:
         return pca
     try:
-        import umap
+        from umap import UMAP
     except ImportError:
         return pca
     _LOG.info("making a map of %s images by UMAP, which takes a while", f"{len(vectors):,}")
     anchors = (vectors - mean) @ axes
     # With a seed it makes the same map each time.
-    model = umap.UMAP(n_components=2, random_state=1, n_jobs=1)
+    model = UMAP(n_components=2, random_state=1, n_jobs=1)
     places = model.fit_transform(anchors).astype(np.float32)
     return Layout(mean, axes, anchors, places, rows)
 

@@ -78,7 +78,7 @@ def test_a_map_of_hardly_any_rows(rows):
 
 
 def test_umap_keeps_groups_together_and_places_new_rows_in_theirs():
-    pytest.importorskip("umap", reason="the extra 'map' is not installed")
+    pytest.importorskip("umap.umap_", reason="the extra 'map' is not installed")
     vectors, group = made(300)
     layout = fit(vectors, 300)
     assert layout.method == "UMAP"
