@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ _KEYS = {
 }
 
 
+class Navigated(Exception):
+    """The tab went to another process while it was asked, as at its first page."""
+
+
 @dataclass
 class Browser:
     """One tab. ``problems`` collects the errors and warnings of its console."""
@@ -29,6 +34,7 @@ class Browser:
     socket: Any
     problems: list[str] = field(default_factory=list)
     _count: int = 0
+    _loaded: set[str] = field(default_factory=set)
 
     def call(self, method: str, **options: Any) -> dict[str, Any]:
         """Call a method of https://chromedevtools.github.io/devtools-protocol/."""
@@ -38,12 +44,16 @@ class Browser:
             message = json.loads(self.socket.recv(timeout=60))
             self._note(message)
             if message.get("id") == self._count:
+                if "navigated" in message.get("error", {}).get("message", ""):
+                    raise Navigated
                 assert "error" not in message, (method, message)
                 return message["result"]
 
     def _note(self, message: dict[str, Any]) -> None:
         told = message.get("params", {})
         match message.get("method"):
+            case "Page.lifecycleEvent" if told["name"] == "load":
+                self._loaded.add(told["loaderId"])
             case "Runtime.exceptionThrown":
                 self.problems.append(json.dumps(told["exceptionDetails"]))
             case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
@@ -72,11 +82,16 @@ class Browser:
             };
             look();
         })""".replace("CONDITION", condition)
-        assert self.value(script), f"{condition}; the page says {self.text('body')!r}"
+        try:
+            found = self.value(script)
+        except Navigated:
+            found = self.value(script)
+        assert found, f"{condition}; the page says {self.text('body')!r}"
 
     def open(self, url: str) -> None:
-        self.call("Page.navigate", url=url)
-        self.wait(f"location.href.startsWith({json.dumps(url)}) && document.body")
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        while loader not in self._loaded:
+            self._note(json.loads(self.socket.recv(timeout=60)))
 
     def text(self, selector: str) -> str:
         return self.value(f"document.querySelector({json.dumps(selector)}).innerText")
@@ -165,13 +180,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         try:
             line = next(line for line in process.stderr if "DevTools listening" in line)
             port = line.partition("127.0.0.1:")[2].partition("/")[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-                tabs = [tab for tab in json.load(answer) if tab["type"] == "page"]
-            address = tabs[0]["webSocketDebuggerUrl"]
+            # It would wait when nobody reads what it says.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            # The first tab may not be there yet, so open one.
+            new = urllib.request.Request(f"http://127.0.0.1:{port}/json/new", method="PUT")
+            with urllib.request.urlopen(new) as answer:
+                address = json.load(answer)["webSocketDebuggerUrl"]
             with connect(address, max_size=None, proxy=None) as socket:
                 tab = Browser(socket)
                 for domain in ("Page", "Runtime", "Log"):
                     tab.call(f"{domain}.enable")
+                tab.call("Page.setLifecycleEventsEnabled", enabled=True)
                 yield tab
         finally:
             process.kill()

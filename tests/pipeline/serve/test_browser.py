@@ -43,7 +43,6 @@ def page(browser, url):
     """Open the page; afterwards its console must be empty."""
     browser.problems.clear()
     browser.resize(1200, 900)
-    browser.open("about:blank")
     browser.open(url)
     status(browser, "74 images")
     yield browser
@@ -182,7 +181,6 @@ def test_a_phone_and_the_dark(page):
 
 def test_a_bad_photo_says_why(browser, url, images):
     browser.resize(1200, 900)
-    browser.open("about:blank")
     browser.open(url)
     status(browser, "74 images")
     browser.drop(images / "broken.jpg")
