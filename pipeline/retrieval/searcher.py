@@ -92,11 +92,14 @@ class Searcher:
         """Go on to the newest version, unless the configuration names one.
 
         Raises:
+            UserError: The table is not there any more.
             StorageError: The output cannot be read.
         """
         if self.config.version is not None:
             return
         newest = self.table.newest()
+        if newest.version is None:
+            raise UserError(f"{newest.url} is not there any more")
         with self._lock:
             if (newest.version, newest.table_id) != (self.table.version, self.table.table_id):
                 self._open(newest)

@@ -11,12 +11,12 @@ import pyarrow as pa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from pipeline.serve.filters import Filters
+from pipeline.serve.groups import groups_page
 from pipeline.serve.guards import Guards
 from pipeline.serve.images import Pictures
 from pipeline.serve.library import Library, View
@@ -73,6 +73,12 @@ class Site:
         view = self._library.view()
         return _page(request, filters.select(view.failures, view.table))
 
+    def duplicates(self, request: Request) -> Response:
+        """List the groups of near-duplicates."""
+        output = self._library.searcher.storage
+        view = self._library.view()
+        return JSONResponse(groups_page(output, view, _filters(request), _number(request)))
+
     def similar(self, request: Request) -> Response:
         """List the rows nearest to the row ``to``."""
         view = self._library.view()
@@ -107,7 +113,7 @@ class Site:
         return Response(self._pictures.of(row), media_type="image/jpeg", headers=headers)
 
 
-def make_app(library: Library, pictures: Pictures) -> Starlette:
+def make_app(library: Library, pictures: Pictures) -> Guards:
     """Return the application that serves a library."""
     site = Site(library, pictures)
     routes = [
@@ -115,6 +121,7 @@ def make_app(library: Library, pictures: Pictures) -> Starlette:
         Route("/api/about", site.about),
         Route("/api/images", site.images),
         Route("/api/failures", site.failures),
+        Route("/api/duplicates", site.duplicates),
         Route("/api/similar", site.similar),
         Route("/api/similar", site.similar_to_photo, methods=["POST"]),
         Route("/api/map", site.map),
@@ -126,8 +133,11 @@ def make_app(library: Library, pictures: Pictures) -> Starlette:
         Refused: partial(_problem, 503),
         StorageError: partial(_problem, 503),
         HTTPException: _http_problem,
+        # A mistake of ours; the server's log has the traceback.
+        Exception: partial(_problem, 500),
     }
-    return Starlette(routes=routes, middleware=[Middleware(Guards)], exception_handlers=problems)
+    # Outside of the application, so that answers to its own mistakes are guarded too.
+    return Guards(Starlette(routes=routes, exception_handlers=problems))
 
 
 def _file(name: str, _: Request) -> Response:
@@ -135,10 +145,14 @@ def _file(name: str, _: Request) -> Response:
 
 
 def _page(request: Request, rows: pa.Table) -> Response:
+    return JSONResponse(page_of(rows, _number(request)))
+
+
+def _number(request: Request) -> int:
     number = request.query_params.get("page", "0")
     if not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise HTTPException(400, f"page={number!r}: a number, 0 or more")
-    return JSONResponse(page_of(rows, int(number)))
+    return int(number)
 
 
 def _filters(request: Request) -> Filters:

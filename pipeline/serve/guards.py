@@ -58,6 +58,11 @@ def refusal(headers: Headers) -> str | None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
         return f"a page of {origin!r} may not ask this server"
+    # Their pictures and scripts come without origin. A link to the page is allowed.
+    # https://www.w3.org/TR/fetch-metadata/
+    site, goal = headers.get("sec-fetch-site"), headers.get("sec-fetch-dest")
+    if site in ("cross-site", "same-site") and goal != "document":
+        return "a page of another origin may not ask this server"
     return None
 
 

@@ -10,7 +10,13 @@ from transforms.names import printable
 
 # Rows on one page.
 PAGE_ROWS = 60
-_SHOWN = ("uri", "label", "score", "kind", "stage", "message", "attempts")
+_SHOWN = (
+    *("uri", "label", "score"),
+    # Of failures.
+    *("kind", "stage", "message", "attempts"),
+    # Of near-duplicates.
+    *("group", "cosine", "hamming"),
+)
 
 
 def page_of(rows: pa.Table, number: int) -> dict[str, Any]:

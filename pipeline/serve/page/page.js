@@ -49,6 +49,13 @@ export const picture = (uri) => "/picture?" + new URLSearchParams({ uri });
 // The end of a name tells more than its folders; the whole name is in the title.
 const short = (name) => name.slice(name.lastIndexOf("/", name.length - 2) + 1);
 
+// What a number of an item means: of a duplicate how near it is to the first image of its group, of
+// a neighbour the cosine, of other images the probability of the label.
+function measure(item, isHit) {
+  if (item.group !== undefined) return `${item.cosine.toFixed(4)}, ${item.hamming} bits differ`;
+  return item.score === null ? "" : item.score.toFixed(isHit ? 4 : 2);
+}
+
 function card(item, from, isHit) {
   const line = element("li");
   if (item.kind) {
@@ -65,9 +72,7 @@ function card(item, from, isHit) {
   image.alt = "";
   image.src = picture(item.uri);
   image.addEventListener("error", () => image.replaceWith(element("p", "no picture")));
-  // Of a neighbour the cosine, else the probability of the label.
-  const score = item.score === null ? "" : item.score.toFixed(isHit ? 4 : 2);
-  box.append(image, element("b", item.label ?? ""), element("small", score));
+  box.append(image, element("b", item.label ?? ""), element("small", measure(item, isHit)));
   box.append(element("small", short(item.name)));
   line.append(box);
   return line;
@@ -79,6 +84,7 @@ async function load(from) {
   const page = from.get("page") ?? "0";
   if (view === "similar") return ask("/api/similar", { ...asked, to: from.get("to") });
   if (view === "photo") return ask("/api/similar", asked, { method: "POST", body: photo });
+  if (view === "duplicates") return ask("/api/duplicates", { ...asked, page });
   if (view === "failures") return ask("/api/failures", { ...asked, page });
   return ask("/api/images", { ...asked, page, ...(view === "all" ? { all: 1 } : {}) });
 }
@@ -97,6 +103,11 @@ function showQuery(view, from) {
 function showItems(data, view, from) {
   const isHit = view === "similar" || view === "photo";
   $("grid").replaceChildren(...data.items.map((item) => card(item, from, isHit)));
+  // Each group starts on a line of its own.
+  data.items.forEach((item, n) => {
+    const starts = item.group !== undefined && item.group !== data.items[n - 1]?.group;
+    $("grid").children[n].classList.toggle("starts", starts);
+  });
   const pages = data.pages ?? 1;
   $("pager").hidden = pages < 2;
   const page = Number(from.get("page") ?? 0);
@@ -106,7 +117,7 @@ function showItems(data, view, from) {
   const images = data.total === 1 ? "image" : "images";
   const count = data.total.toLocaleString();
   const ends = view === "failures" ? " without a vector" : "";
-  say(`${count} ${isHit ? "nearest " : ""}${images}${ends}`);
+  say(data.said ?? `${count} ${isHit ? "nearest " : ""}${images}${ends}`);
 }
 
 async function show() {

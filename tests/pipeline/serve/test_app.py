@@ -64,6 +64,35 @@ def test_failures_with_their_reasons(client):
     assert item["name"].endswith("broken.jpg")
 
 
+def test_groups_of_duplicates(two_nights, tmp_path, photos):
+    images = make_folder(tmp_path / "images", photos, "coffee chelsea rocket")
+    shutil.copy(images / "coffee.jpg", images / "a-copy.jpg")
+    shutil.copy(images / "chelsea.jpg", images / "cat.jpg")
+    output = tmp_path / "out"
+    config = pipeline.Config(inputs=(str(images),), output=str(output), max_removed_rate=1)
+    pipeline.extract(config)
+    client, _ = client_of(output)
+    none = client.get("/api/duplicates").json()
+    assert (none["total"], "image-features duplicates" in none["said"]) == (0, True)
+    assert main(["duplicates", str(output)]) == 0
+    answer = client.get("/api/duplicates")
+    assert answer.json()["said"] == "4 images in 2 groups of near-duplicates"
+    assert [item["label"] for item in answer.json()["items"]] == ["espresso"] * 2 + [
+        "Egyptian cat"
+    ] * 2
+    first, second, third, _ = answer.json()["items"]
+    assert first["group"] == second["group"] != third["group"]
+    assert (first["cosine"], first["hamming"]) == (1, 0)
+    asked = {"label": "cat"}
+    assert set(names(client.get("/api/duplicates", params=asked))) == {"cat.jpg", "chelsea.jpg"}
+    # An image that has left the table is not shown, and its group is known to be old.
+    (images / "cat.jpg").unlink()
+    pipeline.extract(config)
+    later = client.get("/api/duplicates")
+    assert set(names(later)) == {"a-copy.jpg", "coffee.jpg", "chelsea.jpg"}
+    assert "they stand for version 0" in later.json()["said"]
+
+
 def test_neighbours_of_a_row_and_of_a_photo(client, images, two_nights):
     uri = str(images / "coffee.jpg")
     expected = pipeline.search(two_nights / "out", uri=uri)
@@ -115,6 +144,12 @@ def test_only_the_files_of_the_page_are_served(client, path):
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://127.0.0.1:9999"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"}, 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}, 200),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "script"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"}, 403),
     ],
 )
 def test_other_hosts_and_pages_get_no_answer(client, headers, status):
@@ -209,6 +244,25 @@ def test_the_next_night_a_changed_and_a_lost_image_and_a_damaged_part(
     assert fresh.status_code == 503
     assert "repair" in fresh.json()["error"]
     assert client.get("/api/failures").status_code == 200
+
+
+def test_a_table_that_vanishes_and_a_mistake_of_ours(two_nights, tmp_path, monkeypatch):
+    output = shutil.copytree(two_nights / "out", tmp_path / "out")
+    client, _ = client_of(output)
+    shutil.move(output / "features", tmp_path / "aside")
+    for path in ("/api/about", "/api/images", "/api/map", "/api/duplicates", "/picture?uri=a"):
+        answer = client.get(path)
+        assert answer.status_code == 400
+        assert "not there any more" in answer.json()["error"]
+    shutil.move(tmp_path / "aside", output / "features")
+    assert client.get("/api/about").json()["rows"] == 7
+    monkeypatch.setattr("pipeline.serve.app.page_of", lambda *_: 1 // 0)
+    answer = client.get("/api/images")
+    assert (answer.status_code, answer.json()["error"]) == (
+        500,
+        "integer division or modulo by zero",
+    )
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 def test_a_bucket(s3, two_nights, images):

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import pipeline
+from pipeline.duplicates.find import duplicates
 from pipeline.serve.server import PageServer, ServeConfig
 from tests.helpers.runs import make_folder
 
@@ -30,6 +31,7 @@ def images(tmp_path_factory, photos):
 def url(images):
     output = str(images.parent / "out")
     pipeline.extract(pipeline.Config(inputs=(str(images),), output=output, max_failure_rate=1))
+    duplicates(output)
     server = PageServer(ServeConfig(output, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -116,6 +118,15 @@ def test_failures_show_their_reasons(page):
     status(page, "1 image without a vector")
     assert "not_an_image" in first(page)
     assert "broken.jpg" in first(page)
+
+
+def test_groups_of_duplicates_start_on_their_own_lines(page):
+    page.click("header nav a[href='#view=duplicates']")
+    status(page, "63 images in 2 groups")
+    assert page.value("document.querySelectorAll('#grid .starts').length") == 2
+    page.value("location.hash = '#view=duplicates&label=Egyptian'")
+    status(page, "2 images in 1 group of")
+    assert "1.0000, 0 bits differ" in first(page)
 
 
 def test_the_map_is_clicked_zoomed_and_used_by_keyboard(page):
