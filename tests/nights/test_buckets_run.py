@@ -230,5 +230,5 @@ def test_any_name_goes_through_the_whole_job(s3, run, folder):
     assert [len(found) for found in by_photo] == [1] * 6
     assert len(set.union(*by_photo)) > 3
     assert run(f"{s3.url}/in #1", output).unchanged == len(keys)
-    with pytest.raises(UserError, match="an output in a bucket with '%2F' in its name"):
+    with pytest.raises(UserError, match="an output with '%2F' in its name"):
         run(f"{s3.url}/in #1", f"{s3.url}/a%2Fb")

@@ -55,7 +55,7 @@ def test_options_inside_are_of_one_backbone_alone():
         for each in (first, own, last)
     ]
     assert got == [
-        ("", "none", 1, "crop"), ("mine", "l2", 3, "squash"), ("MobileNetV2", "l2", 3, "squash"),
+        ("", "none", 1, "crop"), ("mine", "l2", 3, None), ("MobileNetV2", "l2", 3, None),
     ]  # fmt: skip
     assert (own.network.backbone, own.network.input_size) == ("models/my net.v2.keras", 64)
     assert (first.network.preprocess, own.network.preprocess) == (None, "tf")
