@@ -63,8 +63,6 @@ _OF_UNFREEZE = ("head", "backbone", "weights", "rate", "precision")
 def _run(arguments: argparse.Namespace) -> int:
     """Train the network itself with --unfreeze, otherwise a head; return the exit code."""
     if arguments.unfreeze:
-        if arguments.split_column:
-            raise UserError("--split-column is for a head; leave it out with --unfreeze")
         return run_unfreeze(arguments)
     for name in _OF_UNFREEZE:
         if getattr(arguments, name) is not None:

@@ -30,6 +30,7 @@ _WORDS: dict[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _COLUMN = "column:"
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +84,7 @@ class Examples:
     """The rows of one version of a table, numbered part by part."""
 
     targets: Targets
-    uris: pa.ChunkedArray  # [N]
+    rows: pa.Table  # N rows: the uri, and the columns that were asked for
     # The path of each part, with the numbers of its first row and of the row after its last one.
     parts: tuple[tuple[str, int, int], ...]
     # For each row the position of its side in SIDES; -1 for a row that is not used.
@@ -94,7 +95,7 @@ class Examples:
     # Classes that no row for training has, with the numbers of their rows: they cannot be learned.
     dropped: dict[str, int] = field(default_factory=dict)
 
-    def rows(self, side: Split) -> Rows:
+    def numbers(self, side: Split) -> Rows:
         """Return the numbers of a side's rows."""
         return np.flatnonzero(self.sides == SIDES.index(side))
 
@@ -106,7 +107,9 @@ class Examples:
         return {names[i]: int(counts[i]) for i in np.flatnonzero(counts < FEW_ROWS)}
 
 
-def read_examples(features: Table, labels: str, split_column: str | None = None) -> Examples:
+def read_examples(
+    features: Table, labels: str, split_column: str | None = None, columns: Sequence[str] = ()
+) -> Examples:
     """Read which rows of a table have which labels, and the side of each.
 
     Args:
@@ -114,12 +117,14 @@ def read_examples(features: Table, labels: str, split_column: str | None = None)
         labels: As ``--labels``.
         split_column: A carried column that holds train, validation or test; None to let the hash of
             each image's bytes decide.
+        columns: Further columns of the rows to keep.
 
     Raises:
         UserError: The table has no rows, the labels cannot be used, or no row is for training.
         Damaged: A part cannot be read.
     """
-    rows = _read_rows(features, with_source=labels.startswith(_COLUMN) or bool(split_column))
+    with_source = labels.startswith(_COLUMN) or bool(split_column)
+    rows = _read_rows(features, columns, with_source)
     if not rows.num_rows:
         raise UserError(f"{features.url} has no rows, so there are no vectors to learn from")
     found = read_labels(labels, rows)
@@ -129,7 +134,7 @@ def read_examples(features: Table, labels: str, split_column: str | None = None)
     targets, used, dropped = _without_untrained(found, np.where(labelled, sides, _UNUSED), labels)
     return Examples(
         targets=targets,
-        uris=rows["uri"],
+        rows=rows.select(["uri", *columns]),
         parts=_parts(rows),
         sides=used,
         unlabelled=found.unlabelled,
@@ -138,10 +143,11 @@ def read_examples(features: Table, labels: str, split_column: str | None = None)
     )
 
 
-def _read_rows(features: Table, with_source: bool) -> pa.Table:
+def _read_rows(features: Table, columns: Sequence[str], with_source: bool) -> pa.Table:
     """Read all rows without their vectors, part by part, in the order of each part."""
     source = [CARRIED[0]] if with_source and features.carried else []
-    rows = features.read(["uri", "content_sha256", *source, "__filename"])
+    needed = {"uri", "content_sha256", "__filename", *source, *columns}
+    rows = features.read(sorted(needed))
     # A stable sort: the rows of a part keep their order.
     paths = rows["__filename"].combine_chunks().dictionary_encode()
     order = np.argsort(paths.indices.to_numpy(zero_copy_only=False), kind="stable")
@@ -215,3 +221,28 @@ def _too_few(trained: Sequence[str], spec: str) -> str:
         f"--labels {spec}: {seen} rows for training; a classifier needs rows of at least two "
         "labels. 8 of 10 images are for training, unless --split-column says which"
     )
+
+
+def about(examples: Examples, version: str) -> str:
+    """Say which rows are used."""
+    rows = [int((examples.sides == number).sum()) for number in range(len(SIDES))]
+    kind = "" if examples.targets.exclusive else ", of which a row may have several"
+    lines = [
+        f"version {version}: {rows[0]:,} rows for training, {rows[1]:,} for validation, "
+        f"{rows[2]:,} for the test; {len(examples.targets.classes):,} labels{kind}"
+    ]
+    if examples.unlabelled:
+        lines.append(f"{examples.unlabelled:,} rows have no label and are not used")
+    if examples.without_side:
+        lines.append(f"{examples.without_side:,} rows are on no side and are not used")
+    if examples.dropped:
+        lines.append(f"left out, as no row for training has them: {_counted(examples.dropped)}")
+    if examples.few:
+        lines.append(f"fewer than {FEW_ROWS} rows: {_counted(examples.few)}")
+    return "\n".join(lines)
+
+
+def _counted(classes: dict[str, int]) -> str:
+    shown = [f"{printable(name)} ({rows})" for name, rows in list(classes.items())[:_SHOWN]]
+    more = f" and {len(classes) - _SHOWN:,} more" if len(classes) > _SHOWN else ""
+    return ", ".join(shown) + more

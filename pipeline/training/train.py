@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.tables import Tables
 from pipeline.training import baselines
-from pipeline.training.examples import FEW_ROWS, SIDES, Examples, read_examples
+from pipeline.training.examples import SIDES, Examples, about, read_examples
 from pipeline.training.head import FitOptions, Head, Logs, fit
 from pipeline.training.metrics import Evaluation, best_temperature
 from pipeline.training.page import page
@@ -58,8 +58,7 @@ class Trained:
 
     path: Path  # of head.keras
     classes: tuple[str, ...]
-    # The numbers of rows for training, validation and test.
-    rows: tuple[int, int, int]
+    rows: tuple[int, ...]  # for training, validation and test
     history: Sequence[Logs]
     evaluation: Evaluation  # of the rows of the test
     baselines: baselines.Baselines | None  # None without rows for the test
@@ -91,7 +90,7 @@ def train_head(
     features = Tables.published(storage, options.table).features
     examples = read_examples(features, options.labels, options.split_column)
     recipe = features.recipe() or {}
-    say("\n".join(_about(examples, str(features.version))))
+    say(about(examples, str(features.version)))
     start = time.monotonic()
     with collect(features, examples, options.fit.seed) as data:
         targets, most = examples.targets, options.fit.epochs
@@ -107,7 +106,7 @@ def train_head(
     lines = _figures(examples, head, evaluation, measured)
     say("\n".join(lines))
     rows = tuple(len(data.sides[side]) for side in SIDES)
-    done = Trained(path, targets.classes, rows, head.history, evaluation, measured, lines)  # type: ignore[arg-type]
+    done = Trained(path, targets.classes, rows, head.history, evaluation, measured, lines)
     _save(done, head, recipe, options, {"table_version": features.version, "seconds": seconds})
     return done
 
@@ -116,31 +115,6 @@ def epoch_line(logs: Logs, most: int) -> str:
     """Return the line of an epoch: ``epoch 3/50 loss 0.2231 accuracy 0.9012 …``."""
     words = [f"{name} {logs[name]:.4f}" for name in logs if name != "epoch"]
     return f"epoch {logs['epoch']:.0f}/{most} {' '.join(words)}"
-
-
-def _about(examples: Examples, version: str) -> list[str]:
-    """Say which rows are used."""
-    rows = [int((examples.sides == number).sum()) for number in range(len(SIDES))]
-    kind = "" if examples.targets.exclusive else ", of which a row may have several"
-    lines = [
-        f"version {version}: {rows[0]:,} rows for training, {rows[1]:,} for validation, "
-        f"{rows[2]:,} for the test; {len(examples.targets.classes):,} labels{kind}"
-    ]
-    if examples.unlabelled:
-        lines.append(f"{examples.unlabelled:,} rows have no label and are not used")
-    if examples.without_side:
-        lines.append(f"{examples.without_side:,} rows are on no side and are not used")
-    if examples.dropped:
-        lines.append(f"left out, as no row for training has them: {_counted(examples.dropped)}")
-    if examples.few:
-        lines.append(f"fewer than {FEW_ROWS} rows: {_counted(examples.few)}")
-    return lines
-
-
-def _counted(classes: dict[str, int]) -> str:
-    shown = [f"{printable(name)} ({rows})" for name, rows in list(classes.items())[:_SHOWN]]
-    more = f" and {len(classes) - _SHOWN:,} more" if len(classes) > _SHOWN else ""
-    return ", ".join(shown) + more
 
 
 def _evaluate(head: Head, data: Collected, examples: Examples) -> Evaluation:

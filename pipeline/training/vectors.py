@@ -138,7 +138,7 @@ def _read_blocks(features: Table, examples: Examples) -> Iterator[tuple[Rows, Ve
             raise Damaged(
                 f"part {path} of {features.url} cannot be read: {first_line(error)}"
             ) from error
-        expected = examples.uris.slice(start, end - start)
+        expected = examples.rows["uri"].slice(start, end - start)
         if rows["uri"].combine_chunks() != expected.combine_chunks():
             raise Damaged(f"part {path} of {features.url} has other rows than before")
         used = np.flatnonzero(examples.sides[start:end] >= 0)
@@ -170,7 +170,7 @@ class _Memory:
 
     def __init__(self, examples: Examples, dimension: int) -> None:
         self._examples = examples
-        self._rows = [examples.rows(side) for side in SIDES]
+        self._rows = [examples.numbers(side) for side in SIDES]
         self._vectors = [np.empty((len(rows), dimension), np.float32) for rows in self._rows]
         self._filled = [0] * len(SIDES)
 

@@ -14,6 +14,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 from transforms.backbones.network import import_keras
+from transforms.backbones.spec import file_sha256
 from transforms.errors import UserError, first_line
 from transforms.recipe import Recipe, recipe_id
 
@@ -56,6 +57,68 @@ def encode(facts: HeadFacts) -> bytes:
         "training": dict(facts.training),
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def read_head(path: Path) -> HeadFacts:
+    """Read what lies beside a head, without Keras.
+
+    Raises:
+        UserError: A file is missing or damaged, or the two files belong to different heads.
+    """
+    beside = path_beside(path)
+    again = "copy both files of one training here, or train the head again"
+    try:
+        sha256 = file_sha256(path)
+        facts = json.loads(beside.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"--head {path}: {error.filename} cannot be read ({error.strerror}); {again}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--head {path}: {beside.name} is no JSON; {again}") from error
+    if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
+        raise UserError(
+            f"--head {path}: {beside.name} describes no head of 'image-features train'; {again}"
+        )
+    if facts.get("version") != _VERSION:
+        raise UserError(
+            f"--head {path}: {beside.name} has version {facts.get('version')!r}, and this program "
+            f"reads version {_VERSION}; use the version of the program that wrote it"
+        )
+    try:
+        found = _decoded(facts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--head {path}: {beside.name} is damaged ({error}); {again}") from error
+    if found.sha256 != sha256:
+        raise UserError(f"--head {path}: {beside.name} belongs to another head; {again}")
+    return found
+
+
+def _decoded(facts: Mapping[str, Any]) -> HeadFacts:
+    """Check and convert; raises ``KeyError``, ``TypeError`` or ``ValueError``."""
+    labels, recipe = facts["labels"], facts["recipe_fields"]
+    if not (isinstance(labels, list) and len(labels) > 1 and all(map(_is_text, labels))):
+        raise ValueError("labels is no list of texts")
+    if not isinstance(recipe, dict) or not all(map(_is_flat, recipe.values())):
+        raise ValueError("recipe_fields is no flat mapping")
+    if not _is_text(facts["sha256"]) or not isinstance(facts["exclusive"], bool):
+        raise ValueError("sha256 or exclusive has another type")
+    return HeadFacts(
+        sha256=facts["sha256"],
+        recipe=recipe,
+        labels=tuple(labels),
+        exclusive=facts["exclusive"],
+        temperature=float(facts.get("temperature", 1.0)),
+        training=dict(facts.get("training") or {}),
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_flat(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def load_head(path: Path, dimension: int, classes: int) -> Any:

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.tables import Table, Tables
+from pipeline.training.examples import Examples
 from pipeline.training.unfreeze.fit import FitOptions
 from pipeline.training.unfreeze.images import Looks
-from pipeline.training.unfreeze.network import (
-    Base,
-    network_of,
-    open_base,
-    precision_here,
-)
+from pipeline.training.unfreeze.network import Base, network_of, open_base, precision_here
 from pipeline.training.unfreeze.save import check_path
 from pipeline.training.unfreeze.start import head_labels
 from pipeline.training.unfreeze.task import Task, read_task
@@ -41,6 +37,7 @@ class UnfreezeOptions:
     unfreeze: str
     save: str  # path of model.keras
     table: str = ""
+    split_column: str | None = None  # as in ``TrainOptions``
     # Path of head.keras; None trains one first.
     head: str | None = None
     # Where the table's network lies, if its recipe only names it.
@@ -70,6 +67,7 @@ class Opened:
     path: Path  # of model.keras
     features: Table
     recipe: Recipe
+    examples: Examples
     task: Task
     resolved: Resolved
     base: Base
@@ -115,11 +113,11 @@ def open_options(options: UnfreezeOptions) -> Opened:
     path = check_path(options.save)
     storage = open_storage(options.output, options.stores)
     features = Tables.published(storage, options.table).features
-    task = read_task(features, options.labels)
+    examples, task = read_task(features, options.labels, options.split_column)
     recipe = features.recipe() or {}
     if options.head:
         head = Path(options.head).expanduser()
-        task = task.in_order(head_labels(head, recipe_id(recipe), task.classes))
+        task = task.in_order(head_labels(head, recipe, task.classes))
     resolved = network_of(recipe, options.backbone, options.weights, options.stores)
     resize: Any = recipe["resize"]
     indexes = Indexes(storage, write=False)
@@ -128,6 +126,7 @@ def open_options(options: UnfreezeOptions) -> Opened:
         path=path,
         features=features,
         recipe=recipe,
+        examples=examples,
         task=task,
         resolved=resolved,
         base=open_base(resolved, options.unfreeze),

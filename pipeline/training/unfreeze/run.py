@@ -10,22 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.reports.text import size_text
-from pipeline.training.split import Split
+from pipeline.training import head as train
+from pipeline.training.examples import about
 from pipeline.training.unfreeze.augment import Examples
 from pipeline.training.unfreeze.fit import Data, best_epoch, evaluate, fit
 from pipeline.training.unfreeze.images import Pixels, prepare
-from pipeline.training.unfreeze.network import (
-    to_float32,
-    with_head,
-)
+from pipeline.training.unfreeze.network import to_float32, with_head
 from pipeline.training.unfreeze.opened import Opened, UnfreezeOptions, open_options
 from pipeline.training.unfreeze.save import save_model
-from pipeline.training.unfreeze.start import Vectors, load_head, train_head
-from pipeline.training.unfreeze.task import Task, check, sides_text
+from pipeline.training.unfreeze.task import Task, check
 from pipeline.training.unfreeze.workspace import workspace
+from pipeline.training.vectors import collect
+from transforms.backbones.head import load_head
 from transforms.backbones.model_json import Description, path_beside
 from transforms.names import printable
 
@@ -55,7 +52,7 @@ def unfreeze(options: UnfreezeOptions, say: Say) -> Path:
     """
     opened = open_options(options)
     base = opened.base
-    say(f"{sides_text(opened.task)}")
+    say(about(opened.examples, str(opened.features.version)))
     say(f"{len(base.learning):,} layers learn, in {opened.precision}: from {base.learning[0]} on")
     with workspace(opened.path, opened.settings) as folder:
         pixels = prepare(opened.task.rows, opened.looks, folder, _progress)
@@ -100,17 +97,9 @@ def _head(opened: Opened, folder: Path) -> Any:
     task, kept = opened.task, folder / "head.keras"
     if opened.head or kept.exists():
         return load_head(opened.head or kept, opened.base.dimension, len(task.classes))
-    columns = opened.features.read(["uri", "embedding"]).sort_by("uri")
-    places = {uri: place for place, uri in enumerate(columns["uri"].to_pylist())}
-    own = np.array([places[uri] for uri in task.rows["uri"].to_pylist()])
-    stored = columns["embedding"].combine_chunks().flatten().to_numpy()
-    stored, weights = stored.reshape(len(columns), -1), task.weights
-
-    def side(name: Split) -> Vectors:
-        chosen = task.places(name)
-        return Vectors(stored[own[chosen]], task.targets[chosen], weights[chosen])
-
-    head = train_head(side("train"), side("validation"), task.exclusive, opened.options.seed)
+    examples, seed = opened.examples, opened.options.seed
+    with collect(opened.features, examples, seed) as data:
+        head = train.fit(data, examples.targets, train.FitOptions(seed=seed), lambda _: None).scores
     temporary = folder / ".tmp-head.keras"
     head.save(temporary)
     temporary.replace(kept)

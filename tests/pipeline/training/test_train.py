@@ -21,7 +21,6 @@ from tests.helpers.runs import read_features, vectors
 from transforms.backbones.head import load_head
 from transforms.backbones.spec import file_sha256
 from transforms.errors import UserError
-from transforms.recipe import recipe_id
 from transforms.storage import open_storage
 
 LABELS = ["astronaut", "camera", "chelsea", "coffee", "motorcycle_left", "rocket"]
@@ -101,13 +100,13 @@ def test_many_vectors_go_through_files_and_each_comes_once(crops_output, monkeyp
             for epoch, seen in enumerate(own):
                 for numbers, rows in data.sides[side].batches(16, (0, epoch)):
                     seen += rows.tolist()
-                    assert numbers[0].tolist() == known[examples.uris[int(rows[0])].as_py()]
-            assert sorted(own[0]) == sorted(own[1]) == examples.rows(side).tolist()
+                    assert numbers[0].tolist() == known[examples.rows["uri"][int(rows[0])].as_py()]
+            assert sorted(own[0]) == sorted(own[1]) == examples.numbers(side).tolist()
             assert side != "train" or own[0] != own[1]
             every += own[0]
         assert sorted(every) == list(range(300))
-        stacked = np.array([known[uri] for uri in examples.uris.to_pylist()], np.float64)
-        chosen = stacked[examples.rows("train")]
+        stacked = np.array([known[uri] for uri in examples.rows["uri"].to_pylist()], np.float64)
+        chosen = stacked[examples.numbers("train")]
         np.testing.assert_allclose(data.mean, chosen.mean(0), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(data.variance, chosen.var(0), rtol=1e-3, atol=1e-5)
 
@@ -214,16 +213,16 @@ def test_a_training_reads_one_version(crops_output, tmp_path, monkeypatch):
 def test_an_unfreezing_takes_the_head(trained, crops_output):
     done, _ = trained
     recipe = Tables.published(open_storage(str(crops_output))).features.recipe()
-    assert list(head_labels(done.path, recipe_id(recipe), LABELS[::-1])) == LABELS
-    with pytest.raises(UserError, match="another recipe"):
-        head_labels(done.path, recipe_id({**recipe, "resize": "crop"}), LABELS)
+    assert list(head_labels(done.path, recipe, LABELS[::-1])) == LABELS
+    with pytest.raises(UserError, match="another recipe: resize: squash → crop"):
+        head_labels(done.path, {**recipe, "resize": "crop"}, LABELS)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--rate", "0.1"], "add --unfreeze"),
-        (["--unfreeze", "8", "--split-column", "fold"], "--split-column is for a head"),
+        (["--unfreeze", "8", "--split-column", "fold"], "--split-column fold: the table"),
     ],
 )
 def test_options_of_the_other_training_are_refused(crops_output, tmp_path, capsys, words, message):

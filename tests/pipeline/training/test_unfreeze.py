@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 
 from pipeline import Config, extract
+from pipeline.tables import Tables
 from pipeline.training.unfreeze.opened import UnfreezeOptions
 from pipeline.training.unfreeze.run import unfreeze
 from tests.helpers.crops import make_crops
 from tests.helpers.nets import net
 from tests.helpers.runs import read_features, vectors
 from tests.helpers.s3_server import S3
+from transforms.backbones.head import HeadFacts, encode
 from transforms.backbones.lite0 import efficientnet_lite0, load_embedded
 from transforms.backbones.network import import_keras
 from transforms.backbones.spec import file_sha256
@@ -34,6 +36,7 @@ from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize
 from transforms.errors import UserError
 from transforms.preprocess import ValueRange
+from transforms.storage import open_storage
 
 PHOTOS = "chelsea coffee rocket"
 # In another order than that of the table's labels.
@@ -83,8 +86,10 @@ def head(output: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(1)
     path = tmp_path_factory.mktemp("head") / "head.keras"
     keras.Sequential([keras.Input((1280,)), keras.layers.Dense(3, "softmax")]).save(path)
-    recipe = read_features(output)["recipe"][0].as_py()
-    describe_head(path, labels=LABELS, recipe=recipe, sha256=file_sha256(path))
+    recipe = Tables.published(open_storage(output)).features.recipe()
+    assert recipe
+    facts = HeadFacts(file_sha256(path), recipe, tuple(LABELS), exclusive=True)
+    path.with_suffix(".json").write_bytes(encode(facts))
     return path
 
 
@@ -93,10 +98,6 @@ def tar_of(folder: Path) -> bytes:
     with tarfile.open(fileobj=content, mode="w") as tar:
         tar.add(folder, "crops")
     return content.getvalue()
-
-
-def describe_head(path: Path, **facts: Any) -> None:
-    path.with_suffix(".json").write_text(json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +261,11 @@ def test_a_model_of_your_own_is_trained_on_members_of_a_tar_in_a_bucket(
     ("changes", "message"),
     [
         ({"labels": ["rocket", "moon"]}, "only the images have chelsea, coffee; .*head has moon"),
-        ({"recipe": "f" * 64}, "trained on vectors of another recipe"),
+        ({"recipe_fields": {"resize": "crop"}}, "of another recipe: .*resize: crop → squash"),
         ({"sha256": "f" * 64}, r"head\.json belongs to another head"),
         ({"labels": 7}, r"head\.json is damaged"),
+        ({"format": "another"}, r"head\.json describes no head of 'image-features train'"),
+        ({"version": 2}, r"head\.json has version 2, and this program reads version 1"),
     ],
 )
 def test_a_head_that_does_not_fit_is_one_line(
@@ -271,7 +274,7 @@ def test_a_head_that_does_not_fit_is_one_line(
     other = tmp_path / "head.keras"
     shutil.copy(head, other)
     facts = json.loads(head.with_suffix(".json").read_text())
-    describe_head(other, **facts | changes)
+    other.with_suffix(".json").write_text(json.dumps(facts | changes))
     options = replace(trained.options, head=str(other), save=str(tmp_path / "model.keras"))
     with pytest.raises(UserError, match=message):
         unfreeze(options, lambda _: None)
