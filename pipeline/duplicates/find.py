@@ -42,7 +42,7 @@ class DuplicatesConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.cosine <= 1:
-            raise UserError(f"--cosine {self.cosine}: a number above 0, at most 1")
+            raise UserError(f"--cosine {self.cosine}: must be above 0, and at most 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,9 +60,10 @@ class DuplicatesResult:
     def __str__(self) -> str:
         count = len(self.groups["group"].unique())
         lines = [
-            f"{self.groups.num_rows:,} of {self.rows:,} images are in {count:,} groups, in "
-            f"{self.url}; it stands for version {self.version} of the features; compared "
-            f"{self.compared:,} new contents; {self.seconds:.1f} s"
+            f"compared {self.compared:,} new contents with version {self.version} of the features "
+            f"in {self.seconds:.1f} s",
+            f"{self.groups.num_rows:,} of {self.rows:,} images are in {count:,} groups; they are "
+            f"listed in {self.url}",
         ]
         if self.without_hash:
             lines.append(

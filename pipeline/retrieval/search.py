@@ -50,7 +50,7 @@ def search(
         StorageError: The output cannot be read, or the network in it is damaged.
     """
     if not 1 <= k <= MAX_K:
-        raise UserError(f"-k {k}: a number from 1 to {MAX_K:,}")
+        raise UserError(f"-k {k}: must be from 1 to {MAX_K:,}")
     query = query or Query(None if image is None else fspath(image), uri, text)
     searcher = open_searcher(fspath(output), config or SearchConfig())
     searcher.refresh()

@@ -108,7 +108,7 @@ def refuse(words: Sequence[str], known: list[str], inputs: Sequence[str] = ()) -
         name.replace("_", "-"), [k.replace("_", "-") for k in known], n=1, cutoff=0.65
     )
     spelled = next((k for k in known if close and k.replace("_", "-") == close[0]), None)
-    hint = f"did you mean {spelled}?" if spelled else "'image-features extract --help' lists ours"
+    hint = f"did you mean {spelled}?" if spelled else "--help after the command lists its options"
     raise UserError(f"unknown option {name}; {hint}")
 
 

@@ -62,7 +62,7 @@ class PageServer:
 
 def _listen(port: int) -> socket.socket:
     if port > 65535:
-        raise UserError(f"--port {port}: a number from 0 (any free port) to 65535")
+        raise UserError(f"--port {port}: must be from 0 (any free port) to 65535")
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

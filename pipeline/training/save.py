@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,23 @@ def encode_csv(history: Sequence[Mapping[str, float]]) -> bytes:
     return text.getvalue().encode()
 
 
+@contextmanager
+def _one_writer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which the system takes back from a process that is killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some file systems have no locks.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write several files; when one cannot be written, all that were there stay as they were.
+    """Write several files of one folder.
+
+    When one cannot be written, all that were there stay as they were.
 
     Args:
         files: The content of each; the last one gets its name last.
@@ -105,22 +122,28 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     Raises:
         UserError: The disk is full, or a file cannot be written.
     """
-    written: dict[Path, Path] = {}
+    folder = next(iter(files)).parent
     try:
-        for path, data in files.items():
-            temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-            written[path] = temporary
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in written.items():
-            temporary.replace(path)
+        with _one_writer(folder):
+            _write(files)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; make room there, or --save "
+            f"cannot write in {folder}: {error.strerror or error}; make room there, or --save "
             "elsewhere. What was there is as it was."
         ) from error
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    # A process that was killed left such names, too: they are used again.
+    temporaries = {path: path.with_name(f".tmp-{path.name}") for path in files}
+    try:
+        for path, temporary in temporaries.items():
+            with temporary.open("wb") as file:
+                file.write(files[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
     finally:
-        for temporary in written.values():
+        for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)

@@ -135,7 +135,7 @@ def test_the_command_prints_a_table_or_json(output, images, capsys):
         (["--uri", "nobody.jpg"], "no row of this uri"),
         (["--image", "nobody.jpg"], "nobody.jpg: read failed: not_found"),
         (["--image", "{images}/broken.jpg"], "decode failed: not_an_image"),
-        (["--image", "{images}/coffee.jpg", "-k", "0"], "a number from 1 to 10,000"),
+        (["--image", "{images}/coffee.jpg", "-k", "0"], "must be from 1 to 10,000"),
         (["--image", "{images}/coffee.jpg", "--html", "s3://b/x.html"], "a file on this machine"),
         (["--image", "a", "--uri", "b"], "not allowed with"),
         ([], "one of the arguments --image --uri --text is required"),

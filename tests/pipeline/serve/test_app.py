@@ -282,7 +282,10 @@ def test_a_bucket(s3, two_nights, images):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--port", "70000"], "a number from 0"), (["--port", "0"], "no run has published there")],
+    [
+        (["--port", "70000"], "must be from 0 (any free port)"),
+        (["--port", "0"], "no run has published there"),
+    ],
 )
 def test_a_mistake_gets_one_line(options, message, tmp_path, capsys):
     assert main(["serve", str(tmp_path), *options]) == 2

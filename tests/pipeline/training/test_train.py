@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from pipeline.tables import Tables
 from pipeline.training import train as training
 from pipeline.training import vectors as vectors_module
 from pipeline.training.examples import read_examples
+from pipeline.training.save import write_together
 from pipeline.training.unfreeze.start import head_labels
 from pipeline.training.vectors import collect
 from tests.helpers.runs import read_features, vectors
@@ -187,6 +190,27 @@ def test_a_full_disk_leaves_the_old_head_whole(trained, crops_output, tmp_path, 
     with pytest.raises(UserError, match="No space left"):
         training.train_head(options)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_save_takes_the_place_of_one_that_was_killed(tmp_path):
+    (tmp_path / ".tmp-head.keras").write_bytes(b"half of a he")
+    files = {tmp_path / "head.json": b"{}", tmp_path / "head.keras": b"whole"}
+    write_together(files)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_two_processes_save_one_after_the_other(tmp_path):
+    """Each writes two files; a mixture would be the one's first and the other's second."""
+    code = (
+        "import sys; from pathlib import Path; from pipeline.training.save import write_together\n"
+        "folder, word = Path(sys.argv[1]), sys.argv[2].encode()\n"
+        "for _ in range(200): write_together({folder / n: word * 9999 for n in 'ab'})"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    both = [subprocess.Popen([*words, word]) for word in ("x", "y")]
+    assert [process.wait(timeout=100) for process in both] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_training_reads_one_version(crops_output, tmp_path, monkeypatch):
