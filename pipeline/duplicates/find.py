@@ -98,11 +98,12 @@ def duplicates(
     store = Store(storage, config.table)
     contents = Contents.read(table)
     done = Done(table.table_id, table.recipe_id, table.version or 0, config.cosine)
-    known, settled = _earlier(store, table, contents, done)
+    stored = _read(store)
+    known, settled = _earlier(store, stored, table, contents, done)
     fresh = np.unique(contents.numbers[~settled[contents.numbers]])
     edges = list(_edges(table, contents, fresh, config.cosine))
     groups = _table(contents, stars(edges, known))
-    if store.done() != done or groups != store.read():
+    if store.done() != done or groups != stored:
         store.replace(groups, done)
     return DuplicatesResult(
         store.url,
@@ -115,14 +116,23 @@ def duplicates(
     )
 
 
+def _read(store: Store) -> pa.Table | None:
+    """Return the groups of before; None if they are damaged, which costs a new comparison."""
+    try:
+        return store.read()
+    except Damaged:
+        _LOG.warning("%s is damaged: making the groups anew", store.url)
+        return None
+
+
 def _earlier(
-    store: Store, table: Table, contents: Contents, done: Done
+    store: Store, groups: pa.Table | None, table: Table, contents: Contents, done: Done
 ) -> tuple[dict[int, Member], np.ndarray]:
     """Return the groups that still hold, and which contents need no comparison: bool [n]."""
     nothing: dict[int, Member] = {}
     settled = np.zeros(len(contents.numbers), bool)
     earlier = store.done()
-    if earlier is None:
+    if earlier is None or groups is None:
         return nothing, settled
     if (earlier.table_id, earlier.recipe, earlier.cosine) != (
         done.table_id, done.recipe, done.cosine,
@@ -132,10 +142,13 @@ def _earlier(
         )
         return nothing, settled
     try:
-        groups = store.read()
         before = row_ids(table.at(earlier.version).read(["uri", "run_id"]))
-    except (Damaged, StorageError) as error:
-        _LOG.warning("%s: making the groups anew", error)
+    except (Damaged, StorageError):
+        _LOG.warning(
+            "version %s, whose groups %s holds, cannot be read any more: making them anew",
+            earlier.version,
+            store.url,
+        )
         return nothing, settled
     now = row_ids(pa.table({"uri": contents.uris, "run_id": contents.run_ids}))
     same = pc.is_in(now, value_set=before).to_numpy(zero_copy_only=False)

@@ -42,7 +42,7 @@ def made(tmp_path_factory, photos):
 @pytest.fixture
 def root(made, tmp_path):
     shutil.copytree(made / "out", tmp_path / "out")
-    # The rows name the images that were extracted.
+    # The rows name the images of ``made``, which stay there.
     return tmp_path
 
 
@@ -90,6 +90,20 @@ def test_another_cosine_makes_the_groups_anew(root, caplog):
     assert result.compared == 9
     assert groups_of(root / "out") == [["coffee", "coffee-copy"]]
     assert "making it anew" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["lost", "half"])
+def test_damaged_groups_are_made_anew(root, caplog, damage):
+    duplicates(root / "out")
+    [part] = (root / "out/duplicates").glob("*.parquet")
+    if damage == "lost":
+        part.unlink()
+    else:
+        part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    assert duplicates(root / "out").compared == 9
+    assert "is damaged: making the groups anew" in caplog.text
+    assert groups_of(root / "out") == EXPECTED
+    assert duplicates(root / "out").compared == 0
 
 
 def test_a_night_adds_and_removes_members(tmp_path, photos):
