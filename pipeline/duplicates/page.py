@@ -7,7 +7,8 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from pipeline.retrieval.page import Picture, figure, page_of, text_of
+from pipeline.reports.html import text_of
+from pipeline.retrieval.page import Picture, figure, page_of
 
 # Images that a page shows: each thumbnail takes some 15 KB.
 MAX_SHOWN = 2_000

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.tables.delta import commit_error, delta_url, read_delta
 from pipeline.tables.log import check_newest_entry
-from transforms.errors import Damaged, Refused, RunFailed, first_line
+from transforms.errors import Damaged, Refused, RunFailed
 from transforms.storage import Storage
 
 # One row per image of a group. The row of the representative has the cosine 1 and 0 bits.
@@ -81,8 +81,10 @@ class Store:
             return SCHEMA.empty_table()
         try:
             rows = read_delta(self.url, lambda: self._delta.to_pyarrow_table(columns=SCHEMA.names))
-        except (OSError, pa.ArrowException) as error:
-            raise Damaged(f"the table {self.url} cannot be read: {first_line(error)}") from error
+        except (Damaged, OSError, pa.ArrowException) as error:
+            raise Damaged(
+                f"the table {self.url} is damaged; 'image-features duplicates' makes it anew"
+            ) from error
         return pa.table(rows).cast(SCHEMA)
 
     def replace(self, groups: pa.Table, done: Done) -> None:

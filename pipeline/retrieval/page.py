@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
-from html import escape
 
 import pyarrow as pa
 
+from pipeline.reports.html import html_page, text_of
 from pipeline.retrieval.query import Query
 from transforms.errors import ImageError, UserError
-from transforms.names import printable
 from transforms.storage import local_path, open_storage
 
-# The page loads nothing and runs no script, whatever a name may hold.
-_HEAD = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }}
-body {{ margin: 1.5rem }}
-h1 {{ font-size: 1.2rem; overflow-wrap: anywhere }}
-ol {{ list-style: none; padding: 0; display: grid; gap: 1rem;
- grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)) }}
-figure {{ margin: 0 }}
-img, .none {{ width: 100%; height: 11rem; object-fit: contain; background: #8882 }}
-.none {{ display: grid; place-items: center; box-sizing: border-box; padding: 1rem }}
-figcaption {{ overflow-wrap: anywhere }}
-b {{ font-variant-numeric: tabular-nums }}
-</style>
-</head>
-<body>
+_STYLE = """\
+ol { list-style: none; padding: 0; display: grid; gap: 1rem;
+ grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)) }
+figure { margin: 0 }
+img, .none { width: 100%; height: 11rem; object-fit: contain; background: #8882 }
+.none { display: grid; place-items: center; box-sizing: border-box; padding: 1rem }
+figcaption { overflow-wrap: anywhere }
+b { font-variant-numeric: tabular-nums }
 """
 
 
@@ -84,15 +67,8 @@ def page(query: Query, hits: pa.Table, pictures: Iterable[Picture]) -> str:
 
 
 def page_of(title: str, items: Iterable[str]) -> str:
-    """Return a page.
-
-    Args:
-        title: As plain text.
-        items: The HTML below the title.
-    """
-    title = text_of(title)
-    head = _HEAD.format(title=title)
-    return "".join([head, f"<h1>{title}</h1>\n", *items, "</body>\n</html>\n"])
+    """Return a page of pictures; ``items`` is its HTML below the title, which is plain text."""
+    return html_page(title, _STYLE, items)
 
 
 def figure(picture: Picture, uri: str, caption: str) -> str:
@@ -111,8 +87,3 @@ def _picture(picture: Picture, uri: str) -> str:
         return f'<div class="none">{text_of(f"no picture: {picture.message}")}</div>'
     encoded = base64.b64encode(picture).decode()
     return f'<img alt="{text_of(uri)}" src="data:image/jpeg;base64,{encoded}">'
-
-
-def text_of(name: str) -> str:
-    """Return a name as text of a page: no markup, no characters that turn the line around."""
-    return escape(printable(name))

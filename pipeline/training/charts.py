@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
-from transforms.names import printable
+from pipeline.reports.html import text_of
 
 _WIDTH, _HEIGHT, _MARGIN = 460, 260, 46
 # Of two curves: dark enough on white, light enough on black.
 _COLORS = ("#3572b0", "#d9822b")
-
-
-def text_of(name: str) -> str:
-    """Return a name as text of a page: no markup, no characters that turn the line around."""
-    return escape(printable(name))
 
 
 def curves(title: str, lines: Mapping[str, Sequence[float]]) -> str:

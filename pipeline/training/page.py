@@ -6,29 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.training.charts import confusion_matrix, curves, text_of
+from pipeline.reports.html import html_page, text_of
+from pipeline.training.charts import confusion_matrix, curves
 from pipeline.training.metrics import Evaluation
 
-# The page loads nothing and runs no script, whatever a label may hold.
-_HEAD = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }}
-body {{ margin: 1.5rem; max-width: 70rem }}
-h1 {{ font-size: 1.2rem }}
-h2 {{ font-size: 1rem }}
-pre, td, th {{ overflow-wrap: anywhere; white-space: pre-wrap }}
-td, th {{ padding: 0.1rem 1rem 0.1rem 0; text-align: left }}
-svg {{ max-width: 100%; height: auto }}
-</style>
-</head>
-<body>
+_STYLE = """\
+body { max-width: 70rem }
+pre, td, th { overflow-wrap: anywhere; white-space: pre-wrap }
+td, th { padding: 0.1rem 1rem 0.1rem 0; text-align: left }
+svg { max-width: 100%; height: auto }
 """
 # A larger matrix cannot be read.
 _SHOWN = 30
@@ -58,16 +44,14 @@ def page(
         }
         return curves(word, series)
 
-    figures = text_of("\n".join(lines)).replace(r"\n", "\n")
+    figures = "\n".join(map(text_of, lines))
     parts = [
-        _HEAD.format(title=text_of(title)),
-        f"<h1>{text_of(title)}</h1>\n<pre>{figures}</pre>\n",
+        f"<pre>{figures}</pre>\n",
         f"<h2>Loss and accuracy</h2>\n{drawn('loss')}{drawn('accuracy')}",
         _matrix(evaluation, classes),
         _classes(evaluation, classes),
-        "</body>\n</html>\n",
     ]
-    return "".join(parts)
+    return html_page(title, _STYLE, parts)
 
 
 def _matrix(evaluation: Evaluation, classes: Sequence[str]) -> str:

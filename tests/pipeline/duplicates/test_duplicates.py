@@ -16,7 +16,7 @@ from pipeline.duplicates.find import DuplicatesConfig, duplicates
 from pipeline.duplicates.stars import stars
 from pipeline.duplicates.store import SCHEMA, Done, Store
 from tests.helpers.runs import make_folder
-from transforms.errors import Refused, UserError
+from transforms.errors import Damaged, Refused, UserError
 from transforms.phash import phash
 from transforms.storage import open_storage
 
@@ -100,6 +100,8 @@ def test_damaged_groups_are_made_anew(root, caplog, damage):
         part.unlink()
     else:
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    with pytest.raises(Damaged, match="'image-features duplicates' makes it anew"):
+        Store(open_storage(str(root / "out"))).read()
     assert duplicates(root / "out").compared == 9
     assert "is damaged: making the groups anew" in caplog.text
     assert groups_of(root / "out") == EXPECTED

@@ -1,0 +1,46 @@
+"""Write a page that opens from the disk: it loads nothing and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from transforms.names import printable
+
+# The policy holds whatever a file name or a label may contain.
+_START = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }}
+body {{ margin: 1.5rem }}
+h1 {{ font-size: 1.2rem; overflow-wrap: anywhere }}
+h2 {{ font-size: 1rem }}
+{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+"""
+_END = "</body>\n</html>\n"
+
+
+def html_page(title: str, style: str, parts: Iterable[str]) -> str:
+    """Return a page.
+
+    Args:
+        title: As plain text.
+        style: Further rules of CSS, one in each line.
+        parts: The HTML below the title.
+    """
+    return "".join([_START.format(title=text_of(title), style=style), *parts, _END])
+
+
+def text_of(name: str) -> str:
+    """Return a name as text of a page: no markup, no characters that turn the line around."""
+    return escape(printable(name))
