@@ -22,6 +22,7 @@ from pipeline.steps.plan import Compared, compare, settle
 from pipeline.steps.publish import check_failures, publish
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.reconcile import reconcile_run
+from pipeline.steps.relabel import check_labels, relabel
 from pipeline.steps.resume import check_fits, newest_run, planned_run, resume, whole_night
 from pipeline.steps.session import Session, open_session
 from pipeline.tables import Table, Tables
@@ -70,6 +71,8 @@ def _run_steps(
 ) -> Sequence[Summary]:
     """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
     session = open_session(config, runner)
+    if not config.planned:
+        session = metrics.step("plan", partial(relabel, session))
     runs = planned_run(session) if config.planned else _plan(session, metrics)
     metrics.note(run.counts for run in runs)
     if config.planned and runs[0].state != "planned":
@@ -113,7 +116,9 @@ def plan_each(config: Config) -> tuple[Summary, ...]:
         runner = RunnerOptions.parse(config.beam_args)
 
         def work() -> Sequence[Summary]:
-            return _planned(_plan(open_session(config, runner), metrics), config)
+            session = open_session(config, runner)
+            check_labels(session)
+            return _planned(_plan(relabel(session), metrics), config)
 
         return metrics.end(*run_with_repair(config, work))
 

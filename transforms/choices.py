@@ -116,6 +116,8 @@ class BackboneConfig:
     weights: str = "imagenet"  # imagenet, random, or a path
     # Path of a text file with one label per line.
     labels: str | None = None
+    # Path of a head that 'image-features train' saved: it gives the labels instead.
+    head: str | None = None
     feature_layer: str | None = None
     pooling: Pooling = "avg"
     input_size: int | None = None  # height and width, pixels
@@ -131,7 +133,7 @@ class BackboneConfig:
     stores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        take_paths(self, "backbone", "weights", "labels", "feature_layer", "preprocess")
+        take_paths(self, "backbone", "weights", "labels", "head", "feature_layer", "preprocess")
         if self.preprocess is not None:
             check_word("preprocess", self.preprocess, ValueMode)
         check_word("pooling", self.pooling, Pooling)
@@ -142,3 +144,16 @@ class BackboneConfig:
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
         check_min("input_size", self.input_size, 1)
+        if self.head is not None:
+            self._check_head()
+
+    def _check_head(self) -> None:
+        """Check that no other option asks for labels of another kind, or for none."""
+        no_labels = None if self.top_k else 0
+        others = {"labels": self.labels, "scores": self.scores, "top-k": no_labels}
+        for name, value in others.items():
+            if value is not None:
+                raise UserError(
+                    f"--{name} {value}: with --head, the head gives the labels and their scores; "
+                    "leave one of the two options out"
+                )

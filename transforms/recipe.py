@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 # Flat, so that a difference reads field by field.
 Recipe = Mapping[str, str | int | float | bool | None]
+# The fields that determine labels and scores alone. All others determine the vector too.
+_LABEL_FIELDS = ("head", "labels", "scores", "top_k")
 
 
 def canonical_json(recipe: Recipe) -> str:
@@ -28,3 +30,8 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
         for name in names
         if old.get(name) != new.get(name)
     ]
+
+
+def vector_fields(recipe: Recipe) -> Recipe:
+    """Return the fields that determine the vector, without those of labels and scores."""
+    return {name: value for name, value in recipe.items() if name not in _LABEL_FIELDS}

@@ -239,6 +239,11 @@ def backbone_options(parser: Parser, several: bool = False) -> None:
         help="text file with one label a line (default: the backbone's own)",
     )
     add(
+        "--head",
+        metavar="PATH",
+        help="a head that 'image-features train' saved: it gives the labels and their scores",
+    )
+    add(
         "--feature-layer",
         metavar="NAME",
         help="layer whose output is the vector (default: the pooled features)",

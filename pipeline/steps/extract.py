@@ -177,14 +177,8 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
     from transforms.targets import ExtractJob
 
     config, first = session.config, runs[0]
-    cores = config.cores_per_worker or session.runner.cores_per_worker
     ids = {number: model_id(session.targets[number].network) for number in wanted}
-    folders = {number: _exported(session.targets[number], cores) for number in wanted}
-    saved = [
-        key
-        for number, folder in folders.items()
-        for key in save_model(session.output, ids[number], folder)
-    ]
+    saved = [key for number in wanted for key in save_network(session.targets[number])]
     with announce_commit(session.output, saved):
         # The networks are there, and any later vacuum sees the notes of these runs.
         pass
@@ -196,22 +190,31 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
             _target(runs[number], session.targets[number], ids[number], 1 << number)
             for number in wanted
         ),
-        cores=cores,
+        cores=_cores(session),
         decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
         read=ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
         stores=config.stores,
     )
 
 
-def _exported(session: Session, cores: int | None) -> Path:
-    """Return the folder of the exported network on this machine; export it at the first use."""
+def save_network(session: Session) -> list[str]:
+    """Put the exported network of one backbone into the output; export it at the first use.
+
+    Returns:
+        The keys of its files in the output.
+    """
 
     def fill(scratch: Path) -> None:
         # TensorFlow's threads are set only once, and this process may be the worker too.
-        import_tensorflow(cores)
+        import_tensorflow(_cores(session))
         export(session.network, scratch)
 
-    return cached_model(model_id(session.network), fill)
+    network_id = model_id(session.network)
+    return save_model(session.output, network_id, cached_model(network_id, fill))
+
+
+def _cores(session: Session) -> int | None:
+    return session.config.cores_per_worker or session.runner.cores_per_worker
 
 
 def _target(run: Run, session: Session, network_id: str, bit: int) -> Target:

@@ -9,11 +9,12 @@ from pipeline.runners.cluster import check_cluster
 from pipeline.runners.computing import check_engine
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.services import check_scheduler
-from pipeline.tables import Tables
+from pipeline.tables import Table, Tables
 from transforms.backbones import Resolved, resolve
+from transforms.backbones.head import check_vectors
 from transforms.backbones.model_json import resize_of
 from transforms.errors import Refused, UserError
-from transforms.recipe import Recipe, differences
+from transforms.recipe import Recipe, differences, recipe_id, vector_fields
 from transforms.storage import Storage, local_path, open_storage
 
 # docs/decoding.md describes both.
@@ -37,6 +38,8 @@ class Session:
     runner: RunnerOptions
     tables: Tables
     others: tuple[Session, ...] = ()
+    # Whether the labels of the rows are to be computed anew, by a head.
+    relabels: bool = False
 
     @property
     def targets(self) -> tuple[Session, ...]:
@@ -77,8 +80,9 @@ def _open(config: Config, runner: RunnerOptions, output: Storage) -> Session:
         runner=runner,
         tables=Tables.open(output, config.table),
     )
-    _check_recipe(session)
-    return session
+    if network.head:
+        check_vectors(str(config.network.head), network.head, session.recipe)
+    return _check_recipe(session)
 
 
 def _check_folder(output: str) -> None:
@@ -97,17 +101,32 @@ def make_recipe(config: Config, network: Resolved) -> Recipe:
     }
 
 
-def _check_recipe(session: Session) -> None:
-    """Refuse to mix vectors of two recipes in one table."""
-    known = None if session.config.rebuild else session.tables.features.recipe()
-    if known is None:
-        return
-    changes = differences(known, session.recipe)
-    if changes:
-        name = session.config.table
-        table = f"the table {session.tables.features.name}" if name else "the table"
-        raise Refused(
-            f"{table} in {session.config.output} was made with another recipe: "
-            f"{'; '.join(changes)}. Use the old options, another --output, or --rebuild to do all "
-            "images again and replace the table."
-        )
+def _check_recipe(session: Session) -> Session:
+    """Refuse to mix vectors of two recipes in one table.
+
+    Returns:
+        The session; it relabels if only a head makes the recipes differ.
+    """
+    if session.config.rebuild:
+        return session
+    known = session.tables.features.recipe()
+    changes = differences(known, session.recipe) if known else []
+    if not changes:
+        # The last relabelling may have been killed between its two commits.
+        return replace(session, relabels=has_other_labels(session.tables.errors, session.recipe))
+    if session.network.head and has_other_labels(session.tables.features, session.recipe):
+        return replace(session, relabels=True)
+    name = session.config.table
+    table = f"the table {session.tables.features.name}" if name else "the table"
+    raise Refused(
+        f"{table} in {session.config.output} was made with another recipe: "
+        f"{'; '.join(changes)}. Use the old options, another --output, or --rebuild to do all "
+        "images again and replace the table."
+    )
+
+
+def has_other_labels(table: Table, recipe: Recipe) -> bool:
+    """Tell whether a table's recipe differs from another one in labels and scores alone."""
+    if table.recipe_id in ("", recipe_id(recipe)):
+        return False
+    return vector_fields(table.recipe() or {}) == vector_fields(recipe)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Operation = Literal["extract", "rebuild", "compact", "rollback", "repair", "add_columns"]
+Operation = Literal["extract", "rebuild", "compact", "relabel", "rollback", "repair", "add_columns"]
 # After these the rows are still those of an earlier version.
-_SAME_RUN = ("compact", "rollback", "add_columns")
+_SAME_RUN = ("compact", "relabel", "rollback", "add_columns")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 - ``graph.pb``: the network as a frozen GraphDef: ``images`` uint8 [N, H, W, 3] → ``features``
   float32 [N, D] and, with labels, ``scores`` float32 [N, k], descending, and ``indices`` int32
   [N, k], all from one forward pass.
-- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``
-  and ``indices``.
+- ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``,
+  ``indices`` and, with a head, ``scores``.
 - ``model.json``: the network's file and format, sizes, labels and parameters. It is written last,
   so a folder that has it is whole.
 """
@@ -12,23 +12,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transforms.backbones.golden import golden_images
+from transforms.backbones.head import open_head
 from transforms.backbones.network import ONE_SESSION, Network
-from transforms.backbones.spec import NETWORK_FIELDS, Resolved
+from transforms.backbones.spec import HEAD_FIELD, NETWORK_FIELDS, Resolved
+from transforms.backbones.stages import with_head, with_unit_vectors
 from transforms.engines.base import GRAPHDEF
 from transforms.recipe import Recipe, recipe_id
 
 FORMAT = 1
 # Format 1 of custom models could apply softmax to sigmoids; its exports must not be used again.
 _SCORES_FORMAT = 2
-# The minimum of a squared length: a zero vector stays zero.
-_EPSILON = 1e-12
 
 
 def model_id(resolved: Resolved) -> str:
@@ -39,6 +39,8 @@ def model_id(resolved: Resolved) -> str:
 def model_id_of(recipe: Recipe) -> str:
     """Return the ``model_id`` that belongs to a whole recipe."""
     fields = {**{name: recipe.get(name) for name in NETWORK_FIELDS}, "format": FORMAT}
+    if HEAD_FIELD in recipe:
+        fields[HEAD_FIELD] = recipe[HEAD_FIELD]
     if recipe.get("weights") == "own" and recipe.get("labels"):
         fields |= {"scores": recipe.get("scores"), "scores_format": _SCORES_FORMAT}
     return recipe_id(fields)
@@ -61,15 +63,11 @@ def export(resolved: Resolved, directory: Path) -> None:
 
 
 def _export(resolved: Resolved, directory: Path) -> None:
-    from transforms.backbones.custom import open_custom
-    from transforms.backbones.named import open_named
-
-    network = open_named(resolved) if resolved.backbone else open_custom(resolved)
+    network = _open(resolved)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.json").unlink(missing_ok=True)
     write_graph(network, resolved, directory / GRAPHDEF.file)
-    images, vectors, indices = _golden(network, resolved)
-    np.savez(directory / "golden.npz", images=images, vectors=vectors, indices=indices)
+    np.savez(directory / "golden.npz", **_golden(network, resolved))
     facts = {
         "format": FORMAT,
         "network": asdict(GRAPHDEF),
@@ -80,6 +78,21 @@ def _export(resolved: Resolved, directory: Path) -> None:
         "parameters": network.parameters,
     }
     _write(directory / "model.json", json.dumps(facts, ensure_ascii=False).encode())
+
+
+def _open(resolved: Resolved) -> Network:
+    """Open the network, with what follows it: vectors of length 1, and a head."""
+    from transforms.backbones.custom import open_custom
+    from transforms.backbones.named import open_named
+
+    # The labels of a head say nothing of the network's own top.
+    alone = replace(resolved, labels=None, labels_id=None) if resolved.head else resolved
+    network = open_named(alone) if resolved.backbone else open_custom(alone)
+    if resolved.config.normalize == "l2":
+        network = with_unit_vectors(network)
+    if resolved.head:
+        network = with_head(network, open_head(resolved), len(resolved.head.labels))
+    return network
 
 
 def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
@@ -96,8 +109,6 @@ def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
         # A layer of the network may be called as one of our outputs.
         with tf.name_scope("network"):
             vectors, probabilities = network.forward(scale(images))
-        if resolved.config.normalize == "l2":
-            vectors = tf.math.l2_normalize(vectors, axis=1, epsilon=_EPSILON)
         outputs = [vectors, *(tf.math.top_k(probabilities, k) if k else ())]
         return [tf.identity(tensor, name) for tensor, name in zip(outputs, names, strict=True)]
 
@@ -107,17 +118,18 @@ def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
     _write(path, graph.SerializeToString(deterministic=True))
 
 
-def _golden(network: Network, resolved: Resolved) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the golden images, Keras' own vectors of them, and its top-k indices."""
+def _golden(network: Network, resolved: Resolved) -> dict[str, Any]:
+    """Compute the golden images, Keras' own vectors of them, and its top-k."""
     images = golden_images(*resolved.input_size)
     vectors, probabilities = network.reference(images)
-    if resolved.config.normalize == "l2":
-        squares = np.sum(np.square(vectors), axis=1, keepdims=True)
-        vectors = vectors / np.sqrt(np.maximum(squares, _EPSILON))
+    golden: dict[str, Any] = {"images": images, "vectors": vectors.astype(np.float32)}
     indices: np.ndarray = np.empty((len(images), 0))
     if probabilities is not None:
         indices = np.argsort(-probabilities, axis=1, kind="stable")[:, : resolved.top_k]
-    return images, vectors.astype(np.float32), indices.astype(np.int32)
+    golden["indices"] = indices.astype(np.int32)
+    if resolved.head and probabilities is not None:
+        golden["scores"] = np.take_along_axis(probabilities, indices, axis=1)
+    return golden
 
 
 def _write(path: Path, data: bytes) -> None:

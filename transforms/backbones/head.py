@@ -14,9 +14,9 @@ from typing import Any
 from zipfile import is_zipfile
 
 from transforms.backbones.network import import_keras
-from transforms.backbones.spec import file_sha256
+from transforms.backbones.spec import Resolved, file_sha256
 from transforms.errors import UserError, first_line
-from transforms.recipe import Recipe, recipe_id
+from transforms.recipe import Recipe, differences, recipe_id, vector_fields
 
 _FORMAT = "beam-image-features head"
 _VERSION = 1
@@ -119,6 +119,31 @@ def _is_text(value: object) -> bool:
 
 def _is_flat(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
+
+
+def open_head(resolved: Resolved) -> Any:
+    """Load the head of a choice, as ``load_head`` does."""
+    assert resolved.head
+    path = Path(str(resolved.config.head)).expanduser()
+    return load_head(path, resolved.dimension, len(resolved.head.labels))
+
+
+def check_vectors(path: str, head: HeadFacts, recipe: Recipe) -> None:
+    """Check that a head was trained on such vectors as a recipe makes.
+
+    Args:
+        path: As ``--head``.
+        head: What lies beside it.
+        recipe: Of a run, or of a table.
+
+    Raises:
+        UserError: A field that determines the vector differs.
+    """
+    if changes := differences(vector_fields(head.recipe), vector_fields(recipe)):
+        raise UserError(
+            f"--head {path}: was trained on vectors of another recipe: {'; '.join(changes)}. Use "
+            "the options of the run that made them, or train a head on vectors of these options"
+        )
 
 
 def load_head(path: Path, dimension: int, classes: int) -> Any:

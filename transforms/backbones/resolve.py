@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 from transforms.backbones.custom import is_path, resolve_custom
+from transforms.backbones.head import read_head
 from transforms.backbones.labels import imagenet_labels, labels_sha256, read_labels
 from transforms.backbones.network import ONE_SESSION
 from transforms.backbones.spec import Backbone, Resolved, Weights
@@ -29,6 +32,8 @@ def resolve(config: BackboneConfig) -> Resolved:
             resolved = resolve_custom(config)
         else:
             resolved = _resolve_named(find_backbone(config.backbone), config)
+        if config.head:
+            resolved = _with_head(resolved, Path(config.head).expanduser())
     for note in resolved.notes:
         _LOG.warning("%s", note)
     return resolved
@@ -70,9 +75,15 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
     return _with_layer(resolved) if config.feature_layer else resolved
 
 
-def _with_layer(resolved: Resolved) -> Resolved:
-    from dataclasses import replace
+def _with_head(resolved: Resolved, path: Path) -> Resolved:
+    head = read_head(path)
+    # The notes are about labels of the network itself.
+    return replace(
+        resolved, head=head, labels=head.labels, labels_id=labels_sha256(head.labels), notes=()
+    )
 
+
+def _with_layer(resolved: Resolved) -> Resolved:
     from transforms.backbones.named import layer_dimension
 
     return replace(resolved, dimension=layer_dimension(resolved))

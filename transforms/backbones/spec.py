@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transforms.choices import BackboneConfig, ResizeMode, ValueMode
+
+if TYPE_CHECKING:
+    from transforms.backbones.head import HeadFacts
 
 RecipeFields = dict[str, str | int | None]
 # Of a recipe: what Resolved.recipe_fields says of the network; the others are of its input
@@ -22,6 +26,8 @@ NETWORK_FIELDS = (
     "top_k",
     "labels",
 )
+# The same, where labels come from a head.
+HEAD_FIELD = "head"
 
 # What becomes the pooled vector by default: the output of Keras' include_top=False, pooling=avg (or
 # max). The feature map that the top's global pooling takes
@@ -106,6 +112,8 @@ class Resolved:
     dimension: int
     # How the model was trained to see images; None where any way will do.
     resize: ResizeMode | None = None
+    # Gives the labels, instead of the network's own top.
+    head: HeadFacts | None = None
     # What the user should know; resolve logs these as warnings.
     notes: tuple[str, ...] = ()
 
@@ -120,7 +128,8 @@ class Resolved:
         scores: RecipeFields = (
             {"scores": self.config.scores} if self.config.scores and self.top_k else {}
         )
-        return scores | {
+        head: RecipeFields = {HEAD_FIELD: self.head.sha256} if self.head else {}
+        return (scores | head) | {
             "backbone": self.name,
             "weights": self.weights.word,
             "weights_sha256": self.weights.sha256,

@@ -39,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 # The smallest cosine that two vectors of one image may have, by whichever engine and on whichever
 # machine.
 MIN_COSINE: dict[Precision, float] = {"float32": 0.99999, "bfloat16": 0.98, "float16": 0.999}
+# The largest difference that two scores of a head may have, of the same image and rank.
+MAX_SCORE_ERROR: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
     """
     with np.load(engine.model.directory / "golden.npz") as golden:
         images, expected = golden["images"], golden["vectors"]
-    got = engine.run(images).features
+        expected_scores = golden.get("scores")
+    outputs = engine.run(images)
+    got = outputs.features
     allowed = MIN_COSINE[config.precision]
     worst = float(cosine(got, expected).min())
     lengths = np.linalg.norm(got, axis=1) / np.linalg.norm(expected, axis=1)
@@ -144,6 +148,20 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
             f"self-check failed: {engine.name} in {config.precision} computes other vectors "
             f"than Keras (cosine {worst:.5f}, at least {allowed} is needed) on this machine. "
             "Nothing was written. Try the other --engine, or --precision float32."
+        )
+    if expected_scores is not None:
+        _check_scores(outputs.scores, expected_scores, engine.name, config.precision)
+
+
+def _check_scores(got: np.ndarray, expected: np.ndarray, engine: str, precision: Precision) -> None:
+    """Compare the scores [4, k] of a head, which was trained here, with those of Keras."""
+    allowed = MAX_SCORE_ERROR[precision]
+    off = float(np.abs(got - expected).max())
+    if not off <= allowed:
+        raise RuntimeError(
+            f"self-check failed: {engine} in {precision} computes other scores of the head than "
+            f"Keras (by {off:.5f}, at most {allowed} is allowed) on this machine. Nothing was "
+            "written. Try the other --engine, or --precision float32."
         )
 
 

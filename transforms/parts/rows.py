@@ -65,7 +65,7 @@ def features_table(
         "run_id": [origin.run_id] * count,
         "extracted_at": [origin.started_at] * count,
         "embedding": _vectors(outputs.features, schema.field("embedding").type),
-        **_labels(outputs, model),
+        **label_columns(outputs, model.labels),
     }
     rows = pa.table([_column(columns[field.name], field.type) for field in schema], schema=schema)
     return with_sources(rows, references, origin)
@@ -98,19 +98,28 @@ def _vectors(features: np.ndarray, kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=kind)
 
 
-def _labels(outputs: Outputs, model: ExportedModel) -> dict[str, object]:
-    """Return the columns ``label``, ``score`` and ``labels``; null without labels."""
+def label_columns(outputs: Outputs, labels: Sequence[str]) -> dict[str, pa.Array]:
+    """Return the columns ``label``, ``score`` and ``labels`` [N]; null without labels.
+
+    Args:
+        outputs: Outputs of N images.
+        labels: The names of all classes.
+    """
     count, size = outputs.indices.shape
+    schema = features_schema(dimension=1)
+    kinds = {name: schema.field(name).type for name in ("label", "score", "labels")}
     if not size:
-        return {name: [None] * count for name in ("label", "score", "labels")}
-    names = np.array(model.labels, dtype=object)[outputs.indices]
-    kind = features_schema(model.dimension).field("labels").type
+        return {name: pa.nulls(count, kind) for name, kind in kinds.items()}
+    names = np.array(labels, dtype=object)[outputs.indices]
     columns = [
         pa.array(outputs.indices.reshape(-1), pa.int32()),
         pa.array(names.reshape(-1), pa.string()),
         pa.array(outputs.scores.reshape(-1), pa.float32()),
     ]
-    ranked = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    ranked = pa.StructArray.from_arrays(columns, fields=list(kinds["labels"].value_type))
     offsets = pa.array(np.arange(0, count * size + 1, size, dtype=np.int32))
-    lists = pa.ListArray.from_arrays(offsets, ranked, type=kind)
-    return {"label": names[:, 0], "score": outputs.scores[:, 0], "labels": lists}
+    return {
+        "label": pa.array(names[:, 0], kinds["label"]),
+        "score": pa.array(outputs.scores[:, 0], kinds["score"]),
+        "labels": pa.ListArray.from_arrays(offsets, ranked, type=kinds["labels"]),
+    }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transforms.backbones.head import read_head
+from transforms.backbones.head import check_vectors, read_head
 from transforms.errors import UserError
-from transforms.recipe import Recipe, differences
+from transforms.recipe import Recipe
 
 _SHOWN = 5
 
@@ -25,11 +25,7 @@ def head_labels(path: Path, recipe: Recipe, classes: Sequence[str]) -> tuple[str
     """
     facts = read_head(path)
     labels = facts.labels
-    if changes := differences(facts.recipe, recipe):
-        raise UserError(
-            f"--head {path}: was trained on vectors of another recipe: {'; '.join(changes)}. Train "
-            "a head on this table, or leave the option out"
-        )
+    check_vectors(str(path), facts, recipe)
     if set(labels) != set(classes):
         missing, more = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
         raise UserError(
