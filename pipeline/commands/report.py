@@ -71,6 +71,8 @@ def _lines(summary: Summary, place: str) -> list[str]:
 
 def _next_step(summary: Summary, place: str) -> str:
     """Say what happened, and which command is next."""
+    if summary.state == "unchanged" and summary.relabelled:
+        return f"published new labels of {summary.relabelled:,} rows; no image is new"
     return {
         "published": f"published version {summary.version} of {place}/{_features(summary)}",
         "dry_run": "dry run: nothing was written",

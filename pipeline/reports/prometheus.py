@@ -21,6 +21,7 @@ _CLASSES = (
     "kept",
     "embedded",
     "reused",
+    "relabelled",
     "failed",
     "ignored",
 )

@@ -44,6 +44,8 @@ class Summary:
     kept: int = 0
     embedded: int = 0  # vectors computed
     reused: int = 0  # vectors taken from another image with the same bytes
+    # Rows whose labels were computed anew from their stored vectors, before the plan.
+    relabelled: int = 0
     # Images that were tried and have no vector, but a row in the errors table.
     failed: int = 0
     # Files in folders whose names are not those of images; not listed.
@@ -94,7 +96,8 @@ class Summary:
         gone = f"removed {self.removed:,}" + (f", kept {self.kept:,}" if self.kept else "")
         ends = f"embedded {self.embedded:,}, reused {self.reused:,}, failed {self.failed:,}"
         left = f", to do {self.todo:,}" if self.todo else ""
-        return f"listed {self.listed:,} = {' + '.join(plus)}; {gone}; {ends}{left}"
+        labels = f"; relabelled {self.relabelled:,}" if self.relabelled else ""
+        return f"listed {self.listed:,} = {' + '.join(plus)}; {gone}; {ends}{left}{labels}"
 
     @property
     def verdict(self) -> str:

@@ -119,6 +119,7 @@ def _planned(run: Run, plan: Plan, listing: Listing, session: Session, several: 
     """Note the counts of a plan in its run."""
     name = session.tables.features.name if several else ""
     counts = summarise(run.run_id, plan, listing, session.config, name)
+    counts = replace(counts, relabelled=session.relabelled)
     carried = _carried(listing, session)
     return replace(run, plan=counts, carried=carried, stale=dict(plan.stale), kept=dict(plan.kept))
 

@@ -75,7 +75,7 @@ def _relabel(session: Session) -> Session:
     if session.config.dry_run:
         if rows:
             _LOG.info("would compute %s; no image would be read for it", what)
-        return session
+        return replace(session, relabelled=rows)
     run_id = new_run_id(output)
     # The errors come first, as in a run: of two writers at once only one gets past that commit.
     commits = [
@@ -91,7 +91,8 @@ def _relabel(session: Session) -> Session:
         _LOG.info(
             "computed %s: version %s of %s", what, tables.features.version, tables.features.name
         )
-    return replace(session, tables=Tables.open(output, tables.name), relabels=False)
+    now = Tables.open(output, tables.name)
+    return replace(session, tables=now, relabels=False, relabelled=rows)
 
 
 def _other_parts(table: Table, session: Session) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ class Session:
     others: tuple[Session, ...] = ()
     # Whether the labels of the rows are to be computed anew, by a head.
     relabels: bool = False
+    # The number of rows that got new labels.
+    relabelled: int = 0
 
     @property
     def targets(self) -> tuple[Session, ...]:

@@ -48,6 +48,7 @@ def test_each_run_adds_its_line(folder, night, tmp_path):
         "kept": 0,
         "embedded": 6,
         "reused": 1,
+        "relabelled": 0,
         "failed": 1,
         "ignored": 0,
         "todo": 0,

@@ -98,6 +98,8 @@ def test_published_rows_get_their_labels_from_stored_vectors(root, head):
     before = read_features(root / "out")
     summary = extract(config_of(root, head=str(head)))
     assert (summary.unchanged, summary.embedded, summary.still_failed) == (6, 0, 1)
+    assert (summary.relabelled, summary.state) == (6, "unchanged")
+    assert str(summary).endswith("; relabelled 6")
     rows = read_features(root / "out")
     same = [name for name in rows.column_names if name not in LABEL_COLUMNS]
     assert rows.select(same).equals(before.select(same))
@@ -116,7 +118,7 @@ def test_published_rows_get_their_labels_from_stored_vectors(root, head):
     assert search(root / "out", image=str(root / "images/chelsea.jpg"))["label"][0].as_py() == (
         "chelsea"
     )
-    extract(config_of(root, head=str(head)))
+    assert extract(config_of(root, head=str(head))).relabelled == 0
     assert DeltaTable(root / "out/features").version() == 1
 
 
@@ -126,7 +128,7 @@ def test_one_command_relabels_and_extracts_what_is_new(tmp_path, photos, head):
     extract(config_of(root))
     make_folder(root / "images/more", photos, "rocket")
     summary = extract(config_of(root, head=str(head), top_k=3))
-    assert (summary.unchanged, summary.embedded) == (2, 1)
+    assert (summary.unchanged, summary.embedded, summary.relabelled) == (2, 1, 2)
     rows = read_features(root / "out")
     assert rows["label"].to_pylist() == ["chelsea", "coffee", "rocket"]
     assert {len(labels) for labels in rows["labels"].to_pylist()} == {3}
