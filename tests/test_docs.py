@@ -16,6 +16,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.diagnostics.prices import CORE_RATES
 from tests.helpers.nets import net
+from tests.helpers.onnx_nets import save, small_net
 from tests.helpers.runs import make_folder
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +137,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
                 member.size = len(text)
                 tar.addfile(member, io.BytesIO(text))
     net().save(place / "my_model.keras")
+    save(small_net(), place / "my_model.onnx")
     (place / "labels.txt").write_text("cat\ndog\nbird\n")
     return place
 

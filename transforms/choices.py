@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from transforms.errors import UserError
+from transforms.mean_std import Colors, check_colors, check_pair, mean_std_text
 
 ResizeMode = Literal["squash", "crop"]
 EngineName = Literal["auto", "tensorflow", "openvino"]
@@ -20,6 +21,7 @@ Pooling = Literal["avg", "max"]
 Normalize = Literal["none", "l2"]
 Scores = Literal["softmax", "sigmoid", "none"]
 ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
+Layout = Literal["auto", "nchw", "nhwc"]
 
 MIB = 1 << 20
 # A worker holds the bytes of a file: a JPEG of 100 megapixels has 20 to 60 MB.
@@ -111,7 +113,7 @@ class BackboneConfig:
             the network or its files is checked by ``transforms.backbones.resolve``.
     """
 
-    # A name of the table, or a path to a .keras or .h5 file or a SavedModel folder.
+    # A name of the table, or a path to a .keras, .h5 or .onnx file or a SavedModel folder.
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"  # imagenet, random, or a path
     # Path of a text file with one label per line.
@@ -123,6 +125,11 @@ class BackboneConfig:
     input_size: int | None = None  # height and width, pixels
     # Value range of a custom model's input: one of VALUE_MODES.
     preprocess: str | None = None
+    # Or this mean and deviation of x/255.
+    mean: Colors | None = None
+    std: Colors | None = None
+    # Order of the axes of an ONNX file's input; auto: the axis of length 3 is that of the colors.
+    layout: Layout = "auto"
     normalize: Normalize = "none"
     top_k: int = 5
     # Whether to load a custom model that carries code.
@@ -136,6 +143,8 @@ class BackboneConfig:
         take_paths(self, "backbone", "weights", "labels", "head", "feature_layer", "preprocess")
         if self.preprocess is not None:
             check_word("preprocess", self.preprocess, ValueMode)
+        self._check_colors()
+        check_word("layout", self.layout, Layout)
         check_word("pooling", self.pooling, Pooling)
         check_word("normalize", self.normalize, Normalize)
         if self.scores is not None:
@@ -157,3 +166,15 @@ class BackboneConfig:
                     f"--{name} {value}: with --head, the head gives the labels and their scores; "
                     "leave one of the two options out"
                 )
+
+    def _check_colors(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, check_colors(name, getattr(self, name)))
+        check_pair(self.mean, self.std, self.preprocess)
+
+    @property
+    def value_range(self) -> str | None:
+        """The value range that was asked for: a mode, or a mean and a deviation as text."""
+        if self.mean is None or self.std is None:
+            return self.preprocess
+        return mean_std_text(self.mean, self.std)

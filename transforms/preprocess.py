@@ -19,6 +19,7 @@ import numpy as np
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 from transforms.choices import ResizeMode, ValueMode
+from transforms.mean_std import read_mean_std
 
 # From keras.applications.imagenet_utils.preprocess_input of Keras 3.15.
 _CAFFE_MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)
@@ -105,6 +106,27 @@ class Resize:
         return f"resize({self.height}x{self.width}, {self.mode}, bilinear)"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """What a value range does to RGB 0..255, in this order; None leaves a step out."""
+
+    # Blue, green, red.
+    reverse: bool = False
+    divisor: float = 1.0
+    mean: Any = None  # is subtracted: a number, or float32 [3]
+    std: Any = None  # divides: a number, or float32 [3]
+
+
+_STEPS = {
+    "caffe": Steps(reverse=True, mean=_CAFFE_MEAN_BGR),
+    "tf": Steps(divisor=127.5, mean=1.0),
+    "torch": Steps(divisor=255.0, mean=_TORCH_MEAN, std=_TORCH_STD),
+    "unit": Steps(divisor=255.0),
+    "lite": Steps(mean=127.0, std=128.0),
+    "none": Steps(),
+}
+
+
 @dataclass(frozen=True, repr=False)
 class ValueRange:
     """Convert RGB 0..255 [..., 3] to float32 in the range that the weights were trained with.
@@ -119,31 +141,37 @@ class ValueRange:
     | none | x |
     | unit | x / 255 |
     | lite | (x − 127) / 128 |
+    | mean A,B,C std D,E,F | (x / 255 − mean) / std, of red, green, blue |
 
     Raises:
         ValueError: For an unknown mode.
     """
 
-    mode: ValueMode
+    mode: str
 
     def __post_init__(self) -> None:
-        _check_choice("value range", self.mode, get_args(ValueMode))
+        if read_mean_std(self.mode) is None:
+            _check_choice("value range", self.mode, get_args(ValueMode))
+
+    @property
+    def steps(self) -> Steps:
+        """What is done to each pixel."""
+        given = read_mean_std(self.mode)
+        if given is None:
+            return _STEPS[self.mode]
+        mean, std = (np.array(colors, np.float32) for colors in given)
+        return Steps(divisor=255.0, mean=mean, std=std)
 
     def __call__(self, image: Any) -> Any:
         """Convert one image or a batch of them."""
-        x = _as_float32(image)
-        match self.mode:
-            case "caffe":
-                return x[..., ::-1] - _CAFFE_MEAN_BGR
-            case "tf":
-                return x / 127.5 - 1.0
-            case "torch":
-                return (x / 255.0 - _TORCH_MEAN) / _TORCH_STD
-            case "unit":
-                return x / 255.0
-            case "lite":
-                return (x - 127.0) / 128.0
-        return x
+        x, steps = _as_float32(image), self.steps
+        if steps.reverse:
+            x = x[..., ::-1]
+        if steps.divisor != 1:
+            x = x / steps.divisor
+        if steps.mean is not None:
+            x = x - steps.mean
+        return x if steps.std is None else x / steps.std
 
     def __repr__(self) -> str:
         return f"value_range({self.mode})"

@@ -1,14 +1,16 @@
-"""``image-features backbones``: list the available backbones."""
+"""``image-features backbones``: list the available backbones, or look into a model of one's own."""
 
 from __future__ import annotations
 
 import argparse
 
 from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
+from transforms.choices import BackboneConfig, Layout, words
+from transforms.names import printable
 
 _WEIGHTS = {"embedded": "embedded", "keras": "downloaded by Keras, or --weights PATH"}
 _OWN_MODEL = (
-    "PATH of a .keras, .h5 or SavedModel",
+    "PATH of a .keras, .h5, .onnx or SavedModel",
     "its own",
     "its own",
     "its own",
@@ -17,12 +19,50 @@ _OWN_MODEL = (
 
 
 def _add_options(parser: Parser) -> None:
-    pass
+    parser.add_argument(
+        "--inspect",
+        metavar="MODEL",
+        help="list the layers of a .keras, .h5, .onnx or SavedModel that can be the vector, its "
+        "outputs, and the options to use",
+    )
+    parser.add_argument(
+        "--input-size", type=int, metavar="PIXELS", help="of a model that takes images of any size"
+    )
+    parser.add_argument(
+        "--layout", choices=words(Layout), default="auto", help="of an ONNX file's input"
+    )
+    parser.add_argument(
+        "--allow-code", action="store_true", help="load a model file that contains code"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    say(_backbones_table())
+    say(_inspection(arguments) if arguments.inspect else _backbones_table())
     return EXIT_PUBLISHED
+
+
+def _inspection(arguments: argparse.Namespace) -> str:
+    """Look into a model, and format what was found."""
+    from pipeline.reports.text import format_table
+    from transforms.backbones.custom import inspect
+
+    found = inspect(
+        BackboneConfig(
+            backbone=arguments.inspect,
+            input_size=arguments.input_size,
+            layout=arguments.layout,
+            allow_code=arguments.allow_code,
+        )
+    )
+    rows = [(layer.name, layer.kind, layer.shape, str(layer.numbers)) for layer in found.layers]
+    header = ("layer", "kind", "shape", "numbers in its vector")
+    lines = [
+        f"takes {found.takes}",
+        *(f"gives {output}" for output in found.gives),
+        f"vector without --feature-layer: {found.vector or 'none; name a layer'}",
+        *(f"option {option}" for option in found.options),
+    ]
+    return "\n".join([format_table([header, *rows]), "", *map(printable, lines)])
 
 
 def _backbones_table() -> str:
@@ -43,4 +83,6 @@ def _backbones_table() -> str:
     return format_table([("name", "vector", "input", "parameters", "weights"), *rows, _OWN_MODEL])
 
 
-COMMAND = Command("backbones", "list the backbones", _add_options, _run)
+COMMAND = Command(
+    "backbones", "list the backbones, or look into a model of your own", _add_options, _run
+)

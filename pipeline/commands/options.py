@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from pipeline.commands.base import Parser
@@ -15,6 +16,7 @@ from pipeline.targets import split_backbone
 from transforms.choices import (
     BackboneConfig,
     EngineName,
+    Layout,
     Normalize,
     Pooling,
     Precision,
@@ -23,6 +25,7 @@ from transforms.choices import (
     ValueMode,
     words,
 )
+from transforms.mean_std import read_colors
 
 # What the command line gives by --backbone.
 _BACKBONES = ("network", "backbones", "table")
@@ -214,7 +217,9 @@ def backbone_options(parser: Parser, several: bool = False) -> None:
     """
     group = parser.add_argument_group("the network")
     add = group.add_argument
-    name = "a name that 'image-features backbones' lists, or your own .keras, .h5 or SavedModel"
+    name = (
+        "a name that 'image-features backbones' lists, or your own .keras, .h5, .onnx or SavedModel"
+    )
     if several:
         add(
             "--backbone",
@@ -259,6 +264,19 @@ def backbone_options(parser: Parser, several: bool = False) -> None:
         "--preprocess",
         metavar="MODE",
         help=f"value range that your own model expects: {', '.join(words(ValueMode))}",
+    )
+    for option, kind in (("mean", "mean"), ("std", "deviation")):
+        add(
+            f"--{option}",
+            metavar="R,G,B",
+            type=partial(read_colors, option),
+            help=f"{kind} of red, green and blue that your own model expects of pixels / 255, "
+            "instead of --preprocess",
+        )
+    add(
+        "--layout",
+        choices=words(Layout),
+        help="order of the axes of an ONNX file's input (default: found out, or asked for)",
     )
     add("--normalize", choices=words(Normalize), help="l2: vectors of length 1")
     add("--top-k", type=int, metavar="K", help="number of labels for each image; 0 for none")

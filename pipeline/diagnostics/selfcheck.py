@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.runners.computing import check_network
 from pipeline.runners.version import versions
-from transforms.backbones import export, resolve
+from transforms.backbones import Resolved, export, resolve
 from transforms.choices import EngineName, Precision
 from transforms.engines import EngineConfig, load_engine
 from transforms.engines.base import available_cores, has_gpu
@@ -60,9 +61,12 @@ def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
     """
     yield Machine(versions(), available_cores(), has_gpu())
     with tempfile.TemporaryDirectory() as folder:
-        import_tensorflow()
-        export(resolve(config.network), Path(folder))
-        for engine in _engines(config.engine):
+        network = resolve(config.network)
+        check_network(config.engine, network)
+        if "tensorflow" in network.engines:
+            import_tensorflow()
+        export(network, Path(folder))
+        for engine in _engines(config.engine, network):
             start = time.monotonic()
             with _told(engine):
                 load_engine(EngineConfig(folder, engine, config.precision))
@@ -70,10 +74,11 @@ def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
             yield RightEngine(config.network.backbone, engine, config.precision, took)
 
 
-def _engines(asked: EngineName) -> tuple[EngineName, ...]:
+def _engines(asked: EngineName, network: Resolved) -> tuple[EngineName, ...]:
     if asked != "auto":
         return (asked,)
-    return ("tensorflow", "openvino") if importlib.util.find_spec("openvino") else ("tensorflow",)
+    missing = () if importlib.util.find_spec("openvino") else ("openvino",)
+    return tuple(engine for engine in network.engines if engine not in missing)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.reports.text import format_table
+from pipeline.runners.computing import engine_of
 from transforms.backbones import Resolved, export, model_id, resolve
 from transforms.backbones.model_json import resize_of
 from transforms.decode.image import DecodePolicy, decode
@@ -108,7 +109,8 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> T
     value_range = ValueRange(network.preprocess)
     values, range_seconds = _timed(lambda: value_range(pixels))
     folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
-    engine = load_engine(EngineConfig(str(folder), config.engine, config.precision))
+    chosen = engine_of(config.engine, network)
+    engine = load_engine(EngineConfig(str(folder), chosen, config.precision))
     (outputs, failures), embed_seconds = _timed(lambda: embed(engine, pixels[None]))
     if failures:
         raise failures[0]

@@ -7,6 +7,8 @@ import logging
 
 from pipeline.config import Config
 from pipeline.runners.options import RunnerOptions
+from transforms.backbones import Resolved
+from transforms.choices import EngineName
 from transforms.engines import choose_engine
 from transforms.engines.base import available_cores, has_gpu
 from transforms.engines.processor import is_native
@@ -36,21 +38,48 @@ def check_engine(config: Config, runner: RunnerOptions) -> None:
         )
 
 
-def log_computing(config: Config, runner: RunnerOptions) -> None:
+def check_network(asked: EngineName, network: Resolved) -> None:
+    """Check that an engine can run a network.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if asked not in ("auto", *network.engines):
+        raise UserError(
+            f"--engine {asked}: {network.name} is an ONNX file, which only "
+            f"{' and '.join(network.engines)} runs here; leave the option out"
+        )
+
+
+def engine_of(asked: EngineName, network: Resolved) -> EngineName:
+    """Return the engine that runs a network on this machine.
+
+    Raises:
+        UserError: The one that is asked for cannot run it, or is not installed.
+    """
+    check_network(asked, network)
+    return network.engines[0] if len(network.engines) == 1 else choose_engine(asked)
+
+
+def log_computing(config: Config, network: Resolved, runner: RunnerOptions) -> None:
     """Log the engine, the precision and the cores of a run, and why; warn of slow choices."""
     if not runner.works_here:
         _LOG.info(
             "engine: each worker chooses (--engine %s), in %s", config.engine, config.precision
         )
         return
-    engine = choose_engine(config.engine)
+    engine = engine_of(config.engine, network)
     _LOG.info(
         "engine: %s (%s), in %s, %s",
         engine,
-        _why(config),
+        _why(config, network),
         config.precision,
         _cores_text(config, runner),
     )
+    _warn_of_slow(engine, config)
+
+
+def _warn_of_slow(engine: EngineName, config: Config) -> None:
     if engine == "tensorflow" and config.engine == "auto" and not has_gpu():
         _LOG.warning(
             "tensorflow on a CPU is about half as fast as openvino: %s", install_command("cpu")
@@ -64,9 +93,12 @@ def log_computing(config: Config, runner: RunnerOptions) -> None:
         )
 
 
-def _why(config: Config) -> str:
+def _why(config: Config, network: Resolved) -> str:
     if config.engine != "auto":
         return "--engine"
+    if len(network.engines) == 1:
+        unused = ", and the GPU is not used" if has_gpu() else ""
+        return f"the only one that runs an ONNX file{unused}"
     if has_gpu():
         return "there is a GPU"
     if importlib.util.find_spec("openvino") is None:

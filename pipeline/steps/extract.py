@@ -84,9 +84,12 @@ def extract_missing(
         images = max(run.references for run in runs)
         _LOG.info("run %s: %s images in %d shards", first.run_id, f"{images:,}", len(shards))
         # Most backbones compute in the same way.
-        ways = {(own.config.engine, own.config.precision): own for own in session.targets}
+        ways = {
+            (own.config.engine, own.config.precision, own.network.engines): own
+            for own in session.targets
+        }
         for own in ways.values():
-            log_computing(own.config, session.runner)
+            log_computing(own.config, own.network, session.runner)
         job = prepare_job(runs, session, [number for number, own in enumerate(missing) if own])
         with Progress(runs, output, on_progress), run_failed(f"run {first.run_id}"):
             extract_shards(shards, job, submission)
@@ -205,8 +208,9 @@ def save_network(session: Session) -> list[str]:
     """
 
     def fill(scratch: Path) -> None:
-        # TensorFlow's threads are set only once, and this process may be the worker too.
-        import_tensorflow(_cores(session))
+        if "tensorflow" in session.network.engines:
+            # Its threads are set only once, and this process may be the worker too.
+            import_tensorflow(_cores(session))
         export(session.network, scratch)
 
     network_id = model_id(session.network)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
-from pipeline.runners.computing import check_engine
+from pipeline.runners.computing import check_engine, check_network
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.services import check_scheduler
 from pipeline.tables import Table, Tables
@@ -74,6 +74,7 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
 def _open(config: Config, runner: RunnerOptions, output: Storage) -> Session:
     """Open what the options of one backbone name."""
     network = resolve(config.network)
+    check_network(config.engine, network)
     session = Session(
         config=config,
         output=output,

@@ -124,12 +124,14 @@ def exported(
 
 
 def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """Open ``graph.pb`` without Keras: pixels → vectors, and scores and indices with labels."""
+    """Open an export without Keras: pixels → vectors, and scores and indices with labels."""
     import openvino as ov
+
+    from transforms.engines import read_exported
 
     core = ov.Core()
     compiled = core.compile_model(
-        core.read_model(folder / "graph.pb"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        core.read_model(read_exported(folder).path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     given = {name for output in compiled.outputs for name in output.names}
     names = [f"{name}:0" for name in ("features", "scores", "indices") if f"{name}:0" in given]

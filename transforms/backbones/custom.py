@@ -6,29 +6,31 @@ import hashlib
 from pathlib import Path
 from typing import Protocol
 
-from transforms.backbones import keras_file, saved_model
+from transforms.backbones import keras_file, onnx_file, saved_model
+from transforms.backbones.inspection import Inspection
 from transforms.backbones.labels import labels_sha256, read_labels
 from transforms.backbones.model_json import fill, path_beside, read_description
 from transforms.backbones.network import CustomFacts, Network
+from transforms.backbones.onnx_file import OnnxNetwork
 from transforms.backbones.spec import VALUE_MODES, Resolved, Weights, file_sha256
-from transforms.choices import BackboneConfig, ValueMode
+from transforms.backbones.table import find_backbone, is_backbone
+from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
-_SUFFIXES = (".keras", ".h5", ".hdf5")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".onnx")
 _FOREIGN = {
     ".pth": "PyTorch",
     ".pt": "PyTorch",
-    ".onnx": "ONNX",
     ".tflite": "TensorFlow Lite",
     ".safetensors": "safetensors",
 }
 
 
 class _Format(Protocol):
-    """``keras_file`` or ``saved_model``."""
+    """``keras_file``, ``saved_model`` or ``onnx_file``."""
 
     def read_facts(self, path: Path, config: BackboneConfig) -> CustomFacts: ...
-    def open_model(self, resolved: Resolved, path: Path) -> Network: ...
+    def open_model(self, resolved: Resolved, path: Path) -> Network | OnnxNetwork: ...
 
 
 def is_path(backbone: str) -> bool:
@@ -44,7 +46,7 @@ def is_path(backbone: str) -> bool:
 def resolve_custom(config: BackboneConfig) -> Resolved:
     """Check a model of the user's.
 
-    Imports TensorFlow: only Keras can tell what a model file holds.
+    Imports TensorFlow, except for an ONNX file: only Keras can tell what its files hold.
     """
     if "://" in config.backbone:
         raise UserError(
@@ -53,6 +55,11 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         )
     path = Path(config.backbone).expanduser()
     chosen = _format_of(path)
+    if config.layout != "auto" and path.suffix != ".onnx":
+        raise UserError(
+            f"--layout {config.layout}: {path.name} says itself where its colors are; the option "
+            "is for ONNX files"
+        )
     if config.weights != "imagenet":
         raise UserError(
             f"--weights {config.weights}: {path.name} brings its own weights; leave the option out"
@@ -63,7 +70,7 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
     if config.labels:
         labels = read_labels(config.labels)
     facts = chosen.read_facts(path, config)
-    mode = _value_mode(config, facts)
+    value_range = _value_range(config, facts)
     notes = _check_labels(labels, facts, config)
     return Resolved(
         config=config,
@@ -73,15 +80,37 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         labels=labels,
         labels_id=labels_sha256(labels) if labels else None,
         input_size=facts.input_size,
-        preprocess=mode,
+        preprocess=value_range,
         feature_layer=facts.feature_layer,
         dimension=facts.dimension,
         resize=stated.resize if stated else None,
+        layout=facts.layout,
         notes=notes,
     )
 
 
-def open_custom(resolved: Resolved) -> Network:
+def inspect(config: BackboneConfig) -> Inspection:
+    """Look into a model of the user's, or a backbone of the table.
+
+    Imports TensorFlow, except for an ONNX file.
+
+    Raises:
+        UserError: There is none, or it is damaged or of no use here.
+    """
+    from transforms.backbones import keras_inspection, onnx_inspection
+
+    if is_backbone(config.backbone) or not is_path(config.backbone):
+        return keras_inspection.inspect_named(find_backbone(config.backbone))
+    path = Path(config.backbone).expanduser()
+    chosen = _format_of(path)
+    if chosen is onnx_file:
+        return onnx_inspection.inspect(path, config)
+    if chosen is keras_file:
+        return keras_inspection.inspect_keras(path, config)
+    return keras_inspection.inspect_saved_model(path, config)
+
+
+def open_custom(resolved: Resolved) -> Network | OnnxNetwork:
     """Load the model that was resolved."""
     path = resolved.weights.path
     assert path
@@ -104,7 +133,7 @@ def _format_of(path: Path) -> _Format:
     if is_saved_model:
         return saved_model
     if path.is_file() and path.suffix in _SUFFIXES and found:
-        return keras_file
+        return onnx_file if path.suffix == ".onnx" else keras_file
     raise UserError(f"--backbone {path}: {_seen(path, found, below)}")
 
 
@@ -115,7 +144,7 @@ def _first_byte(path: Path) -> bytes:
 
 def _seen(path: Path, found: object, below: list[Path]) -> str:
     """Say what lies at a path that is no model, and what to give instead."""
-    give = "give a .keras or .h5 file, or a SavedModel folder (with saved_model.pb)"
+    give = "give a .keras, .h5 or .onnx file, or a SavedModel folder (with saved_model.pb)"
     if below:
         return f"has no saved_model.pb itself; give {below[-1]}"
     if not found:
@@ -127,16 +156,10 @@ def _seen(path: Path, found: object, below: list[Path]) -> str:
     return f"is no model file by its name; {give}"
 
 
-def _value_mode(config: BackboneConfig, facts: CustomFacts) -> ValueMode:
-    for mode in VALUE_MODES:
-        if mode == config.preprocess:
-            return mode
+def _value_range(config: BackboneConfig, facts: CustomFacts) -> str:
+    if config.value_range:
+        return config.value_range
     modes = "; ".join(f"{word}: {meaning}" for word, meaning in VALUE_MODES.items())
-    seen = (
-        f"--preprocess {config.preprocess}: unknown."
-        if config.preprocess
-        else "--preprocess is missing."
-    )
     hint = (
         f" It has a layer {facts.own_scaling} that scales: probably none."
         if facts.own_scaling
@@ -150,7 +173,8 @@ def _value_mode(config: BackboneConfig, facts: CustomFacts) -> ValueMode:
         else ""
     )
     raise UserError(
-        f"{seen} Say which pixel values {path.name} was trained on: {modes}.{hint}{beside}"
+        f"--preprocess is missing. Say which pixel values {path.name} was trained on: {modes}; or "
+        f"give another mean and deviation of x/255 by --mean and --std.{hint}{beside}"
     )
 
 
@@ -179,7 +203,9 @@ def _check_labels(
 
 
 def _sha256(path: Path) -> str:
-    """Hash a file, or the names and contents of all files of a folder, sorted by relative path."""
+    """Hash a file and its weights, or the names and contents of a folder, sorted by path."""
+    if path.suffix == ".onnx":
+        return onnx_file.files_sha256(path)
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()

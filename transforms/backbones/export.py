@@ -2,9 +2,11 @@
 
 - ``graph.pb``: the network as a frozen GraphDef: ``images`` uint8 [N, H, W, 3] → ``features``
   float32 [N, D] and, with labels, ``scores`` float32 [N, k], descending, and ``indices`` int32
-  [N, k], all from one forward pass.
+  [N, k], all from one forward pass. Of an ONNX file it is ``network.xml`` and ``network.bin``, a
+  graph of OpenVINO with the same inputs and outputs.
 - ``golden.npz``: ``images`` uint8 [4, H, W, 3], and what Keras itself gives for them: ``vectors``,
-  ``indices`` and, with a head, ``scores``.
+  ``indices`` and, with a head, ``scores``. Of an ONNX file, what onnxruntime gives; without it,
+  OpenVINO in float32.
 - ``model.json``: the network's file and format, sizes, labels and parameters. It is written last,
   so a folder that has it is whole.
 """
@@ -21,14 +23,17 @@ import numpy as np
 from transforms.backbones.golden import golden_images
 from transforms.backbones.head import open_head
 from transforms.backbones.network import ONE_SESSION, Network
+from transforms.backbones.onnx_file import OnnxNetwork
+from transforms.backbones.openvino_graph import save_graph
 from transforms.backbones.spec import HEAD_FIELD, NETWORK_FIELDS, Resolved
 from transforms.backbones.stages import with_head, with_unit_vectors
-from transforms.engines.base import GRAPHDEF
+from transforms.engines.base import GRAPHDEF, OPENVINO
 from transforms.recipe import Recipe, recipe_id
 
 FORMAT = 1
 # Format 1 of custom models could apply softmax to sigmoids; its exports must not be used again.
 _SCORES_FORMAT = 2
+_ONNX_FORMAT = 1
 
 
 def model_id(resolved: Resolved) -> str:
@@ -43,17 +48,19 @@ def model_id_of(recipe: Recipe) -> str:
         fields[HEAD_FIELD] = recipe[HEAD_FIELD]
     if recipe.get("weights") == "own" and recipe.get("labels"):
         fields |= {"scores": recipe.get("scores"), "scores_format": _SCORES_FORMAT}
+    if recipe.get("layout"):
+        fields |= {"layout": recipe.get("layout"), "onnx_format": _ONNX_FORMAT}
     return recipe_id(fields)
 
 
 def export(resolved: Resolved, directory: Path) -> None:
     """Build the network with Keras and write it to ``directory``, which is created if missing.
 
-    Imports TensorFlow. Resets Keras' session.
+    Imports TensorFlow and resets Keras' session, except for an ONNX file.
 
     Args:
         resolved: The choice that ``resolve`` checked.
-        directory: Gets ``graph.pb``, ``golden.npz`` and, last, ``model.json``.
+        directory: Gets the network's file, ``golden.npz`` and, last, ``model.json``.
 
     Raises:
         UserError: The weights do not fit the network.
@@ -66,21 +73,27 @@ def _export(resolved: Resolved, directory: Path) -> None:
     network = _open(resolved)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.json").unlink(missing_ok=True)
-    write_graph(network, resolved, directory / GRAPHDEF.file)
     np.savez(directory / "golden.npz", **_golden(network, resolved))
+    written, reference = GRAPHDEF, {}
+    if isinstance(network, OnnxNetwork):
+        written, reference = OPENVINO, {"reference": network.program}
+        save_graph(network, resolved, directory / written.file)
+    else:
+        write_graph(network, resolved, directory / written.file)
     facts = {
         "format": FORMAT,
-        "network": asdict(GRAPHDEF),
+        "network": asdict(written),
         "input_size": list(resolved.input_size),
         "dimension": network.dimension,
         "top_k": resolved.top_k,
         "labels": list(resolved.labels or ()) if resolved.top_k else None,
         "parameters": network.parameters,
+        **reference,
     }
     _write(directory / "model.json", json.dumps(facts, ensure_ascii=False).encode())
 
 
-def _open(resolved: Resolved) -> Network:
+def _open(resolved: Resolved) -> Network | OnnxNetwork:
     """Open the network, with what follows it: vectors of length 1, and a head."""
     from transforms.backbones.custom import open_custom
     from transforms.backbones.named import open_named
@@ -118,8 +131,8 @@ def write_graph(network: Network, resolved: Resolved, path: Path) -> None:
     _write(path, graph.SerializeToString(deterministic=True))
 
 
-def _golden(network: Network, resolved: Resolved) -> dict[str, Any]:
-    """Compute the golden images, Keras' own vectors of them, and its top-k."""
+def _golden(network: Network | OnnxNetwork, resolved: Resolved) -> dict[str, Any]:
+    """Compute the golden images, the reference's vectors of them, and its top-k."""
     images = golden_images(*resolved.input_size)
     vectors, probabilities = network.reference(images)
     golden: dict[str, Any] = {"images": images, "vectors": vectors.astype(np.float32)}

@@ -8,6 +8,7 @@ from zipfile import is_zipfile
 
 import numpy as np
 
+from transforms.backbones.inspection import how_to_list
 from transforms.backbones.keras_graph import classifier_input, follow
 from transforms.backbones.network import (
     CustomFacts,
@@ -38,7 +39,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     Raises:
         UserError: The file cannot be loaded or carries code, or the layer does not exist.
     """
-    model = _load(path, config.allow_code)
+    model = load(path, config.allow_code)
     feature, name, _ = _feature(model, path, config, model.inputs[0])
     return CustomFacts(
         input_size=choose_size(path.name, tuple(model.inputs[0].shape), config.input_size),
@@ -53,7 +54,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
 def open_model(resolved: Resolved, path: Path) -> Network:
     """Load the model, cut at its feature layer."""
     config = resolved.config
-    model = _load(path, config.allow_code)
+    model = load(path, config.allow_code)
     import tensorflow as tf
 
     from transforms.preprocess import ValueRange
@@ -88,7 +89,7 @@ def vector_model(resolved: Resolved, path: Path) -> Any:
     """
     import keras
 
-    model = _load(path, resolved.config.allow_code)
+    model = load(path, resolved.config.allow_code)
     pixels = model.inputs[0]
     feature, _, _ = _feature(model, path, resolved.config, pixels)
     try:
@@ -100,7 +101,12 @@ def vector_model(resolved: Resolved, path: Path) -> Any:
         ) from error
 
 
-def _load(path: Path, allow_code: bool) -> Any:
+def load(path: Path, allow_code: bool) -> Any:
+    """Load a file as a Keras model of one image, to compute in float32.
+
+    Raises:
+        UserError: It cannot be loaded, carries code, or takes something else.
+    """
     if path.suffix == ".keras" and not is_zipfile(path):
         # Keras would say that there is no such file.
         raise UserError(
@@ -152,14 +158,11 @@ def _cannot_load(path: Path, message: str, line: str) -> UserError:
 def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tuple[Any, str, Any]:
     """Return the vector of ``pixels``, the name of the classifier's input, and the first output."""
     calls, outputs = follow(model, pixels)
-    how_to_list = (
-        f"python -c 'import keras; keras.models.load_model(\"{path}\", compile=False).summary()'"
-    )
     name = config.feature_layer
     if name:
         found = [call for call in calls if call.name == name]
         if not found:
-            raise unknown_layer(name, [call.name for call in calls], how_to_list)
+            raise unknown_layer(name, [call.name for call in calls], how_to_list(path))
         if len(found) > 1 or len(found[0].outputs) > 1:
             raise UserError(
                 f"--feature-layer {name}: gives several outputs; choose a layer that gives one"
@@ -171,7 +174,7 @@ def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tup
         raise UserError(
             f"--backbone {path}: has no Dense layer whose input would be the vector, as its "
             f"classifier; name a layer by --feature-layer. The last ones are {last}. All "
-            f"{len(calls)}: {how_to_list}"
+            f"{len(calls)}: {how_to_list(path)}"
         )
     name = f"input of {taken[1]}"
     return pooled(taken[0], config.pooling, name), name, outputs[0]

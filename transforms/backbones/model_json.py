@@ -15,6 +15,7 @@ from typing import Any, get_args
 from transforms.backbones.spec import Resolved, file_sha256
 from transforms.choices import BackboneConfig, ResizeMode, ValueMode
 from transforms.errors import UserError
+from transforms.mean_std import read_mean_std, value_options
 
 # The file's mark. A .json without it is somebody else's, and is not read.
 _FORMAT = "beam-image-features model"
@@ -29,7 +30,7 @@ class Description:
     sha256: str  # of the model's file, 64 hexadecimal digits
     input_size: tuple[int, int]  # height, width
     resize: ResizeMode
-    preprocess: ValueMode
+    preprocess: str  # of transforms.preprocess.ValueRange
     # The layer whose output [N, D] is the vector.
     feature_layer: str
     labels: tuple[str, ...]  # one for each class
@@ -97,11 +98,11 @@ def fill(config: BackboneConfig, stated: Description | None) -> BackboneConfig:
     if stated is None:
         return config
     name = Path(config.backbone).name
-    check_agrees(name, "preprocess", config.preprocess, stated.preprocess)
+    check_agrees(name, "preprocess", config.value_range, stated.preprocess)
     check_agrees(name, "input-size", config.input_size, stated.input_size[0])
     return replace(
         config,
-        preprocess=stated.preprocess,
+        **value_options(stated.preprocess),
         feature_layer=config.feature_layer or stated.feature_layer,
         # Of a model that takes images of any size.
         input_size=stated.input_size[0] if len(set(stated.input_size)) == 1 else None,
@@ -150,7 +151,8 @@ def _decoded(facts: Mapping[str, Any]) -> Description:
     height, width = facts["input_size"]
     labels = facts["labels"]
     for word, kind in _WORDS.items():
-        if facts[word] not in get_args(kind):
+        own = word == "preprocess" and read_mean_std(str(facts[word]))
+        if facts[word] not in get_args(kind) and not own:
             raise ValueError(f"{word} is {facts[word]!r}")
     if not (type(height) is type(width) is int and min(height, width) > 0):
         raise ValueError(f"input_size is {facts['input_size']!r}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from transforms.backbones.inspection import how_to_list
 from transforms.backbones.network import (
     Floats,
     Images,
@@ -133,7 +134,7 @@ def _feature(model: Any, resolved: Resolved) -> Any:
     spec, pooling, name = resolved.backbone, resolved.config.pooling, resolved.feature_layer
     assert spec
     if resolved.config.feature_layer:
-        return pooled(layer_output(model, name, _how_to_list(spec)), pooling, name)
+        return pooled(layer_output(model, name, how_to_list(spec.name)), pooling, name)
     if not _has_top(resolved):
         return model.output
     if spec.feature == BLOCK5_POOL:
@@ -144,18 +145,6 @@ def _feature(model: Any, resolved: Resolved) -> Any:
 
 def _last(model: Any, kind: str) -> Any:
     return [layer for layer in model.layers if type(layer).__name__ == kind][-1]
-
-
-def _how_to_list(spec: Backbone) -> str:
-    if spec.weights == "embedded":
-        return (
-            "python -c 'from transforms.backbones.lite0 import efficientnet_lite0 as net; "
-            "print(*[layer.name for layer in net().layers])'"
-        )
-    return (
-        f"python -c 'from keras.applications import {spec.name} as net; "
-        "print(*[layer.name for layer in net(weights=None).layers])'"
-    )
 
 
 def _fill(model: Any, resolved: Resolved) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from transforms.choices import Layout
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import UserError
 
@@ -49,6 +50,8 @@ class CustomFacts:
     outputs: str  # its outputs, in words for an error
     # The name of its own layer that scales pixels.
     own_scaling: str | None = None
+    # Order of the axes of an ONNX file's input.
+    layout: Layout | None = None
 
 
 def import_keras() -> Any:
@@ -98,7 +101,7 @@ def pooled(tensor: Any, pooling: str, layer: str) -> Any:
     return pool()(tensor)
 
 
-def layer_output(model: Any, name: str, how_to_list: str) -> Any:
+def layer_output(model: Any, name: str, how: str) -> Any:
     """Return the symbolic output of the layer called ``name``.
 
     Raises:
@@ -107,7 +110,7 @@ def layer_output(model: Any, name: str, how_to_list: str) -> Any:
     """
     names = [layer.name for layer in model.layers]
     if name not in names:
-        raise unknown_layer(name, names, how_to_list)
+        raise unknown_layer(name, names, how)
     outputs = model.get_layer(name).output
     if isinstance(outputs, (list, tuple, dict)):
         raise UserError(
@@ -136,13 +139,13 @@ def choose_size(name: str, shape: tuple[int | None, ...], wanted: int | None) ->
     return wanted, wanted
 
 
-def unknown_layer(name: str, names: Sequence[str], how_to_list: str) -> UserError:
+def unknown_layer(name: str, names: Sequence[str], how: str) -> UserError:
     """Return the error for an unknown layer or operation: close names, and how to list all."""
     close = [known for known in names if name.lower() in known.lower()][:5]
     close = close or difflib.get_close_matches(name, names, n=5, cutoff=0.5)
     hint = f"close: {', '.join(close)}" if close else f"the last ones are {', '.join(names[-5:])}"
     return UserError(
-        f"--feature-layer {name}: there is no such layer; {hint}. All {len(names)}: {how_to_list}"
+        f"--feature-layer {name}: there is no such layer; {hint}. All {len(names)}: {how}"
     )
 
 

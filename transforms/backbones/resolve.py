@@ -40,9 +40,10 @@ def resolve(config: BackboneConfig) -> Resolved:
 
 
 def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
-    if config.preprocess is not None:
+    if config.value_range is not None:
+        option = "--preprocess" if config.preprocess else "--mean and --std:"
         raise UserError(
-            f"--preprocess {config.preprocess}: {spec.name} has its own value range ({spec.mode}); "
+            f"{option} {config.value_range}: {spec.name} has its own value range ({spec.mode}); "
             "the option is for models of your own"
         )
     if config.scores is not None:

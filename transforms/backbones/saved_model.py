@@ -1,13 +1,8 @@
-"""A SavedModel folder: frozen from its serving signature, and cut at an operation.
-
-``python -m transforms.backbones.saved_model FOLDER`` lists the operations that ``--feature-layer``
-can name.
-"""
+"""A SavedModel folder: frozen from its serving signature, and cut at an operation."""
 
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ import numpy as np
 
 from transforms.backbones.classifier import Walk, choices
 from transforms.backbones.golden import golden_images
+from transforms.backbones.inspection import how_to_list
 from transforms.backbones.network import (
     CustomFacts,
     Images,
@@ -54,7 +50,7 @@ def _check_rows(frozen: Frozen, path: Path, images: Any, vectors: Any, outputs: 
     if len(vectors) != len(images):
         raise UserError(
             f"--backbone {path}: {len(images)} images give {len(vectors)} vectors; name another "
-            f"operation by --feature-layer. All: python -m transforms.backbones.saved_model {path}"
+            f"operation by --feature-layer. All: {how_to_list(path)}"
         )
     if outputs is None:
         return
@@ -116,8 +112,7 @@ def _feature(frozen: Frozen, path: Path, config: BackboneConfig) -> tuple[str, s
         names = [node.name for node in frozen.graph.node if node.op != "Const"]
         found = [name for name in names if name == wanted or name.endswith(f"/{wanted}")]
         if len(found) != 1:
-            how = f"python -m transforms.backbones.saved_model {path}"
-            raise unknown_layer(wanted, found or names, how)
+            raise unknown_layer(wanted, found or names, how_to_list(path))
         return f"{found[0]}:0", found[0]
     walk = Walk(frozen.graph, frozen.input, frozen.all_outputs)
     taken = walk.classifier_input()
@@ -125,8 +120,8 @@ def _feature(frozen: Frozen, path: Path, config: BackboneConfig) -> tuple[str, s
         raise UserError(
             f"--backbone {path}: has no MatMul before one output [N, classes], as its classifier, "
             "whose input would be the vector; name an operation by "
-            f"--feature-layer{choices(frozen.graph, walk)}. All: python -m "
-            f"transforms.backbones.saved_model {path}"
+            f"--feature-layer{choices(frozen.graph, walk)}. All: "
+            f"{how_to_list(path)}"
         )
     return taken[0], f"input of {taken[1]}"
 
@@ -172,16 +167,3 @@ def _run(frozen: Frozen, tensor: str, pooling: str) -> Any:
         return vectors.numpy(), None if outputs is None else outputs.numpy()
 
     return predict
-
-
-def main() -> None:
-    """Print the operations of a SavedModel's frozen signature."""
-    import_keras()
-    graph = freeze(Path(sys.argv[1]), BackboneConfig()).graph
-    sys.stdout.writelines(
-        f"{node.op:24} {node.name}\n" for node in graph.node if node.op != "Const"
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transforms.choices import BackboneConfig, ResizeMode, ValueMode
+from transforms.choices import BackboneConfig, EngineName, Layout, ResizeMode, ValueMode
 
 if TYPE_CHECKING:
     from transforms.backbones.head import HeadFacts
@@ -106,7 +106,7 @@ class Resolved:
     # "imagenet", or the sha256 of the label lines.
     labels_id: str | None
     input_size: tuple[int, int]  # height, width
-    preprocess: ValueMode
+    preprocess: str  # of transforms.preprocess.ValueRange
     # POOL, POOL_NORM, BLOCK5_POOL, or the name of a layer (in a SavedModel: of an operation).
     feature_layer: str
     dimension: int
@@ -114,8 +114,15 @@ class Resolved:
     resize: ResizeMode | None = None
     # Gives the labels, instead of the network's own top.
     head: HeadFacts | None = None
+    # Order of the axes of an ONNX file's input; None for any other network.
+    layout: Layout | None = None
     # What the user should know; resolve logs these as warnings.
     notes: tuple[str, ...] = ()
+
+    @property
+    def engines(self) -> tuple[EngineName, ...]:
+        """The engines that can run it."""
+        return ("openvino",) if self.layout else ("tensorflow", "openvino")
 
     @property
     def top_k(self) -> int:
@@ -129,7 +136,8 @@ class Resolved:
             {"scores": self.config.scores} if self.config.scores and self.top_k else {}
         )
         head: RecipeFields = {HEAD_FIELD: self.head.sha256} if self.head else {}
-        return (scores | head) | {
+        layout: RecipeFields = {"layout": self.layout} if self.layout else {}
+        return (scores | head | layout) | {
             "backbone": self.name,
             "weights": self.weights.word,
             "weights_sha256": self.weights.sha256,

@@ -84,6 +84,6 @@ def find_backbone(name: str) -> Backbone:
     hint = f"did you mean {' or '.join(_BY_PLAIN_NAME[c].name for c in close)}? " if close else ""
     raise UserError(
         f"--backbone {name}: neither a known backbone nor a file; {hint}The known ones are "
-        f"{', '.join(BACKBONES)}. A network of your own is a path to a .keras or .h5 file or a "
-        "SavedModel folder."
+        f"{', '.join(BACKBONES)}. A network of your own is a path to a .keras, .h5 or .onnx file, "
+        "or a SavedModel folder."
     )

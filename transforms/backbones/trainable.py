@@ -52,6 +52,11 @@ def _vector_model(resolved: Resolved) -> Any:
             f"--backbone {path}: is a SavedModel, which cannot be trained here; give the .keras "
             "file that it was exported from"
         )
+    if resolved.layout:
+        raise UserError(
+            f"--backbone {path}: is an ONNX file, which cannot be trained here; train a head on "
+            "its vectors, without --unfreeze"
+        )
     return keras_file.vector_model(resolved, path)
 
 

@@ -14,8 +14,11 @@ import numpy as np
 from transforms.allocator import keep_freed_memory
 from transforms.choices import EngineName, Precision
 from transforms.engines.base import (
+    GRAPHDEF,
+    OPENVINO,
     Engine,
     ExportedModel,
+    Network,
     Outputs,
     available_cores,
     has_gpu,
@@ -31,6 +34,7 @@ __all__ += [
     "choose_engine",
     "load_engine",
     "read_exported",
+    "reason",
     "unload_engines",
 ]
 
@@ -55,13 +59,18 @@ class EngineConfig:
     cores: int | None = None
 
 
-def choose_engine(engine: EngineName) -> EngineName:
-    """Resolve ``auto``: OpenVINO if it is installed and there is no GPU, otherwise TensorFlow."""
+def choose_engine(engine: EngineName, network: Network = GRAPHDEF) -> EngineName:
+    """Resolve ``auto``: OpenVINO if it is installed and there is no GPU, otherwise TensorFlow.
+
+    OpenVINO also where TensorFlow cannot read the network.
+    """
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
         raise UserError(f"--engine openvino: openvino is not installed. {install_command('cpu')}")
     if engine != "auto":
         return engine
+    if network.format == OPENVINO.format:
+        return choose_engine("openvino")
     return "openvino" if has_openvino and not has_gpu() else "tensorflow"
 
 
@@ -93,14 +102,16 @@ def _open(config: EngineConfig) -> Engine:
     keep_freed_memory()
     model = read_exported(Path(config.model))
     cores = config.cores or available_cores()
-    if choose_engine(config.engine) == "openvino":
+    if choose_engine(config.engine, model.network) == "openvino":
         from transforms.engines.openvino_engine import OpenVinoEngine
 
         try:
             _check_format(OpenVinoEngine.name, OpenVinoEngine.formats, model)
             return OpenVinoEngine(model, config.precision, cores)
         except RuntimeError as error:
-            seen = f"openvino cannot load this network ({_reason(error)})"
+            seen = f"openvino cannot load this network ({reason(error)})"
+            if model.network.format == OPENVINO.format:
+                raise RuntimeError(seen) from error
             if config.engine == "openvino":
                 raise RuntimeError(f"{seen}. Try --engine tensorflow") from error
             _LOG.warning("%s: tensorflow computes it", seen)
@@ -119,7 +130,7 @@ def _check_format(engine: str, formats: Sequence[str], model: ExportedModel) -> 
         raise RuntimeError(what)
 
 
-def _reason(error: RuntimeError) -> str:
+def reason(error: RuntimeError) -> str:
     """Return the line of OpenVINO's message that names operations, or else its last line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
         type(error).__name__
@@ -130,7 +141,7 @@ def _reason(error: RuntimeError) -> str:
 
 
 def check_golden(engine: Engine, config: EngineConfig) -> None:
-    """Compare this worker's vectors of the golden batch with Keras' own.
+    """Compare this worker's vectors of the golden batch with those of the export.
 
     Raises:
         RuntimeError: One is off: a worker that computes wrong vectors must stop the run.
@@ -146,8 +157,8 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
     if not worst >= allowed or not np.all(np.abs(lengths - 1) < 0.1):
         raise RuntimeError(
             f"self-check failed: {engine.name} in {config.precision} computes other vectors "
-            f"than Keras (cosine {worst:.5f}, at least {allowed} is needed) on this machine. "
-            "Nothing was written. Try the other --engine, or --precision float32."
+            f"than {engine.model.reference} (cosine {worst:.5f}, at least {allowed} is needed) on "
+            "this machine. Nothing was written. Try the other --engine, or --precision float32."
         )
     if expected_scores is not None:
         _check_scores(outputs.scores, expected_scores, engine.name, config.precision)

@@ -26,7 +26,15 @@ class Network:
     format: str
     file: str
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all its files: OpenVINO keeps the weights in a second one."""
+        is_pair = self.format == "openvino" and self.file.endswith(".xml")
+        return (self.file, f"{self.file.removesuffix('.xml')}.bin") if is_pair else (self.file,)
 
+
+# OpenVINO's own format, for networks that come as ONNX files.
+OPENVINO = Network("openvino", "network.xml")
 # A frozen TensorFlow graph. Exports before the format was noted are all of this one.
 GRAPHDEF = Network("graphdef", "graph.pb")
 
@@ -41,6 +49,8 @@ class ExportedModel:
     top_k: int  # 0 for a backbone without labels
     labels: tuple[str, ...]
     network: Network = GRAPHDEF
+    # What computed the golden vectors
+    reference: str = "Keras"
 
     @property
     def path(self) -> Path:
@@ -91,6 +101,7 @@ def read_exported(directory: Path) -> ExportedModel:
         top_k=facts["top_k"],
         labels=tuple(facts["labels"] or ()),
         network=read_network(encoded),
+        reference=facts.get("reference", "Keras"),
     )
 
 

@@ -16,7 +16,7 @@ from transforms.storage import NotFound, Storage, StorageError, local_path
 _LOG = logging.getLogger(__name__)
 _FACTS = "model.json"
 _OTHERS = ("golden.npz", _FACTS)
-# Of the network's file and the others, as coreutils writes it. It is written last: a folder whose
+# Of the network's files and the others, as coreutils writes it. It is written last: a folder whose
 # sums are right is whole.
 _SUMS = "SHA256SUMS"
 
@@ -119,10 +119,10 @@ def load_model(output: Storage, model_id: str) -> Path:
     def fetch(folder: Path) -> None:
         facts = output.read(f"models/{model_id}/{_FACTS}")
         try:
-            network = read_network(facts).file
+            network = read_network(facts)
         except ValueError as error:
             raise StorageError(_damaged(output, model_id)) from error
-        for name in (network, *_OTHERS, _SUMS):
+        for name in (*network.files, *_OTHERS, _SUMS):
             (folder / name).write_bytes(output.read(f"models/{model_id}/{name}"))
         if not is_whole(folder):
             raise StorageError(_damaged(output, model_id))
@@ -150,10 +150,10 @@ def _is_saved(output: Storage, model_id: str) -> bool:
         words = output.read(f"models/{model_id}/{_SUMS}").decode().split()
         sums = dict(zip(words[1::2], words[::2], strict=True))
         small = {name: output.read(f"models/{model_id}/{name}") for name in _OTHERS}
-        network = read_network(small[_FACTS]).file
+        network = read_network(small[_FACTS])
     except (NotFound, ValueError):
         return False
-    there = output.exists(f"models/{model_id}/{network}")
+    there = all(output.exists(f"models/{model_id}/{name}") for name in network.files)
     return there and all(
         hashlib.sha256(data).hexdigest() == sums.get(name) for name, data in small.items()
     )
@@ -161,7 +161,7 @@ def _is_saved(output: Storage, model_id: str) -> bool:
 
 def _files(folder: Path) -> tuple[str, ...]:
     """Names of an export's files, the network first. Raises ``ValueError`` as ``read_network``."""
-    return (read_network((folder / _FACTS).read_bytes()).file, *_OTHERS)
+    return (*read_network((folder / _FACTS).read_bytes()).files, *_OTHERS)
 
 
 def _sums(folder: Path) -> bytes:

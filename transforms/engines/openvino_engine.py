@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from transforms.choices import Precision
-from transforms.engines.base import GRAPHDEF, ExportedModel, Images, Outputs, Pixels, as_batch
+from transforms.engines.base import (
+    GRAPHDEF,
+    OPENVINO,
+    ExportedModel,
+    Images,
+    Outputs,
+    Pixels,
+    as_batch,
+)
 
 # Activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the
 # same
@@ -20,14 +28,14 @@ class OpenVinoEngine:
     """One compiled network with a fixed batch shape; its streams share the batches of a call."""
 
     name = "openvino"
-    formats: tuple[str, ...] = (GRAPHDEF.format,)
+    formats: tuple[str, ...] = (GRAPHDEF.format, OPENVINO.format)
     overlaps = False
 
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
         import openvino as ov
 
         self.model = model
-        self.batch_size = self._compiled_batch = _BATCH
+        self.batch_size = _BATCH
         self._turn = threading.Lock()
         self._names = ["features"] + (["scores", "indices"] if model.top_k else [])
         self._core = ov.Core()
@@ -37,12 +45,16 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
         }
         self._queue = self._compile()
+        self.batch_size = self._compiled_batch
 
     def _compile(self) -> Any:
         import openvino as ov
 
         network = self._core.read_model(str(self.model.path))
-        network.reshape([self.batch_size, *self.model.input_size, 3])
+        batch = network.input(0).get_partial_shape()[0]
+        # Some ONNX files take a fixed number of images.
+        self._compiled_batch = self.batch_size if batch.is_dynamic else batch.get_length()
+        network.reshape([self._compiled_batch, *self.model.input_size, 3])
         compiled = self._core.compile_model(network, "CPU", self._settings)
         queue = ov.AsyncInferQueue(compiled)
         queue.set_callback(
@@ -61,10 +73,10 @@ class OpenVinoEngine:
         }
         with self._turn:
             if self.batch_size != self._compiled_batch:  # shrunk, because memory was short
-                self._queue, self._compiled_batch = self._compile(), self.batch_size
+                self._queue = self._compile()
             for start in range(0, count, self.batch_size):
                 batch = images[start : start + self.batch_size]
-                pixels = as_batch(batch, self.batch_size)
+                pixels = as_batch(batch, self._compiled_batch)
                 target = (pixels, {name: columns[name] for name in self._names}, start, len(batch))
                 self._queue.start_async(
                     {"images:0": pixels}, target, share_inputs=True

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.choices import ValueMode
 from transforms.preprocess import ValueRange
 
 # A crop keeps at least this share of each side.
@@ -29,7 +28,7 @@ class Examples:
     pixels: npt.NDArray[np.uint8]  # [N, H, W, 3]
     targets: npt.NDArray[np.float32]  # [N, classes], 0 or 1
     weights: npt.NDArray[np.float32]  # [N], of each in the loss
-    mode: ValueMode
+    mode: str  # of transforms.preprocess.ValueRange
     batch_size: int
 
 

@@ -11,6 +11,7 @@ from transforms.backbones.trainable import open_trainable
 from transforms.backbones.trainable import unfreeze as unfreeze_layers
 from transforms.choices import Precision
 from transforms.errors import UserError
+from transforms.mean_std import value_options
 from transforms.recipe import Recipe, differences
 from transforms.storage.settings import Stores
 
@@ -70,7 +71,7 @@ def network_of(
             feature_layer=_layer(words["feature_layer"]),
             pooling=words["pooling"],
             input_size=int(height) if height == width else None,
-            preprocess=words["preprocess"] if own else None,
+            **(value_options(words["preprocess"]) if own else {}),
             normalize=words["normalize"],
             top_k=0,
             stores=stores,

@@ -10,6 +10,7 @@ from pipeline.cli import main
 from pipeline.runners import computing
 from pipeline.runners.computing import log_computing
 from pipeline.runners.options import RunnerOptions
+from transforms.backbones import resolve
 from transforms.engines.base import available_cores
 from transforms.engines.processor import is_native
 
@@ -23,7 +24,7 @@ def logged(caplog, *beam, **options):
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="pipeline"):
         config = Config.of(inputs=("x",), output="y", **options)
-        log_computing(config, RunnerOptions.parse(beam))
+        log_computing(config, resolve(config.network), RunnerOptions.parse(beam))
     return "\n".join(caplog.messages)
 
 

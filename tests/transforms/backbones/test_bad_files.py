@@ -87,7 +87,7 @@ def _any_channels(path: Path, good: Path) -> None:
     ("name", "make", "line"),
     [
         ("empty.keras", _holding(b""), r"is empty; .*copy it again"),
-        ("empty", _holding(b""), r"is empty; .*give a \.keras or \.h5 file"),
+        ("empty", _holding(b""), r"is empty; .*give a \.keras, \.h5 or \.onnx file"),
         ("text.keras", _holding(b"hello"), r"zip archive, and this is none.*model\.save\(\)"),
         ("text.h5", _holding(b"hello"), r"cannot load it.*copy it again"),
         ("text.txt", _holding(b"hello"), r"is no model file by its name; give a \.keras"),
@@ -100,7 +100,7 @@ def _any_channels(path: Path, good: Path) -> None:
         ("versions", _of_a_version, r"has no saved_model\.pb itself; give \S*versions/1$"),
         ("nothing", _without_a_graph, r"holds no graph; copy the folder again"),
         ("net.pth", _holding(b"\x80\x02"), r"is a file of PyTorch, which is not read here; give"),
-        ("net.onnx", _holding(b"\x08\x07"), r"is a file of ONNX, which"),
+        ("net.onnx", _holding(b"\x08\x07"), r"is no ONNX file, or is cut short"),
         ("net.tflite", _holding(b"TFL3"), r"is a file of TensorFlow Lite, which"),
         ("net.safetensors", _holding(b"{}"), r"is a file of safetensors, which"),
         ("two.keras", _two_inputs, r"takes \[\(None, 8, 8, 3\), .*must take one image"),

@@ -181,7 +181,7 @@ def test_mistakes_list_the_choices(labels: str, tmp_path: Path) -> None:
     assert "It has a layer scaling that scales: probably none" in missing
     assert "--preprocess 'half': must be caffe or tf" in _refused(tmp_path, preprocess="half")
     assert "close: conv, conv_again" in _refused(tmp_path, feature_layer="Conv")
-    assert "summary()" in _refused(tmp_path, feature_layer="Conv")
+    assert "image-features backbones --inspect" in _refused(tmp_path, feature_layer="Conv")
     assert "takes images of 24x24 only" in _refused(tmp_path, input_size=32)
     assert "brings its own weights" in _refused(tmp_path, weights="random")
     Path(labels).write_text("a\nb\n", encoding="utf-8")
@@ -226,7 +226,7 @@ def test_other_kinds_of_models_are_refused_with_a_reason(labels: str, tmp_path: 
     )
     (tmp_path / "own.keras").write_bytes(b"no zip")
     assert "Keras cannot load it" in _refused(tmp_path)
-    assert "give a .keras or .h5 file, or a SavedModel folder" in _refused(
+    assert "give a .keras, .h5 or .onnx file, or a SavedModel folder" in _refused(
         tmp_path, backbone=str(tmp_path)
     )
 

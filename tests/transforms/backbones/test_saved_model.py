@@ -111,7 +111,7 @@ def test_an_operation_by_name_is_pooled(images: np.ndarray, tmp_path: Path) -> N
     path, kernel, _ = _classifier(tmp_path / "saved")
     with pytest.raises(
         UserError,
-        match=r"no such layer; close: \S*maps.*python -m transforms.backbones.saved_model",
+        match=r"no such layer; close: \S*maps.*image-features backbones --inspect",
     ):
         resolve(BackboneConfig(backbone=path, preprocess="none", feature_layer="map"))
     _, graph = exported(
