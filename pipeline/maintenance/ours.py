@@ -13,7 +13,7 @@ from transforms.storage import Storage
 # The folders that this program writes to, besides tables. Vacuum ignores files elsewhere.
 _OTHERS = ("runs", "models", "containers", FOLDER)
 _PART = re.compile(
-    rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten)-)?[0-9a-f]{{12}}\.parquet"
+    rf"part-({RUN_ID})-(?:(?:shard-\d{{5,}}|merged|rewritten|relabelled)-)?[0-9a-f]{{12}}\.parquet"
 )
 _RUN_FILE = re.compile(
     rf"(?:{TABLE_NAME}/)?"

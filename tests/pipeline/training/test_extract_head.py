@@ -12,9 +12,11 @@ from deltalake import DeltaTable
 
 from pipeline import Config, extract, search, verify
 from pipeline.cli import main
+from pipeline.maintenance.vacuum import vacuum
 from pipeline.run import extract_each, plan_run
 from pipeline.tables import Tables
 from pipeline.training.train import TrainOptions, train_head
+from tests.helpers.outputs import FORTNIGHT, later
 from tests.helpers.runs import make_folder, read_errors, read_features, vectors
 from transforms.backbones import export, resolve
 from transforms.backbones.head import HeadFacts, encode, load_head
@@ -247,3 +249,13 @@ def make_head(path, dimension, recipe):
     facts = HeadFacts(file_sha256(path), recipe, ("yes", "no"), exclusive=False)
     path.with_suffix(".json").write_bytes(encode(facts))
     return path
+
+
+def test_vacuum_deletes_the_parts_of_an_earlier_head(root, head):
+    extract(config_of(root, head=str(head)))
+    extract(config_of(root, head=str(head), top_k=2))
+    before = {path.name for path in (root / "out/features").glob("*-relabelled-*")}
+    vacuum(root / "out", FORTNIGHT, now=later())
+    left = {path.name for path in (root / "out/features").glob("*-relabelled-*")}
+    assert (len(before), len(left)) == (6, 3)
+    assert not list(verify(root / "out").problems)
