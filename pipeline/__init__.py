@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.diagnostics.trace import trace
+    from pipeline.grouping.find import DuplicatesConfig, duplicates
     from pipeline.indexing.build import IndexConfig, index
     from pipeline.maintenance.compact import compact
     from pipeline.maintenance.history import history
@@ -34,6 +35,7 @@ __all__ = [
     "Config",
     "Damaged",
     "Done",
+    "DuplicatesConfig",
     "IndexConfig",
     "Query",
     "Refused",
@@ -44,6 +46,7 @@ __all__ = [
     "Summary",
     "UserError",
     "compact",
+    "duplicates",
     "extract",
     "extract_each",
     "history",
@@ -67,6 +70,7 @@ _HOMES = {
     "Config": "pipeline.config",
     "Damaged": "transforms.errors",
     "Done": "pipeline.reports.progress",
+    "DuplicatesConfig": "pipeline.grouping.find",
     "IndexConfig": "pipeline.indexing.build",
     "Query": "pipeline.retrieval.query",
     "Refused": "transforms.errors",
@@ -77,6 +81,7 @@ _HOMES = {
     "UserError": "transforms.errors",
     "Summary": "pipeline.state.summary",
     "compact": "pipeline.maintenance.compact",
+    "duplicates": "pipeline.grouping.find",
     "extract": "pipeline.run",
     "extract_each": "pipeline.run",
     "history": "pipeline.maintenance.history",

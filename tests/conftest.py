@@ -14,7 +14,8 @@ from pipeline.runners.quiet import hush
 from tests.helpers.runs import make_folder
 
 pytest_plugins = [
-    f"tests.helpers.{name}" for name in ("s3_server", "outputs", "clusters", "launched", "browser")
+    f"tests.helpers.{name}"
+    for name in ("s3_server", "outputs", "groups", "clusters", "launched", "browser")
 ]
 # Beam's workers and the test servers are local.
 os.environ.setdefault("no_proxy", "localhost,127.0.0.1")

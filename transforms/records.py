@@ -38,6 +38,18 @@ ERRORS_SCHEMA = pa.schema(
     ]
 )
 
+# One row per image of a group of near-duplicates. The row of the representative has the cosine 1
+# and 0 bits.
+GROUPS_SCHEMA = pa.schema(
+    [
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("representative", pa.string(), nullable=False),
+        pa.field("cosine", pa.float32(), nullable=False),
+        # Differing bits of the perceptual hashes; 0 for equal bytes.
+        pa.field("hamming", pa.int32(), nullable=False),
+    ]
+)
 
 # Columns of the features table that older parts lack.
 _NEW_COLUMNS = ("phash",)

@@ -24,13 +24,13 @@ def _add_options(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline.duplicates.find import DuplicatesConfig, duplicates
+    from pipeline.grouping.find import DuplicatesConfig, duplicates
 
     config = DuplicatesConfig(arguments.stores, arguments.table, arguments.cosine)
     result = duplicates(arguments.output, config)
     say(str(result))
     if arguments.html:
-        from pipeline.duplicates.page import MAX_SHOWN, groups_page
+        from pipeline.grouping.page import MAX_SHOWN, groups_page
         from pipeline.retrieval.page import write_html
         from pipeline.retrieval.search import open_searcher
         from pipeline.retrieval.searcher import SearchConfig

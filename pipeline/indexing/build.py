@@ -13,7 +13,7 @@ from pipeline.indexing.held import AT
 from pipeline.indexing.make import make
 from pipeline.indexing.opening import open_index
 from pipeline.indexing.update import update
-from pipeline.reports.text import size_text
+from pipeline.reports.text import counted, size_text
 from pipeline.tables import Tables
 from transforms.errors import UserError
 from transforms.storage import open_storage
@@ -35,7 +35,7 @@ class IndexConfig:
 
     def __post_init__(self) -> None:
         if self.bytes_per_number not in (None, 1, 2):
-            raise UserError(f"--index-bytes {self.bytes_per_number}: 2 or 1")
+            raise UserError(f"--index-bytes {self.bytes_per_number}: must be 2 or 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,10 @@ class IndexResult:
     def __str__(self) -> str:
         facts = self.facts
         size = size_text(sum(file.size for file in facts.files))
+        cells = counted(facts.lists, "cell")
         lines = [
             f"{self.done}: index of version {facts.version} of {self.output}/{facts.table}, "
-            f"{facts.rows:,} rows in {facts.lists:,} cells, {size}; added {self.added:,}, "
+            f"{facts.rows:,} rows in {cells}, {size}; added {self.added:,}, "
             f"removed {self.removed:,}; {self.seconds:.1f} s",
             f"recall@{AT} {facts.recall:.4f}, of {self.queries:,} held queries against exact "
             "search",

@@ -6,7 +6,7 @@ import re
 
 from pipeline.indexing.facts import FOLDER, is_index_file
 from pipeline.state.run import RUN_ID
-from pipeline.tables import is_table
+from pipeline.tables import groups_name, is_groups, is_table, pair_names
 from pipeline.targets import TABLE_NAME
 from transforms.storage import Storage
 
@@ -29,7 +29,8 @@ _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")
 def our_folders(output: Storage) -> list[str]:
     """Return the folders of an output that this program writes to: tables and all others."""
     names = {*output.folders(""), "features", "errors"}
-    return [*sorted(name for name in names if is_table(name)), *_OTHERS]
+    groups = names & {groups_name(pair) for pair in pair_names(output)}
+    return [*sorted(name for name in names if is_table(name)), *sorted(groups), *_OTHERS]
 
 
 def run_of_part(name: str) -> str | None:
@@ -52,7 +53,7 @@ def is_ours(key: str) -> bool:
         key: Key of a file in the output.
     """
     folder, _, name = key.partition("/")
-    if is_table(folder):
+    if is_table(folder) or is_groups(folder):
         return name.startswith("_delta_log/") or run_of_part(name) is not None
     place, _, file = name.partition("/")
     if folder == "runs":

@@ -10,8 +10,9 @@ from os import PathLike, fspath
 from typing import TypeVar
 
 from pipeline.config import Config
+from pipeline.grouping.store import is_ours
 from pipeline.state.run import new_run_id
-from pipeline.tables import Tables, check_name
+from pipeline.tables import Tables, check_name, groups_table, is_groups
 from pipeline.tables.table import Commit, Table
 from transforms.errors import Damaged, UserError
 from transforms.parts.write import read_part
@@ -36,9 +37,14 @@ class Repair:
 
     def __str__(self) -> str:
         parts = "1 damaged part" if len(self.found) == 1 else f"{len(self.found):,} damaged parts"
+        again = (
+            "'image-features duplicates OUTPUT' makes the groups anew"
+            if is_groups(self.table)
+            else "the next run does their images again"
+        )
         return (
             f"took {parts} with {self.rows:,} rows out of {self.table}: version {self.version}; "
-            f"the next run does their images again ({self.found[0]})"
+            f"{again} ({self.found[0]})"
         )
 
 
@@ -46,7 +52,7 @@ def repair(output: str | PathLike[str], stores: Stores = (), table: str = "") ->
     """Read every part of a pair of tables and remove the damaged ones, in one commit per table.
 
     A part is damaged when it is missing or differs from what was written. An unfinished run starts
-    over afterwards.
+    over afterwards. The groups of near-duplicates of the pair are checked too.
 
     Args:
         output: Folder or URL of the tables.
@@ -68,6 +74,8 @@ def repair(output: str | PathLike[str], stores: Stores = (), table: str = "") ->
     tables = [own for own in Tables.open(storage, table) if own.version is not None]
     if not tables:
         raise UserError(f"nothing in {output}: no run has published there")
+    groups = groups_table(storage, table)
+    tables += [groups] if groups.version is not None and is_ours(groups) else []
     run_id = new_run_id(storage)
     found = [(own, _find_damaged(own)) for own in tables]
     return [_remove(own, damaged, run_id) for own, damaged in found if damaged]

@@ -27,7 +27,7 @@ from pipeline.maintenance.indexes import index_files
 from pipeline.maintenance.ours import is_ours, our_folders, run_of_part
 from pipeline.state.night import night_of
 from pipeline.state.run import Run, load_runs
-from pipeline.tables import Table, Tables, pair_names
+from pipeline.tables import Table, Tables, groups_table, pair_names
 from pipeline.tables.history import current_since, last_run, versions_of
 from transforms.backbones.export import model_id_of
 from transforms.errors import Damaged, Refused
@@ -110,15 +110,17 @@ def vacuum(
 
 
 def _all_tables(storage: Storage) -> list[Table]:
-    """Return the tables of all backbones.
+    """Return the tables of all backbones, with those of near-duplicates.
 
     Raises:
         UserError: No run has published there.
     """
-    pairs = [Tables.open(storage, name) for name in pair_names(storage)]
+    names = pair_names(storage)
+    pairs = [Tables.open(storage, name) for name in names]
     if all(pair.features.version is None for pair in pairs):
         Tables.published(storage)
-    return [table for pair in pairs for table in pair]
+    groups = [groups_table(storage, name) for name in names]
+    return [*(table for pair in pairs for table in pair), *groups]
 
 
 def _now(storage: Storage, dry_run: bool) -> datetime:

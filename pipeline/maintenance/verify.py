@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.maintenance.groups import groups_problems
 from pipeline.maintenance.indexes import index_problems
 from pipeline.state.run import load_run, unfinished_run
 from pipeline.tables import Tables
@@ -104,6 +105,7 @@ def verify(
     problems = [problem for checked in (features, errors) for problem in _problems(checked)]
     problems += _between(features, errors, storage)
     problems += index_problems(features.table, storage)
+    problems += groups_problems(features.table, storage)
     recomputed = None
     if sample:
         recomputed = _recompute(features, storage, problems, stores)

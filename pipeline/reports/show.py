@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 
+from pipeline.reports.beside import lines_beside
 from pipeline.reports.readers import how_to_read
 from pipeline.reports.text import format_table, size_text
 from pipeline.state.run import Run, load_runs
@@ -66,6 +67,8 @@ class Contents:
     reader_options: Mapping[str, str] = field(default_factory=dict)
     # Names of the other pairs of tables in the output; "" is the first one.
     others: tuple[str, ...] = ()
+    # A line for the index and one for the near-duplicates, if they are there.
+    beside: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = "none" if self.version is None else str(self.version)
@@ -75,6 +78,7 @@ class Contents:
         lines = [
             f"{features}  {rows}, {size_text(self.size)}, version {version}",
             f"{errors}  {_failures_text(self.failures)}",
+            *self.beside,
         ]
         if further := [name for name in self.others if name]:
             lines.append(f"further tables (--table): {printable(', '.join(further))}")
@@ -137,6 +141,7 @@ def show(
         samples=_samples(features, errors, max_rows) if max_rows else None,
         reader_options=storage.delta_options,
         others=tuple(name for name in pair_names(storage) if name != table),
+        beside=tuple(lines_beside(storage, features)),
     )
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from os import PathLike, fspath
 
+from pipeline.reports.beside import lines_beside
 from pipeline.reports.progress import progress_text
 from pipeline.reports.text import time_text
 from pipeline.state.night import night_of
 from pipeline.state.run import Run, latest_run
 from pipeline.state.summary import Summary
+from pipeline.tables import Tables
 from transforms.errors import UserError
 from transforms.parts.write import Receipt
 from transforms.storage import Storage, open_storage
@@ -41,6 +43,8 @@ class Status:
     at: datetime  # UTC, when the output was read
     # Of the other backbones of the run.
     others: tuple[Status, ...] = ()
+    # A line for the index and one for the near-duplicates, if they are there.
+    beside: tuple[str, ...] = ()
 
     @property
     def at_work(self) -> bool:
@@ -69,12 +73,16 @@ class Status:
 
     def __str__(self) -> str:
         if not self.others:
-            return self._text
-        named = [f"{_features(each.run)}: {each._text}" for each in (self, *self.others)]
+            return "\n".join([self._progress, *self.beside])
+        named = [
+            line
+            for each in (self, *self.others)
+            for line in (f"{_features(each.run)}: {each._progress}", *each.beside)
+        ]
         return "\n".join(named)
 
     @property
-    def _text(self) -> str:
+    def _progress(self) -> str:
         run = self.run
         if not self.at_work:
             counts = Summary.of(run.summary) if run.summary else run.counts
@@ -123,9 +131,10 @@ def status(output: str | PathLike[str], stores: Stores = ()) -> Status:
 
 
 def _status(output: str, run: Run, storage: Storage) -> Status:
-    """Read the receipts of one backbone's run, if it is not finished."""
+    """Read the receipts of one backbone's run, if it is not finished, and what its table has."""
     done = tuple(done_shards(run, storage)) if run.state == "planned" else ()
-    return Status(output, run, done, datetime.now(UTC))
+    beside = tuple(lines_beside(storage, Tables.open(storage, run.table).features))
+    return Status(output, run, done, datetime.now(UTC), beside=beside)
 
 
 def _features(run: Run) -> str:

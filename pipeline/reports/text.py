@@ -16,6 +16,11 @@ def size_text(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def counted(number: int, noun: str) -> str:
+    """Format a number of things: ``1 group``, ``2,000 groups``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Format rows in columns as wide as their widest cell; make all cells printable."""
     rows = [[printable(cell) for cell in row] for row in rows]

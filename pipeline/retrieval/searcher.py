@@ -52,7 +52,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         if self.effort is not None and self.effort < 1:
-            raise UserError(f"--effort {self.effort}: a number of cells, 1 or more")
+            raise UserError(f"--effort {self.effort}: must be 1 or more")
 
 
 class Searcher:

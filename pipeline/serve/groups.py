@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.duplicates.store import Store
+from pipeline.grouping.store import Store
+from pipeline.reports.text import counted
 from pipeline.serve.filters import Filters
 from pipeline.serve.library import View
 from pipeline.serve.pages import page_of
@@ -41,9 +42,8 @@ def groups_page(output: Storage, view: View, filters: Filters, number: int) -> d
     found = found.append_column("head", pc.cast(head, "int8")).sort_by(order)
     places = pc.index_in(found["uri"], value_set=allowed["uri"].combine_chunks())
     found = found.append_column("label", allowed["label"].take(places))
-    groups = len(pc.unique(found["group"]))
-    ending = "" if groups == 1 else "s"
-    said = f"{found.num_rows:,} images in {groups:,} group{ending} of near-duplicates"
+    groups = counted(len(pc.unique(found["group"])), "group")
+    said = f"{found.num_rows:,} images in {groups} of near-duplicates"
     if (done.table_id, done.version) != (view.table.table_id, view.table.version):
         said += f"; they stand for version {done.version}, 'image-features duplicates' updates them"
     return {**page_of(found, number), "said": said}

@@ -11,7 +11,16 @@ from pipeline.targets import TABLE_NAME
 from transforms.errors import UserError
 from transforms.storage import Storage
 
-__all__ = ["Table", "Tables", "check_name", "is_table", "pair_names"]
+__all__ = [
+    "Table",
+    "Tables",
+    "check_name",
+    "groups_name",
+    "groups_table",
+    "is_groups",
+    "is_table",
+    "pair_names",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,32 @@ def pair_names(output: Storage) -> list[str]:
 def is_table(folder: str) -> bool:
     """Tell whether a folder of an output has the name of a table."""
     return bool(re.fullmatch(rf"(features|errors)(-{TABLE_NAME})?", folder))
+
+
+def groups_table(output: Storage, name: str = "") -> Table:
+    """Open the table of near-duplicates that belongs to a pair of tables.
+
+    Args:
+        output: Folder of the tables.
+        name: Name of the pair; "" for the first one.
+
+    Returns:
+        The table. One that no command has written yet has version None.
+
+    Raises:
+        StorageError: The storage does not answer, or the newest entry of the log is incomplete.
+    """
+    return Table(output, groups_name(name))
+
+
+def groups_name(name: str) -> str:
+    """Return the name of the table of near-duplicates that belongs to a pair of tables."""
+    return f"duplicates-{name}" if name else "duplicates"
+
+
+def is_groups(folder: str) -> bool:
+    """Tell whether a folder of an output has the name of a table of near-duplicates."""
+    return bool(re.fullmatch(rf"duplicates(-{TABLE_NAME})?", folder))
 
 
 def check_name(output: Storage, name: str) -> None:

@@ -104,18 +104,21 @@ def commit_error(error: Exception) -> str:
     return one_line(error)
 
 
-def commit_properties(run_id: str, change: Change, step: int = 1) -> Any:
+def commit_properties(
+    run_id: str, change: Change, step: int = 1, notes: Mapping[str, Any] | None = None
+) -> Any:
     """Return what a commit notes besides its parts, for the history and for ``has_run``.
 
     Args:
         run_id: The run, compaction, repair or rollback.
         change: What the commit does.
         step: The number of the commit among those of the run.
+        notes: Further entries of the history, as JSON can hold them.
     """
     from deltalake import CommitProperties, Transaction
 
     return CommitProperties(
-        custom_metadata={"run_id": run_id, "change": asdict(change)},
+        custom_metadata={"run_id": run_id, "change": asdict(change), **(notes or {})},
         max_commit_retries=0,
         app_transactions=[Transaction(run_id, step)],
     )

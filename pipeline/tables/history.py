@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Operation = Literal["extract", "rebuild", "compact", "relabel", "rollback", "repair", "add_columns"]
+Operation = Literal[
+    "extract",
+    "rebuild",
+    "compact",
+    "relabel",
+    "rollback",
+    "repair",
+    "add_columns",
+    "duplicates",
+]
 # After these the rows are still those of an earlier version.
 _SAME_RUN = ("compact", "relabel", "rollback", "add_columns")
 

@@ -1,9 +1,9 @@
-"""Read a Delta table, features or errors, in the version that was current when it was opened."""
+"""Read a Delta table of an output in the version that was current when it was opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
 
@@ -14,10 +14,10 @@ from transforms.errors import Damaged
 from transforms.parts.write import read_part, read_recipe
 from transforms.plan import Range
 from transforms.recipe import Recipe
-from transforms.records import CARRIED, ERRORS_SCHEMA, features_schema
+from transforms.records import CARRIED, ERRORS_SCHEMA, GROUPS_SCHEMA, features_schema
 from transforms.storage import Storage
 
-Kind = Literal["features", "errors"]
+Kind = Literal["features", "errors", "duplicates"]
 
 
 class Snapshot:
@@ -25,7 +25,7 @@ class Snapshot:
 
     Args:
         output: Folder of the tables.
-        name: The table: ``features`` or ``errors``, with ``-NAME`` for a further backbone's.
+        name: The table: its kind, with ``-NAME`` for a further backbone's.
 
     Raises:
         UserError: Delta cannot address the output.
@@ -54,8 +54,8 @@ class Snapshot:
 
     @property
     def kind(self) -> Kind:
-        """Which of the two tables of its pair this is."""
-        return "errors" if self.name.startswith("errors") else "features"
+        """What the rows of the table are."""
+        return cast(Kind, self.name.partition("-")[0])
 
     @property
     def pair(self) -> str:
@@ -95,7 +95,8 @@ class Snapshot:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the table. Its dimension is 1: Delta's schema keeps no list lengths."""
-        return ERRORS_SCHEMA if self.kind == "errors" else features_schema(dimension=1)
+        known = {"errors": ERRORS_SCHEMA, "duplicates": GROUPS_SCHEMA}
+        return known.get(self.kind) or features_schema(dimension=1)
 
     @property
     def table_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Commit to the Delta tables of an output, features and errors.
+"""Commit to the Delta tables of an output.
 
 Delta (``deltalake``, https://delta.io) gives atomic commits of many files with conditional puts, on
 local disk and on object stores, without a server; see docs/decisions/0001-shards-and-delta.md.
@@ -7,9 +7,9 @@ local disk and on object stores, without a server; see docs/decisions/0001-shard
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -37,9 +37,6 @@ from transforms.storage.retries import broke_off, wait_before
 __all__ = ["Commit", "Table"]
 
 _LOG = logging.getLogger(__name__)
-# Without this setting deltalake takes the bounds of all other columns for null, and a reader's
-# filter on them finds nothing.
-_CONFIGURATION = {"delta.dataSkippingStatsColumns": ",".join(BOUNDED)}
 _ROW = ("uri", "run_id")
 # Parts rewritten at once. Each takes some 40 MB, and spends most of its time on compression without
 # the GIL.
@@ -58,6 +55,8 @@ class Commit:
     source: pa.DataType | None = None
     # For the history. Delta's readers see no data change in "compact", which only moves rows.
     operation: Operation = "extract"
+    # Further entries of the history, as JSON can hold them.
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Table(Snapshot):
@@ -111,7 +110,7 @@ class Table(Snapshot):
         if self.has_run(commit.run_id):
             return self.complete(commit.run_id, commit.source)
         schema = self._schema_with(commit.source)
-        properties = commit_properties(commit.run_id, self._change(commit))
+        properties = commit_properties(commit.run_id, self._change(commit), notes=commit.notes)
         fresh = commit.operation != "compact"
         adds = [add_action(part, fresh) for part in commit.add]
         gone = (
@@ -123,7 +122,7 @@ class Table(Snapshot):
         def write() -> None:
             if self._delta is None:
                 create_table_with_add_actions(
-                    self._delta_url, schema, adds, mode="error", configuration=_CONFIGURATION,
+                    self._delta_url, schema, adds, mode="error", configuration=self._configuration,
                     storage_options=self._options, commit_properties=properties,
                 )  # fmt: skip
             else:
@@ -135,6 +134,16 @@ class Table(Snapshot):
 
         version = self._transact(commit.run_id, write)
         return self._add_columns(commit.run_id, schema) or version
+
+    @property
+    def _configuration(self) -> dict[str, str]:
+        """What the table tells deltalake: which columns have bounds in its log.
+
+        Otherwise deltalake takes the bounds of all other columns for null, and a reader's filter on
+        them finds nothing.
+        """
+        bounded = [name for name in BOUNDED if name in self.schema.names]
+        return {"delta.dataSkippingStatsColumns": ",".join(bounded)}
 
     def complete(self, run_id: str, source: pa.DataType | None) -> int:
         """Complete the commit of a run that may have been killed right after it.
@@ -239,7 +248,11 @@ class Table(Snapshot):
     def _change(self, commit: Commit) -> Change:
         """Return the row counts of a commit; the rows of other runs that it writes only move."""
         known = {part["path"]: part["num_records"] for part in self.parts}
-        fresh = sum(part.rows for part in commit.add if part.minimum["run_id"] == commit.run_id)
+        fresh = sum(
+            part.rows
+            for part in commit.add
+            if part.minimum.get("run_id", commit.run_id) == commit.run_id
+        )
         moved = sum(part.rows for part in commit.add) - fresh
         gone = (
             sum(known.values())

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import pipeline
-from pipeline.duplicates.find import duplicates
+from pipeline.grouping.find import duplicates
 from pipeline.serve.server import PageServer, ServeConfig
 from tests.helpers.runs import make_folder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ class Contents:
     numbers: np.ndarray  # int64 [n]
     hashes: np.ndarray  # perceptual hashes, int64 [n]
     hashed: np.ndarray  # whether a row has one, bool [n]
+    # The path of each part → where its rows are among these: int64 [rows of the part].
+    places: Mapping[str, np.ndarray]
 
     @classmethod
     def read(cls, table: Table) -> Contents:
@@ -38,7 +40,9 @@ class Contents:
             StorageError: The bucket does not answer.
         """
         has_hash = "phash" in table.column_names
-        rows = table.read([*_COLUMNS, *(["phash"] if has_hash else [])]).sort_by("uri")
+        found = table.read([*_COLUMNS, "__filename", *(["phash"] if has_hash else [])])
+        order = pc.sort_indices(found["uri"])
+        rows = found.take(order)
         # A row without a digest is a content of its own.
         digests = pc.coalesce(rows["content_sha256"], rows["uri"]).combine_chunks()
         codes = digests.dictionary_encode().indices.to_numpy()
@@ -50,6 +54,7 @@ class Contents:
             first[codes].astype(np.int64),
             pc.fill_null(hashes, 0).to_numpy(),
             pc.is_valid(hashes).to_numpy(),
+            _places(found["__filename"], order.to_numpy()),
         )
 
     def blocks(self, table: Table, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, Vectors]]:
@@ -66,8 +71,25 @@ class Contents:
             Damaged: A part is missing, or does not hold what was written.
         """
         wanted = wanted & (self.numbers == np.arange(len(self.numbers)))
-        for block in read_blocks(table.storage, sorted(part["path"] for part in table.parts)):
-            places = pc.index_in(block.rows["uri"], value_set=self.uris).to_numpy()
+        paths = sorted(path for path, places in self.places.items() if wanted[places].any())
+        for block in read_blocks(table.storage, paths):
+            places = self.places[block.path]
             mask = wanted[places]
-            if mask.any():
-                yield places[mask].astype(np.int64), block.only(mask).normalized()
+            yield places[mask], block.only(mask).normalized()
+
+
+def _places(paths: pa.ChunkedArray, order: np.ndarray) -> dict[str, np.ndarray]:
+    """Return for each part where its rows are after sorting.
+
+    Args:
+        paths: The path of each row's part, strings [n]. The rows of a part are in its order.
+        order: The sorted rows, uint64 [n].
+    """
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    encoded = paths.combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    by_part = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
+    names = [str(path).rsplit("/", 1)[-1] for path in encoded.dictionary.to_pylist()]
+    return dict(zip(names, np.split(place[by_part], ends[:-1]), strict=True)) if names else {}

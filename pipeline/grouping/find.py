@@ -14,16 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.duplicates.candidates import candidates
-from pipeline.duplicates.confirm import MAX_BITS, hamming
-from pipeline.duplicates.contents import Contents
-from pipeline.duplicates.stars import Edge, Member, stars
-from pipeline.duplicates.store import SCHEMA, Done, Store
+from pipeline.grouping.candidates import candidates
+from pipeline.grouping.confirm import MAX_BITS, hamming
+from pipeline.grouping.contents import Contents
+from pipeline.grouping.stars import Edge, Member, stars
+from pipeline.grouping.store import Done, Store
+from pipeline.reports.text import counted
 from pipeline.tables import Tables
 from pipeline.tables.delta import row_ids
 from pipeline.tables.table import Table
 from transforms.errors import Damaged, UserError
 from transforms.parts.vectors import Vectors
+from transforms.records import GROUPS_SCHEMA
 from transforms.storage import StorageError, open_storage
 from transforms.storage.settings import Stores
 
@@ -51,18 +53,18 @@ class DuplicatesResult:
 
     url: str
     version: int  # of the features table
-    groups: pa.Table  # SCHEMA, sorted by group, the representative first
+    groups: pa.Table  # GROUPS_SCHEMA, sorted by group, the representative first
     compared: int  # contents that were new
     rows: int  # of the features table
     without_hash: int  # rows
     seconds: float
 
     def __str__(self) -> str:
-        count = len(self.groups["group"].unique())
+        groups = counted(len(self.groups["group"].unique()), "group")
         lines = [
-            f"compared {self.compared:,} new contents with version {self.version} of the features "
-            f"in {self.seconds:.1f} s",
-            f"{self.groups.num_rows:,} of {self.rows:,} images are in {count:,} groups; they are "
+            f"compared {counted(self.compared, 'new content')} with version {self.version} of the "
+            f"features in {self.seconds:.1f} s",
+            f"{self.groups.num_rows:,} of {self.rows:,} images are in {groups}, "
             f"listed in {self.url}",
         ]
         if self.without_hash:
@@ -86,7 +88,8 @@ def duplicates(
         config: Which table, and how.
 
     Raises:
-        UserError: No run has published there, or a mistake in the configuration.
+        UserError: No run has published there, another program's table is in the way, or a mistake
+            in the configuration.
         Refused: Another call wrote groups in the meantime.
         Damaged: A part of the features table cannot be read.
         StorageError: The output cannot be read.
@@ -212,7 +215,7 @@ def _joined(blocks: list[tuple[np.ndarray, Vectors]]) -> tuple[np.ndarray, Vecto
 
 
 def _table(contents: Contents, groups: dict[int, Member]) -> pa.Table:
-    """Return the groups as rows (SCHEMA); a content that several images share is a group too."""
+    """Return the groups as rows (GROUPS_SCHEMA); images with equal bytes are a group too."""
     images: defaultdict[int, list[int]] = defaultdict(list)
     for row, number in enumerate(contents.numbers.tolist()):
         images[number].append(row)
@@ -229,9 +232,11 @@ def _table(contents: Contents, groups: dict[int, Member]) -> pa.Table:
         for row in images[content]
     ]
     rows.sort(key=lambda row: (row[2], row[1] != row[2], row[1]))
-    columns = zip(*rows, strict=True) if rows else [[] for _ in SCHEMA]
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA,
-                     strict=True)], schema=SCHEMA)  # fmt: skip
+    columns = zip(*rows, strict=True) if rows else [[] for _ in GROUPS_SCHEMA]
+    arrays = [
+        pa.array(column, field.type) for column, field in zip(columns, GROUPS_SCHEMA, strict=True)
+    ]
+    return pa.table(arrays, schema=GROUPS_SCHEMA)
 
 
 def _group(representative: str) -> str:

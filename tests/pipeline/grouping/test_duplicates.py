@@ -1,7 +1,6 @@
 """Find near-duplicates of real photos, night after night."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,60 +9,17 @@ from PIL import Image
 
 import pipeline
 from pipeline.cli import main
-from pipeline.duplicates.candidates import NEIGHBOURS, candidates
-from pipeline.duplicates.confirm import MAX_BITS, hamming
-from pipeline.duplicates.find import DuplicatesConfig, duplicates
-from pipeline.duplicates.stars import stars
-from pipeline.duplicates.store import SCHEMA, Done, Store
+from pipeline.grouping.candidates import NEIGHBOURS, candidates
+from pipeline.grouping.confirm import MAX_BITS, hamming
+from pipeline.grouping.find import DuplicatesConfig, duplicates
+from pipeline.grouping.sketch import Sketcher
+from pipeline.grouping.stars import stars
+from pipeline.grouping.store import Done, Store
+from tests.helpers.groups import EXPECTED, change, config, groups_of
 from tests.helpers.runs import make_folder
 from transforms.errors import Damaged, Refused, UserError
 from transforms.phash import phash
 from transforms.storage import open_storage
-
-
-def change(images: Path) -> None:
-    """Make near-duplicates of the photos, one of each kind."""
-    with Image.open(images / "chelsea.jpg") as photo:
-        photo.save(images / "chelsea-40.jpg", quality=40)
-        photo.resize((150, 100)).save(images / "chelsea-small.png")
-    with Image.open(images / "rocket.jpg") as photo:
-        photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(images / "rocket-mirror.png")
-    shutil.copy(images / "coffee.jpg", images / "coffee-copy.jpg")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, photos):
-    root = tmp_path_factory.mktemp("duplicates")
-    change(make_folder(root / "images", photos))
-    pipeline.extract(config(root))
-    return root
-
-
-@pytest.fixture
-def root(made, tmp_path):
-    shutil.copytree(made / "out", tmp_path / "out")
-    # The rows name the images of ``made``, which stay there.
-    return tmp_path
-
-
-def config(root):
-    return pipeline.Config(inputs=(str(root / "images"),), output=str(root / "out"))
-
-
-def groups_of(output):
-    table = DeltaTable(f"{output}/duplicates").to_pyarrow_table()
-    assert table.schema.names == SCHEMA.names
-    found = {}
-    for row in table.to_pylist():
-        found.setdefault(row["group"], set()).add(Path(row["uri"]).stem)
-    return sorted(map(sorted, found.values()))
-
-
-EXPECTED = [
-    ["chelsea", "chelsea-40", "chelsea-small"],
-    ["coffee", "coffee-copy"],
-    ["rocket", "rocket-mirror"],
-]
 
 
 def test_groups_hold_what_is_the_same_picture_and_nothing_else(root, capsys):
@@ -92,14 +48,17 @@ def test_another_cosine_makes_the_groups_anew(root, caplog):
     assert "making it anew" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["lost", "half"])
+@pytest.mark.parametrize("damage", ["lost", "half", "bit"])
 def test_damaged_groups_are_made_anew(root, caplog, damage):
     duplicates(root / "out")
     [part] = (root / "out/duplicates").glob("*.parquet")
     if damage == "lost":
         part.unlink()
-    else:
+    elif damage == "half":
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    else:
+        data = part.read_bytes()
+        part.write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
     with pytest.raises(Damaged, match="'image-features duplicates' makes it anew"):
         Store(open_storage(str(root / "out"))).read()
     assert duplicates(root / "out").compared == 9
@@ -131,7 +90,7 @@ def test_of_two_commands_one_wins(root):
     slower, faster = Store(storage), Store(storage)
     groups, done = slower.read(), Done("id", "recipe", 7, 0.9)
     faster.replace(groups, done)
-    with pytest.raises(Refused, match="another command wrote"):
+    with pytest.raises(Refused, match="in the meantime"):
         slower.replace(groups[:1], done)
     assert Store(storage).read() == groups
 
@@ -157,18 +116,35 @@ def test_a_new_content_joins_the_nearest_representative():
     assert groups == {**known, 5: (1, 0.97, 5)}
 
 
-def test_candidates_are_the_nearest_neighbours():
-    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    numbers = np.arange(300)
+def unit_vectors(shape, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 3])
+def test_candidates_are_the_nearest_neighbours(noise):
+    """With little noise nearly all pairs are near; with much noise hardly any."""
+    vectors = unit_vectors((1, 400), 2) + noise * unit_vectors((400, 400), 1)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    vectors[7] = vectors[390] = vectors[391]
+    numbers = np.arange(400) * 3
     blocks = [(numbers[:7], vectors[:7]), (numbers[7:], vectors[7:])]
-    a, b, cosine = candidates(numbers, vectors, blocks, 0.5)
+    a, b, cosine = candidates(numbers, vectors, blocks, 0.9)
     exact = vectors @ vectors.T
     np.fill_diagonal(exact, -1)
-    for row in numbers:
-        best = [n for n in np.argsort(-exact[row])[:NEIGHBOURS] if exact[row, n] >= 0.5]
-        assert b[a == row].tolist() == best
-    np.testing.assert_allclose(cosine, exact[a, b], atol=1e-6)
+    for row in range(400):
+        best = [n for n in np.argsort(-exact[row])[:NEIGHBOURS] if exact[row, n] >= 0.9]
+        np.testing.assert_allclose(cosine[a == 3 * row], exact[row, best], atol=1e-6)
+        assert 3 * row not in b[a == 3 * row]
+    np.testing.assert_allclose(cosine, exact[a // 3, b // 3], atol=1e-6)
+
+
+def test_no_dot_product_of_sketches_is_too_low():
+    vectors = np.concatenate([unit_vectors((300, 400)), np.eye(400, dtype=np.float32)])
+    for sample in (vectors, vectors[:1], np.repeat(vectors[:1], 200, axis=0)):
+        sketches = Sketcher.of(sample).sketch(vectors)
+        assert sketches.shape == (700, 129)
+        assert (sketches @ sketches.T >= vectors @ vectors.T - 1e-6).all()
 
 
 def test_a_mirror_image_is_near(photos):
