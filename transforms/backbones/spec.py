@@ -62,7 +62,7 @@ class Backbone:
     # In millions, with the top for 1000 classes.
     parameters: float
     min_size: int = 32
-    # "embedded" (in a package) or "keras" (downloaded by Keras).
+    # "embedded" (in a Python package) or "keras" (downloaded by Keras).
     weights: str = "keras"
 
     @property

@@ -14,7 +14,9 @@ from transforms.errors import UserError
 _ROWS = (
     # Name, module of keras.applications, input size, value mode, feature, dimension, parameters
     # in millions.
-    Backbone("efficientnet_lite0", "lite0", 224, "lite", POOL, 1280, 4.7, weights="embedded"),
+    Backbone("efficientnet_lite0", "lite", 224, "lite", POOL, 1280, 4.7, weights="embedded"),
+    Backbone("efficientnet_lite1", "lite", 240, "lite", POOL, 1280, 5.5, weights="embedded"),
+    Backbone("efficientnet_lite2", "lite", 260, "lite", POOL, 1280, 6.1, weights="embedded"),
     Backbone("ResNet50", "resnet", 224, "caffe", POOL, 2048, 25.6),
     Backbone("ResNet101", "resnet", 224, "caffe", POOL, 2048, 44.7),
     Backbone("ResNet152", "resnet", 224, "caffe", POOL, 2048, 60.4),

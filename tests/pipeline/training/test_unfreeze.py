@@ -26,7 +26,7 @@ from tests.helpers.nets import net
 from tests.helpers.runs import read_features, vectors
 from tests.helpers.s3_server import S3
 from transforms.backbones.head import HeadFacts, encode
-from transforms.backbones.lite0 import efficientnet_lite0, load_embedded
+from transforms.backbones.lite import builder, load_embedded
 from transforms.backbones.network import import_keras
 from transforms.backbones.spec import file_sha256
 from transforms.backbones.table import find_backbone
@@ -144,7 +144,7 @@ def test_only_the_unfrozen_layers_learn(trained: Trained) -> None:
 
     weights = find_weights(find_backbone("efficientnet_lite0"), BackboneConfig(), 224, None)
     assert weights.path
-    came = efficientnet_lite0(input_shape=(SIZE, SIZE, 3))
+    came = builder("efficientnet_lite0")(input_shape=(SIZE, SIZE, 3))
     load_embedded(came, weights.path)
     model = keras.models.load_model(trained.path, compile=False)
     changed = {

@@ -20,7 +20,7 @@ FAMILIES = {
     "VGG": 2,
     "ResNet": 6,
     "MobileNet": 4,
-    "EfficientNet": 15,
+    "EfficientNet": 17,
     "Inception": 2,
     "Xception": 1,
     "DenseNet": 3,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transforms.backbones.lite0 import embedded_weights
+from transforms.backbones.lite import embedded_weights
 from transforms.backbones.torch_pickle import read_tensors
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -110,7 +110,7 @@ def test_refuses_what_is_no_tensor(content: Any, message: str, tmp_path: Path) -
 
 def test_refuses_a_short_file_and_another_format(tmp_path: Path) -> None:
     short = tmp_path / "short.pth"
-    short.write_bytes(embedded_weights().read_bytes()[:-1000])
+    short.write_bytes(embedded_weights("efficientnet_lite0").read_bytes()[:-1000])
     with pytest.raises(pickle.UnpicklingError, match="cut short"):
         read_tensors(short)
     other = tmp_path / "other.pth"
@@ -120,7 +120,7 @@ def test_refuses_a_short_file_and_another_format(tmp_path: Path) -> None:
 
 
 def test_reads_the_embedded_file() -> None:
-    tensors = read_tensors(embedded_weights())
+    tensors = read_tensors(embedded_weights("efficientnet_lite0"))
     assert len(tensors) == 296
     assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert tensors["_fc.weight"].shape == (1000, 1280)

