@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
+from pipeline.commands.options import store_option
 from transforms.choices import BackboneConfig, Layout, words
 from transforms.names import printable
 
@@ -31,6 +32,7 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument(
         "--layout", choices=words(Layout), default="auto", help="of an ONNX file's input"
     )
+    store_option(parser)
     parser.add_argument(
         "--allow-code", action="store_true", help="load a model file that contains code"
     )
@@ -52,6 +54,7 @@ def _inspection(arguments: argparse.Namespace) -> str:
             input_size=arguments.input_size,
             layout=arguments.layout,
             allow_code=arguments.allow_code,
+            stores=tuple(arguments.stores),
         )
     )
     rows = [(layer.name, layer.kind, layer.shape, str(layer.numbers)) for layer in found.layers]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from transforms.backbones import keras_file, onnx_file, saved_model
+from transforms.backbones.fetched import fetch_model
 from transforms.backbones.inspection import Inspection
 from transforms.backbones.labels import labels_sha256, read_labels
 from transforms.backbones.model_json import fill, path_beside, read_description
@@ -16,6 +17,7 @@ from transforms.backbones.spec import VALUE_MODES, Resolved, Weights, file_sha25
 from transforms.backbones.table import find_backbone, is_backbone
 from transforms.choices import BackboneConfig
 from transforms.errors import UserError
+from transforms.storage import local_path
 
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".onnx")
 _FOREIGN = {
@@ -48,12 +50,7 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
 
     Imports TensorFlow, except for an ONNX file: only Keras can tell what its files hold.
     """
-    if "://" in config.backbone:
-        raise UserError(
-            f"--backbone {config.backbone}: only files of this machine can be loaded; copy it here "
-            "first"
-        )
-    path = Path(config.backbone).expanduser()
+    path = _local(config)
     chosen = _format_of(path)
     if config.layout != "auto" and path.suffix != ".onnx":
         raise UserError(
@@ -101,7 +98,7 @@ def inspect(config: BackboneConfig) -> Inspection:
 
     if is_backbone(config.backbone) or not is_path(config.backbone):
         return keras_inspection.inspect_named(find_backbone(config.backbone))
-    path = Path(config.backbone).expanduser()
+    path = _local(config)
     chosen = _format_of(path)
     if chosen is onnx_file:
         return onnx_inspection.inspect(path, config)
@@ -115,6 +112,13 @@ def open_custom(resolved: Resolved) -> Network | OnnxNetwork:
     path = resolved.weights.path
     assert path
     return _format_of(path).open_model(resolved, path)
+
+
+def _local(config: BackboneConfig) -> Path:
+    """Return the local path of a model; fetch one in a bucket into the user's cache."""
+    if "://" not in config.backbone:
+        return Path(config.backbone).expanduser()
+    return local_path(config.backbone) or fetch_model(config.backbone, config.stores)
 
 
 def _format_of(path: Path) -> _Format:

@@ -34,52 +34,72 @@ def external_files(model: Path) -> tuple[Path, ...]:
         UserError: The file is damaged, or a file is missing or lies outside the model's folder.
     """
     try:
-        names = sorted(_locations(model))
+        with (
+            model.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as whole,
+        ):
+            names = external_names(whole, model)
+    # An empty file cannot be mapped.
+    except ValueError as error:
+        raise _damaged(model, error) from error
+    for name in names:
+        if not (model.parent / name).is_file():
+            raise UserError(
+                f"--backbone {model}: keeps weights in {printable(name)}, which is not beside it; "
+                "copy all files of the model into one folder"
+            )
+    return tuple(model.parent / name for name in names)
+
+
+def external_names(data: bytes | memoryview, model: Path | str) -> tuple[str, ...]:
+    """Return the names of these files, relative to the model's folder, sorted.
+
+    Args:
+        data: The content of the ONNX file.
+        model: Its path or URL, for messages.
+
+    Raises:
+        UserError: The content is damaged, or a name leads out of the model's folder.
+    """
+    try:
+        with memoryview(data) as whole:
+            names = sorted(_locations(whole))
     except (ValueError, IndexError) as error:
-        raise UserError(
-            f"--backbone {model}: is no ONNX file, or is cut short ({error}); copy it again, or "
-            "export the model anew"
-        ) from error
-    return tuple(_beside(model, name) for name in names)
+        raise _damaged(model, error) from error
+    for name in names:
+        parts = name.split("/")
+        if not name or "\0" in name or "\\" in name or not {"", ".."}.isdisjoint(parts):
+            raise UserError(
+                f"--backbone {model}: keeps weights in '{printable(name)}', which is outside its "
+                "own folder; export it anew, with its weights beside it"
+            )
+    return tuple(names)
 
 
-def _beside(model: Path, name: str) -> Path:
-    shown = printable(name)
-    if not name or "\0" in name or "\\" in name or name.startswith("/") or ".." in name.split("/"):
-        raise UserError(
-            f"--backbone {model}: keeps weights in '{shown}', which is outside its own folder; "
-            "export it anew, with its weights beside it"
-        )
-    path = model.parent / name
-    if not path.is_file():
-        raise UserError(
-            f"--backbone {model}: keeps weights in {shown}, which is not beside it; copy all files "
-            "of the model into one folder"
-        )
-    return path
+def _damaged(model: Path | str, error: Exception) -> UserError:
+    return UserError(
+        f"--backbone {model}: is no ONNX file, or is cut short ({error}); copy it again, or export "
+        "the model anew"
+    )
 
 
-def _locations(model: Path) -> set[str]:
+def _locations(whole: memoryview) -> set[str]:
     """Return what the tensors of a file name as the places of their numbers."""
     found: set[str] = set()
     seen = {"model"}
-    with (
-        model.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as whole,
-    ):
-        waiting = [("model", 0, len(whole))]
-        while waiting:
-            kind, start, end = waiting.pop()
-            for number, first, last in _fields(whole, start, end):
-                inner = _INSIDE[kind].get(number)
-                if inner == "entry":
-                    entry = {n: bytes(whole[a:b]) for n, a, b in _fields(whole, first, last)}
-                    if entry.get(1) == b"location":
-                        found.add(entry.get(2, b"").decode("utf-8", "surrogateescape"))
-                elif inner:
-                    seen.add(inner)
-                    waiting.append((inner, first, last))
+    waiting = [("model", 0, len(whole))]
+    while waiting:
+        kind, start, end = waiting.pop()
+        for number, first, last in _fields(whole, start, end):
+            inner = _INSIDE[kind].get(number)
+            if inner == "entry":
+                entry = {n: bytes(whole[a:b]) for n, a, b in _fields(whole, first, last)}
+                if entry.get(1) == b"location":
+                    found.add(entry.get(2, b"").decode("utf-8", "surrogateescape"))
+            elif inner:
+                seen.add(inner)
+                waiting.append((inner, first, last))
     if "graph" not in seen:
         raise ValueError("it holds no graph")
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
 
 from transforms.backbones import lite
+from transforms.backbones.fetched import fetch_file
 from transforms.backbones.known_weights import (
     Contents,
     contents,
@@ -64,7 +64,7 @@ def local_path(word: str, stores: Stores = ()) -> Path:
         UserError: The file does not exist, is a folder or a whole model, or has an unknown scheme.
         StorageError: The bucket cannot be read.
     """
-    path = _fetched(word, stores) if "://" in word else Path(word).expanduser()
+    path = fetch_file(word, stores) if "://" in word else Path(word).expanduser()
     if path.is_dir():
         raise UserError(
             f"--weights {word}: is a folder; give a .weights.h5 or .h5 file, or a SavedModel by "
@@ -80,18 +80,6 @@ def local_path(word: str, stores: Stores = ()) -> Path:
             ".h5 file"
         )
     return path
-
-
-def _fetched(url: str, stores: Stores) -> Path:
-    """Fetch a file into the cache, under the hash of its content."""
-    from transforms.engines.models import cache_folder
-    from transforms.storage import open_storage
-
-    folder, _, name = url.rpartition("/")
-    data = open_storage(folder, stores).read(name)
-    kept = open_storage(str(cache_folder().parent / "weights" / hashlib.sha256(data).hexdigest()))
-    kept.write(name, data)
-    return Path(kept.url) / name
 
 
 def is_legacy(path: Path) -> bool:

@@ -22,10 +22,6 @@ def _labels(path: Path, count: int) -> str:
     [
         ({"backbone": "ResNet5O"}, "did you mean ResNet50"),
         ({"backbone": "models/none.keras"}, "there is no such file or folder"),
-        (
-            {"backbone": "gs://bucket/own.keras"},
-            "gs://bucket/own.keras: only files of this machine",
-        ),
         ({"pooling": "mean"}, "--pooling 'mean': must be avg or max"),
         ({"normalize": "l1"}, "--normalize 'l1': must be none or l2"),
         ({"top_k": -1}, "--top-k -1: must be 0"),
@@ -37,7 +33,7 @@ def _labels(path: Path, count: int) -> str:
         ({"weights": "nowhere.h5"}, "there is no such file; give imagenet, random, or"),
         ({"labels": "nowhere.txt"}, "--labels nowhere.txt: cannot be read"),
         ({"feature_layer": "head_con"}, "there is no such layer; close: head_conv"),
-        ({"feature_layer": "zzz"}, "the last ones are .*predictions.*python -c"),
+        ({"feature_layer": "zzz"}, "the last ones are .*predictions.*backbones --inspect"),
     ],
 )
 def test_a_mistake_is_one_clear_line(options: dict[str, Any], message: str) -> None:
