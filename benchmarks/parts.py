@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.cases import Case
 from benchmarks.command import Command, extract
+from benchmarks.export import export
 from benchmarks.images import make_images
 from benchmarks.measure import alternate, median_ratio, median_speed
 from benchmarks.quality import quality
@@ -232,4 +233,5 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "peers": against_peers,
     "memory": memory,
     "search": search,
+    "export": export,
 }

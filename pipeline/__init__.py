@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.diagnostics.trace import trace
+    from pipeline.exporting.run import ExportConfig, export
     from pipeline.grouping.find import DuplicatesConfig, duplicates
     from pipeline.indexing.build import IndexConfig, index
     from pipeline.maintenance.compact import compact
@@ -36,6 +37,7 @@ __all__ = [
     "Damaged",
     "Done",
     "DuplicatesConfig",
+    "ExportConfig",
     "IndexConfig",
     "Query",
     "Refused",
@@ -47,6 +49,7 @@ __all__ = [
     "UserError",
     "compact",
     "duplicates",
+    "export",
     "extract",
     "extract_each",
     "history",
@@ -71,6 +74,7 @@ _HOMES = {
     "Damaged": "transforms.errors",
     "Done": "pipeline.reports.progress",
     "DuplicatesConfig": "pipeline.grouping.find",
+    "ExportConfig": "pipeline.exporting.run",
     "IndexConfig": "pipeline.indexing.build",
     "Query": "pipeline.retrieval.query",
     "Refused": "transforms.errors",
@@ -82,6 +86,7 @@ _HOMES = {
     "Summary": "pipeline.state.summary",
     "compact": "pipeline.maintenance.compact",
     "duplicates": "pipeline.grouping.find",
+    "export": "pipeline.exporting.run",
     "extract": "pipeline.run",
     "extract_each": "pipeline.run",
     "history": "pipeline.maintenance.history",

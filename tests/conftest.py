@@ -15,7 +15,7 @@ from tests.helpers.runs import make_folder
 
 pytest_plugins = [
     f"tests.helpers.{name}"
-    for name in ("s3_server", "outputs", "groups", "clusters", "launched", "browser")
+    for name in ("s3_server", "outputs", "groups", "clusters", "launched", "browser", "exports")
 ]
 # Beam's workers and the test servers are local.
 os.environ.setdefault("no_proxy", "localhost,127.0.0.1")

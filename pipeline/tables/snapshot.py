@@ -110,17 +110,21 @@ class Snapshot:
         return str(parts[0]["min.recipe"]) if parts else ""
 
     @property
+    def columns(self) -> pa.Schema:
+        """The columns of this version with their types; lists have no length there."""
+        return pa.schema(self._delta.schema().to_arrow())
+
+    @property
     def column_names(self) -> list[str]:
         """The columns of this version, in their order."""
-        return list(pa.schema(self._delta.schema().to_arrow()).names)
+        return list(self.columns.names)
 
     @property
     def carried(self) -> CarriedType:
         """The type of the column ``source``; {} when there is none."""
         if self._delta is None:
             return {}
-        schema = pa.schema(self._delta.schema().to_arrow())
-        name = CARRIED[0]
+        name, schema = CARRIED[0], self.columns
         return from_arrow(schema.field(name).type if name in schema.names else None)
 
     def newest(self) -> Self:

@@ -236,7 +236,7 @@ def test_a_shell_completes_commands_and_options(tmp_path, capsys):
     asked = "COMP_WORDS=(image-features {}); COMP_CWORD={}; {}; echo ${{COMPREPLY[@]}}"
     function = re.search(r"complete .*-F (\w+)", script.read_text())[1]
     for typed, position, expected in (
-        ("ex", 1, "extract"),
+        ("extr", 1, "extract"),
         ("extract --max-fail", 2, "--max-failure-rate"),
         ("extract --engine open", 3, "openvino"),
     ):

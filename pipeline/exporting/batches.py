@@ -1,0 +1,153 @@
+"""A folder of files to load for each call: all rows first, and later what has changed.
+
+```
+DEST/export.json          which batches are whole
+DEST/v000012/…            the batch that brings version 12 of the table
+DEST/v000012/delete/…     the ids that it removes
+DEST/rows/…               which rows each batch holds, for later calls
+```
+
+A batch is whole when the state names its version. The next call deletes one that is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+
+from pipeline.exporting import state as states
+from pipeline.exporting.base import NAMES, Batch, Job
+from pipeline.exporting.differences import hash_of, is_in, sorted_hashes
+from pipeline.exporting.state import State
+from transforms import parquet
+from transforms.storage import Storage, open_storage
+
+# A file has about this many bytes: some 12,000 vectors of 1280.
+_FILE_BYTES = 64 << 20
+_KEY = re.compile(
+    r"(?:v(?P<version>\d{6,12})/(?:delete/)?part-\d{5,}\.[a-z]+"
+    r"|rows/v(?P<rows>\d{6,12})-(?:sent|removed)-\d{5,}\.parquet)"
+)
+
+
+class Format(Protocol):
+    """How the files of a batch are written."""
+
+    # Of the files of rows, and of those of ids to remove.
+    ending: str
+    delete_ending: str
+
+    def encode(self, batches: list[Batch]) -> bytes:
+        """Return one file of rows."""
+
+    def encode_keys(self, keys: pa.Array) -> bytes:
+        """Return one file of ids to remove."""
+
+
+class Batches:
+    """The folder of batches.
+
+    Args:
+        job: What to export.
+        form: How the files of a batch are written.
+    """
+
+    atomic = True
+    adds = True
+
+    def __init__(self, job: Job, form: Format) -> None:
+        self._job = job
+        self._form = form
+        self._storage: Storage = open_storage(job.dest, job.stores)
+        self._files = 0
+        self._until: int | None = None
+
+    def read_state(self) -> State | None:
+        return states.read_state(self._storage)
+
+    def write_state(self, state: State) -> None:
+        states.write_state(self._storage, state)
+        self._until = state.version
+        if state.stage == "sending":
+            self._delete(after=-1 if state.version is None else state.version)
+
+    def is_empty(self) -> bool:
+        return next(iter(self._storage.list()), None) is None
+
+    def clear(self) -> None:
+        self._delete(after=-1)
+
+    def stored(self) -> Iterator[pa.Table]:
+        """Yield the rows that the whole batches leave, the newest batch first."""
+        versions: dict[int, list[str]] = {}
+        for entry in self._storage.list("rows"):
+            if (found := _KEY.fullmatch(entry.key)) and int(found["rows"]) <= (self._until or 0):
+                versions.setdefault(int(found["rows"]), []).append(entry.key)
+        seen = sorted_hashes([])
+        for version in sorted(versions, reverse=True):
+            hashes = []
+            for key in sorted(versions[version]):
+                rows = parquet.read(self._storage.read(key))
+                hashes.append(hash_of(rows["id"].cast(pa.string())))
+                if "-sent-" in key:
+                    yield rows.filter(pa.array(~is_in(hashes[-1], seen))).select(list(NAMES))
+            seen = sorted_hashes([seen, *hashes])
+
+    def send(self, batches: Iterator[Batch]) -> None:
+        waiting: list[Batch] = []
+        size = 0
+        for batch in batches:
+            waiting.append(batch)
+            size += batch.vectors.nbytes
+            if size >= _FILE_BYTES:
+                self._write(waiting)
+                waiting, size = [], 0
+        if waiting:
+            self._write(waiting)
+
+    def remove(self, keys: Iterator[pa.Array]) -> None:
+        for ids in keys:
+            name = f"part-{self._files:05d}.{self._form.delete_ending}"
+            self._storage.write(f"{self._folder}/delete/{name}", self._form.encode_keys(ids))
+            self._note("removed", pa.table({"id": ids}))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def count(self) -> int | None:
+        return None
+
+    def finish(self, state: State) -> None:
+        states.write_state(self._storage, state)
+
+    @property
+    def _folder(self) -> str:
+        return f"v{self._job.version:06d}"
+
+    def _write(self, batches: list[Batch]) -> None:
+        key = f"{self._folder}/part-{self._files:05d}.{self._form.ending}"
+        self._storage.write(key, self._form.encode(batches))
+        columns = self._job.shape.columns
+        rows = pa.concat_tables([batch.rows for batch in batches])
+        names = [rows[columns[name]] for name in NAMES]
+        self._note("sent", pa.table([rows[self._job.shape.key], *names], names=["id", *NAMES]))
+
+    def _note(self, what: str, rows: pa.Table) -> None:
+        key = f"rows/{self._folder}-{what}-{self._files:05d}.parquet"
+        self._storage.write(key, parquet.encode(rows))
+        self._files += 1
+
+    def _delete(self, after: int) -> None:
+        """Delete the batches of all versions after one."""
+        for entry in list(self._storage.list()):
+            found = _KEY.fullmatch(entry.key)
+            if found and int(found["version"] or found["rows"]) > after:
+                self._storage.delete(entry.key)
+
+
+def load_hint(job: Job, what: str) -> str:
+    """Return a line that names the folder to load, after its verb."""
+    return f"{what} {job.dest}/v{job.version:06d}"

@@ -1,0 +1,132 @@
+"""Bring a destination that takes and forgets rows up to date with the table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from pipeline.exporting.base import Batch, Follower, Job
+from pipeline.exporting.differences import Counts, Difference, Sides
+from pipeline.exporting.ids import ids_of
+from pipeline.exporting.rows import read_batches
+from pipeline.exporting.state import State
+from pipeline.tables.snapshot import Snapshot
+from transforms.errors import Damaged, Refused, RunFailed
+from transforms.storage import StorageError
+
+_LOG = logging.getLogger(__name__)
+# Ids that are removed with one request.
+_KEYS = 1000
+
+
+def follow(
+    job: Job, table: Snapshot, target: Follower, start: State, on_rows: Callable[[int], None]
+) -> Counts:
+    """Send the rows that a destination lacks, and remove those that the table lacks.
+
+    Args:
+        job: What to export.
+        table: The features table.
+        target: The destination.
+        start: What it holds, and in which stage it is, with the id of this call.
+        on_rows: Is told each number of rows that were sent.
+
+    Raises:
+        Refused: Another call took over.
+        RunFailed: In the end the destination has another number of rows than the table.
+        Damaged: A part of the table cannot be read.
+        StorageError: The storage does not answer.
+    """
+    was = start.stage
+    if was == "clearing":
+        target.write_state(start)
+        target.clear()
+        start = replace(start, version=None)
+    sides = _sides(table, target, start, was)
+    start = replace(start, stage="sending")
+    target.write_state(start)
+    counts = Counts()
+    for difference in sides.differences():
+        target.send(_batches(job, table, target, start, difference, on_rows))
+        target.remove(_keys(job, target, start, difference))
+        for name in ("added", "changed", "removed"):
+            setattr(counts, name, getattr(counts, name) + getattr(difference.counts, name))
+    _check_count(job, target)
+    check_call(target.read_state(), start, job.dest)
+    target.finish(replace(start, stage="done", version=table.version, rows=job.rows))
+    return counts
+
+
+def check_call(state: State | None, own: State, dest: str) -> None:
+    """Check that no other call has taken over.
+
+    Raises:
+        Refused: Another one has.
+    """
+    if state is None or state.call != own.call:
+        raise Refused(
+            f"another export to {dest} has started in the meantime; this one has stopped. If no "
+            "other one is at work, run the same command again."
+        )
+
+
+def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:
+    """Choose what to compare the table with."""
+    if was == "clearing":
+        return Sides.first(table)
+    if was == "sending" and not target.atomic:
+        _LOG.info("the last export was stopped: comparing with all rows that are there")
+        return Sides.of_rows(table, target.stored)
+    if state.version is None:
+        return Sides.first(table)
+    try:
+        sides = Sides.of_versions(table, table.at(state.version))
+        # A version whose parts were vacuumed is found out here, and not in the middle.
+        for _ in sides.there():
+            pass
+        return sides
+    except (Damaged, StorageError) as error:
+        _LOG.info(
+            "version %d of the table cannot be read any more (%s): comparing with all rows that "
+            "are there",
+            state.version,
+            error,
+        )
+        return Sides.of_rows(table, target.stored)
+
+
+def _batches(
+    job: Job,
+    table: Snapshot,
+    target: Follower,
+    own: State,
+    difference: Difference,
+    on_rows: Callable[[int], None],
+) -> Iterator[Batch]:
+    """Yield the rows to send, as long as no other call takes over."""
+    for batch in read_batches(table.storage, difference.parts, job.shape, difference.fresh):
+        check_call(target.read_state(), own, job.dest)
+        yield batch
+        on_rows(batch.rows.num_rows)
+
+
+def _keys(job: Job, target: Follower, own: State, difference: Difference) -> Iterator[pa.Array]:
+    """Yield the ids of the rows to remove, as long as no other call takes over."""
+    for uris in difference.removed():
+        check_call(target.read_state(), own, job.dest)
+        for start in range(0, len(uris), _KEYS):
+            yield ids_of(uris[start : start + _KEYS].to_pylist(), job.shape.id)
+
+
+def _check_count(job: Job, target: Follower) -> None:
+    rows = target.count()
+    if rows is None or rows == job.rows:
+        return
+    raise RunFailed(
+        f"{job.dest} has {rows:,} rows, and the table has {job.rows:,}. Something else writes "
+        "there, or two images have one id. Run the same command again to compare all rows; if the "
+        "numbers still differ, give --replace, or another --id"
+    )

@@ -1,0 +1,198 @@
+"""``image-features export``: send the vectors elsewhere, and only what has changed since."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+
+from pipeline.exporting.base import Follower, Job, Mirror
+from pipeline.exporting.differences import Counts
+from pipeline.exporting.follow import follow
+from pipeline.exporting.mirror import Folder, mirror
+from pipeline.exporting.places import check_secrets
+from pipeline.exporting.progress import RowProgress
+from pipeline.exporting.shape import shape_of
+from pipeline.exporting.state import State, read_state
+from pipeline.exporting.targets import DEFAULT_COLUMNS, IdKind, parse_target
+from pipeline.tables import Tables
+from pipeline.tables.table import Table
+from transforms.errors import UserError
+from transforms.storage import open_storage
+from transforms.storage.settings import Stores
+from transforms.storage.urls import local_path
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConfig:
+    """Where to export to, and what."""
+
+    to: str  # a target, with options inside, as in "parquet,numbers=float16"
+    dest: str
+    stores: Stores = ()  # where buckets are
+    table: str = ""  # name of the pair of tables; "" for the first one
+    id: IdKind | None = None  # None for the target's default
+    columns: tuple[str, ...] = DEFAULT_COLUMNS
+    since: int | None = None  # the version that the destination holds, whatever it says
+    replace: bool = False  # delete what is there, and send all rows
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was done."""
+
+    dest: str
+    table: str  # its address
+    version: int  # of the table, which the destination now holds
+    since: int | None  # the version that it held before; None for nothing
+    rows: int  # that the destination now holds
+    counts: Counts
+    seconds: float
+    hint: str
+
+    def __str__(self) -> str:
+        counts = self.counts
+        before = "" if self.since is None else f", before it version {self.since}"
+        lines = [
+            f"sent {counts.sent:,} rows to {self.dest} (added {counts.added:,}, changed "
+            f"{counts.changed:,}), removed {counts.removed:,}; it holds version {self.version} of "
+            f"{self.table}, {self.rows:,} rows{before}; {self.seconds:.1f} s"
+        ]
+        return "\n".join([*lines, self.hint] if self.hint else lines)
+
+
+def export(output: str | PathLike[str], config: ExportConfig) -> ExportResult:
+    """Bring a destination up to date with a features table.
+
+    The destination notes which version it holds. So a call sends the rows that were added or
+    changed since, and removes those that left the table. A call that is killed and repeated ends as
+    one that was not killed.
+
+    Args:
+        output: Folder or URL of the tables.
+        config: Where to, and what.
+
+    Raises:
+        UserError: A mistake in the configuration; or the destination holds another table, vectors
+            of another recipe, or rows of another shape.
+        Refused: Another export to the same destination took over.
+        RunFailed: The destination fails, or ends with another number of rows than the table.
+        Damaged: A part of the table cannot be read.
+        StorageError: A storage does not answer.
+    """
+    started = time.monotonic()
+    name, target, options = parse_target(config.to)
+    if config.id not in (None, *target.ids):
+        raise UserError(f"--id {config.id}: {name} takes {' or '.join(target.ids)}")
+    table = Tables.published(open_storage(fspath(output), config.stores), config.table).features
+    _check_dest(config.dest, table)
+    shape = shape_of(table, config.columns, config.id or target.ids[0], options)
+    rows = sum(int(part["num_records"]) for part in table.parts)
+    version = table.version or 0
+    job = Job(config.dest.rstrip("/"), config.stores, table.name, shape, version, rows)
+    opened = target.open(job)
+    wanted = State(name, table.name, table.table_id, table.recipe_id, shape.as_json())
+    progress = RowProgress(rows)
+    try:
+        if isinstance(opened, Mirror):
+            counts, since = _mirror(job, table, opened, wanted, config, progress)
+        else:
+            with closing(opened):
+                counts, since = _follow(job, table, opened, wanted, config, progress)
+    finally:
+        progress.end()
+    seconds = time.monotonic() - started
+    return ExportResult(
+        job.dest, table.url, version, since, rows, counts, seconds, target.hint(job)
+    )
+
+
+def _check_dest(dest: str, table: Table) -> None:
+    if not dest:
+        raise UserError("--dest: say where to export to")
+    check_secrets(dest)
+    place = str(local_path(dest)) if "://" not in dest or dest.startswith("file:") else dest
+    if f"{place}/".startswith(f"{table.url}/"):
+        raise UserError(f"--dest {dest} lies in the table itself; give another folder")
+
+
+def _mirror(
+    job: Job, table: Table, target: Mirror, wanted: State, config: ExportConfig, on: RowProgress
+) -> tuple[Counts, int | None]:
+    if config.since is not None:
+        raise UserError("--since is for databases and batches; this target compares all files")
+    folder = Folder(open_storage(job.dest, job.stores), target)
+    found = None if config.replace else read_state(folder.storage)
+    if found is None and not config.replace:
+        folder.check_new()
+    start = _start(found, wanted, job, config.replace)
+    return mirror(job, table, folder, start, on), start.version
+
+
+def _follow(
+    job: Job, table: Table, target: Follower, wanted: State, config: ExportConfig, on: RowProgress
+) -> tuple[Counts, int | None]:
+    found = None if config.replace else target.read_state()
+    if found is None and not config.replace and config.since is None and not target.is_empty():
+        raise UserError(
+            f"{job.dest} holds something that no export has noted. Give another --dest; or "
+            "--since VERSION if it holds that version of the table; or --replace to delete it"
+        )
+    start = _start(found, wanted, job, config.replace)
+    if config.since is not None:
+        if config.since > job.version:
+            raise UserError(
+                f"--since {config.since}: the newest version of the table is {job.version}"
+            )
+        start = replace(start, version=config.since, stage="done")
+    elif found is None:
+        start = replace(start, stage="clearing")
+    since = start.version
+    if config.since is None and (start.version, start.stage) == (table.version, "done"):
+        return Counts(), since
+    if not target.adds:
+        start = replace(start, stage="clearing")
+    return follow(job, table, target, start, on), since
+
+
+def _start(found: State | None, wanted: State, job: Job, anew: bool) -> State:
+    """Return the state that a call begins with.
+
+    Raises:
+        UserError: The destination holds something else than what is asked for.
+    """
+    call = uuid.uuid4().hex
+    if found is None and not job.rows:
+        raise UserError(f"{job.name} has no rows to export")
+    if anew or found is None:
+        return replace(wanted, call=call, stage="clearing" if anew else "done")
+    asked = {
+        "target": (found.target, wanted.target),
+        "table": (found.table, wanted.table),
+        "table's id": (found.table_id, wanted.table_id),
+        "recipe": (found.recipe, wanted.recipe if job.rows else found.recipe),
+        **{
+            {"columns": "columns", "id": "kind of ids"}.get(name, name): (old, new)
+            for name, (old, new) in _pairs(found.shape, wanted.shape).items()
+        },
+    }
+    for what, (old, new) in asked.items():
+        if old != new:
+            raise UserError(
+                f"{job.dest} holds another {what}: {_text(old)}; this is {_text(new)}. Give "
+                "another --dest, or --replace to send all rows anew"
+            )
+    return replace(found, call=call)
+
+
+def _pairs(old: object, new: object) -> dict[str, tuple[object, object]]:
+    before, now = (dict(side) if isinstance(side, dict) else {} for side in (old, new))
+    return {name: (before.get(name), now.get(name)) for name in sorted(before | now)}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    return str(value)[:300]

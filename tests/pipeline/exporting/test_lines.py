@@ -1,0 +1,62 @@
+"""Each line that --to open prints reads the table where it lies."""
+
+import shutil
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from pipeline.cli import main
+from pipeline.exporting.lines import open_lines
+
+RUN = ("pyarrow", "pandas", "DuckDB", "Polars", "Hugging Face datasets", "LanceDB")
+
+
+@pytest.mark.parametrize("folder", ["out", "a folder é'"])
+def test_the_lines_of_python_open_the_table(place, folder, monkeypatch):
+    monkeypatch.chdir(place.root)
+    output = place.root / "copy" / folder
+    shutil.copytree(place.night(2), output)
+    check(open_lines(output), RUN)
+
+
+def test_the_lines_of_python_open_a_table_in_a_bucket(place, s3):
+    for path in place.night(2).rglob("*"):
+        if path.is_file():
+            s3.put(f"out/{path.relative_to(place.output)}", path.read_bytes())
+    check(open_lines(f"{s3.url}/out"), RUN[:-1])
+
+
+def check(lines, readers):
+    lines = {line.reader: line.code for line in lines}
+    for reader in readers:
+        *imports, last = lines[reader].split("; ")
+        names: dict = {}
+        exec("\n".join(imports), names)
+        assert rows(eval(last, names)) == 7, reader
+
+
+def rows(opened):
+    if isinstance(opened, pl.DataFrame | pa.Table):
+        return len(opened)
+    if isinstance(opened, duckdb.DuckDBPyRelation):
+        return len(opened.fetchall())
+    return opened.count_rows() if hasattr(opened, "count_rows") else len(opened)
+
+
+def test_the_statements_name_the_parts_that_count(place):
+    lines = {line.reader: line.code for line in open_lines(place.night(2))}
+    removed = {path.name for path in (place.output / "features").glob("part-*")}
+    removed -= {line for line in removed if line in lines["BigQuery"]}
+    assert removed
+    assert not [name for name in removed if name in str(lines)]
+    assert "enable_list_inference = TRUE" in lines["BigQuery"]
+    assert "FLOAT, 1280" in lines["Snowflake"]
+
+
+def test_the_command_prints_them(place, capsys):
+    assert main(["export", str(place.output), "--to", "open"]) == 0
+    printed = capsys.readouterr().out
+    for name in (*RUN, "Spark", "BigQuery", "Snowflake", "ClickHouse", "embedding-atlas"):
+        assert f"{name}\n" in printed
