@@ -17,7 +17,7 @@ from transforms.mean_std import Colors, check_colors, check_pair, mean_std_text
 ResizeMode = Literal["squash", "crop"]
 EngineName = Literal["auto", "tensorflow", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
-Pooling = Literal["avg", "max"]
+Pooling = Literal["avg", "max", "cls"]
 Normalize = Literal["none", "l2"]
 Scores = Literal["softmax", "sigmoid", "none"]
 ValueMode = Literal["caffe", "tf", "torch", "none", "unit", "lite"]
@@ -121,7 +121,8 @@ class BackboneConfig:
     # Path of a head that 'image-features train' saved: it gives the labels instead.
     head: str | None = None
     feature_layer: str | None = None
-    pooling: Pooling = "avg"
+    # How a map or tokens become a vector. None: avg for a map; asked for where there are tokens.
+    pooling: Pooling | None = None
     input_size: int | None = None  # height and width, pixels
     # Value range of a custom model's input: one of VALUE_MODES.
     preprocess: str | None = None
@@ -145,7 +146,8 @@ class BackboneConfig:
             check_word("preprocess", self.preprocess, ValueMode)
         self._check_colors()
         check_word("layout", self.layout, Layout)
-        check_word("pooling", self.pooling, Pooling)
+        if self.pooling is not None:
+            check_word("pooling", self.pooling, Pooling)
         check_word("normalize", self.normalize, Normalize)
         if self.scores is not None:
             check_word("scores", self.scores, Scores)
@@ -171,6 +173,11 @@ class BackboneConfig:
         for name in ("mean", "std"):
             object.__setattr__(self, name, check_colors(name, getattr(self, name)))
         check_pair(self.mean, self.std, self.preprocess)
+
+    @property
+    def pool(self) -> Pooling:
+        """How a map becomes a vector."""
+        return self.pooling or "avg"
 
     @property
     def value_range(self) -> str | None:

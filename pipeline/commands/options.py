@@ -253,7 +253,12 @@ def backbone_options(parser: Parser, several: bool = False) -> None:
         metavar="NAME",
         help="layer whose output is the vector (default: the pooled features)",
     )
-    add("--pooling", choices=words(Pooling), help="how a feature map becomes a vector")
+    add(
+        "--pooling",
+        choices=words(Pooling),
+        help="how a feature map or tokens become a vector; cls: the first token (default: avg of a "
+        "map)",
+    )
     add(
         "--input-size",
         type=int,

@@ -93,7 +93,7 @@ def _read(read_facts: _Facts, path: Path, config: BackboneConfig) -> CustomFacts
 
 def _layer(name: str, kind: str, shape: Any) -> Layer | None:
     """Describe a layer; return None for one that cannot be a vector."""
-    if getattr(shape, "rank", True) is None or len(shape) not in (2, 4) or not shape[-1]:
+    if getattr(shape, "rank", True) is None or len(shape) not in (2, 3, 4) or not shape[-1]:
         return None
     return Layer(name, kind, _text(shape), int(shape[-1]))
 

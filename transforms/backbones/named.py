@@ -124,14 +124,12 @@ def _build(resolved: Resolved) -> Any:
         return build(
             weights=None, include_top=True, input_shape=shape, classes=resolved.weights.classes
         )
-    return build(
-        weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling
-    )
+    return build(weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pool)
 
 
 def _feature(model: Any, resolved: Resolved) -> Any:
     """Return the symbolic vector: the pooled features, or the output of ``--feature-layer``."""
-    spec, pooling, name = resolved.backbone, resolved.config.pooling, resolved.feature_layer
+    spec, pooling, name = resolved.backbone, resolved.config.pool, resolved.feature_layer
     assert spec
     if resolved.config.feature_layer:
         return pooled(layer_output(model, name, how_to_list(spec.name)), pooling, name)
@@ -219,7 +217,7 @@ def _reference(
             return run(keras.Model(model.input, _feature(model, resolved)), pixels), probabilities
         shape = (*resolved.input_size, 3)
         headless = build(
-            weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pooling
+            weights=None, include_top=False, input_shape=shape, pooling=resolved.config.pool
         )
         set_weights(headless, loaded[: len(headless.weights)])
         if _rescaled(resolved):

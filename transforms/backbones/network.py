@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.choices import Layout
+from transforms.choices import Layout, Pooling
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import UserError
 
@@ -79,26 +79,43 @@ def import_keras() -> Any:
     return keras
 
 
-def pooled(tensor: Any, pooling: str, layer: str) -> Any:
-    """Return a symbolic [N, H, W, C] pooled to [N, C]; [N, D] as it is.
+def pooled(tensor: Any, pooling: Pooling | None, layer: str) -> Any:
+    """Return a symbolic [N, H, W, C] or [N, T, D] pooled to [N, D]; [N, D] as it is.
 
     Raises:
-        UserError: Other ranks.
+        UserError: Other ranks, or it is not said how.
     """
     import keras
 
     rank = len(tensor.shape)
     if rank == 2:
         return tensor
-    if rank != 4:
+    if rank not in (3, 4):
         raise UserError(
             f"--feature-layer {layer}: gives {list(tensor.shape)}; a vector needs a layer that "
-            "gives [N, D], or [N, H, W, C], which is pooled"
+            "gives [N, D], or [N, H, W, C] or tokens [N, T, D], which are pooled"
         )
-    pool = (
-        keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
-    )
-    return pool()(tensor)
+    pooling = pooling_of(rank, pooling, layer)
+    if pooling == "cls":
+        return tensor[:, 0]
+    kind = "Average" if pooling == "avg" else "Max"
+    return getattr(keras.layers, f"Global{kind}Pooling{rank - 2}D")()(tensor)
+
+
+def pooling_of(rank: int, asked: Pooling | None, layer: str) -> Pooling:
+    """Return how a map [N, H, W, C] (rank 4) or tokens [N, T, D] (rank 3) become a vector.
+
+    Raises:
+        UserError: It is not said for tokens, or it cannot be done with a map.
+    """
+    if rank == 3 and asked is None:
+        raise UserError(
+            f"--pooling is missing: {layer} gives tokens [N, T, D]. Say which vector to take: cls "
+            "(the first token), or avg or max (of all tokens)"
+        )
+    if rank == 4 and asked == "cls":
+        raise UserError(f"--pooling cls: {layer} gives a map, which has no tokens; say avg or max")
+    return asked or "avg"
 
 
 def layer_output(model: Any, name: str, how: str) -> Any:

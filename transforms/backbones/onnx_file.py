@@ -93,7 +93,7 @@ def open_model(resolved: Resolved, path: Path) -> OnnxNetwork:
     def reference(images: Images) -> Rows:
         vectors, classes = run(np.asarray(scale(images)))
         scores = None if classes is None else scores_of(due, classes)
-        return pooled(vectors.astype(np.float32), axes, config.pooling), scores
+        return pooled(vectors.astype(np.float32), axes, config.pool), scores
 
     return OnnxNetwork(
         opened, due, reference, program, resolved.dimension, parameters(opened.model)

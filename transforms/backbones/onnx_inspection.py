@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def _layer(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> Layer 
     """Describe a tensor; return None for one that cannot be a vector."""
     if tensor.get_partial_shape().is_dynamic or len(tensor.get_shape()) < 2:
         return None
+    if len(tensor.get_shape()) == 3:
+        # Any way of pooling gives as many numbers.
+        config = replace(config, pooling=config.pooling or "cls")
     try:
         axes = pool_axes(tensor, size, config)
     except UserError:

@@ -106,6 +106,8 @@ def _in_batches(opened: OnnxModel, step: _Step) -> Run:
 
 def pooled(array: Any, axes: tuple[int, ...], pooling: str) -> Any:
     """Return an array [N, …] pooled over these axes to [N, D]."""
+    if axes and pooling == "cls":
+        return array[:, 0]
     return (np.mean if pooling == "avg" else np.max)(array, axis=axes) if axes else array
 
 

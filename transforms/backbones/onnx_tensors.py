@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transforms.backbones.inspection import how_to_list
+from transforms.backbones.network import pooling_of
 from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 from transforms.names import printable
@@ -49,17 +50,19 @@ def pool_axes(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> tup
     A map has the aspect ratio of the image, by which [N, D, H, W] and [N, H, W, D] are told apart.
 
     Raises:
-        UserError: It is neither of these.
+        UserError: It is neither of these nor tokens [N, T, D], or it is not said how to pool.
     """
     shape, (height, width) = tensor.get_shape(), size
-    if len(shape) == 2:
-        return ()
+    if len(shape) in (3, 4):
+        pooling_of(len(shape), config.pooling, config.feature_layer or described(tensor))
+    if len(shape) in (2, 3):
+        return (1,) if len(shape) == 3 else ()
     first = len(shape) == 4 and shape[2] * width == shape[3] * height
     last = len(shape) == 4 and shape[1] * width == shape[2] * height
     if first != last:
         return (2, 3) if first else (1, 2)
     raise UserError(
         f"--feature-layer {config.feature_layer or described(tensor)}: gives {list(shape)}; a "
-        "vector needs a layer that gives [N, D], or a map [N, D, H, W] or [N, H, W, D], which is "
-        f"pooled. All: {how_to_list(config.backbone)}"
+        "vector needs a layer that gives [N, D], or a map [N, D, H, W] or [N, H, W, D] or "
+        f"tokens [N, T, D], which are pooled. All: {how_to_list(config.backbone)}"
     )

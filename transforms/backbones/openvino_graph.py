@@ -39,7 +39,7 @@ def save_graph(network: OnnxNetwork, resolved: Resolved, path: Path) -> None:
     pixels = _pixels(images, opened, ValueRange(resolved.preprocess))
     vector, classes = opened.vector, opened.classes
     opened.input.output(0).replace(pixels.output(0))
-    outputs = {"features": _features(vector, axes, resolved.config.pooling, network.unit)}
+    outputs = {"features": _features(vector, axes, resolved.config.pool, network.unit)}
     if network.head is not None:
         scores = _of_head(network.head, outputs["features"], resolved.dimension)
         outputs["scores"], outputs["indices"] = _top(scores, "none", resolved.top_k)
@@ -77,7 +77,9 @@ def _features(vector: Any, axes: tuple[int, ...], pooling: str, unit: bool) -> A
     from openvino import opset15 as op
 
     x = op.convert(vector, "f32")
-    if axes:
+    if axes and pooling == "cls":
+        x = op.gather(x, np.array(0), np.array(1))
+    elif axes:
         pool = op.reduce_mean if pooling == "avg" else op.reduce_max
         x = pool(x, np.array(axes))
     if unit:

@@ -46,6 +46,8 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
             f"{option} {config.value_range}: {spec.name} has its own value range ({spec.mode}); "
             "the option is for models of your own"
         )
+    if config.pooling == "cls":
+        raise UserError(f"--pooling cls: {spec.name} gives maps, which have no tokens: avg or max")
     if config.scores is not None:
         raise UserError(
             f"--scores {config.scores}: {spec.name} gives probabilities; the option is for models "

@@ -18,12 +18,13 @@ from transforms.backbones.network import (
     Rows,
     choose_size,
     import_keras,
+    pooling_of,
     unknown_layer,
 )
 from transforms.backbones.scores import last_operations, still_due, take
 from transforms.backbones.signature import Frozen, freeze
 from transforms.backbones.spec import Resolved
-from transforms.choices import BackboneConfig
+from transforms.choices import BackboneConfig, Pooling
 from transforms.errors import UserError
 
 
@@ -136,7 +137,7 @@ def _still_due(frozen: Frozen, scale: Any, resolved: Resolved) -> str:
     )
 
 
-def _import(frozen: Frozen, tensor: str, pooling: str) -> Any:
+def _import(frozen: Frozen, tensor: str, pooling: Pooling | None) -> Any:
     """Return a function: pixels [N, H, W, 3] → vector [N, D], output [N, classes] or None."""
     import tensorflow as tf
 
@@ -145,19 +146,23 @@ def _import(frozen: Frozen, tensor: str, pooling: str) -> Any:
     def call(pixels: Any) -> tuple[Any, Any]:
         feed = {frozen.input: tf.cast(pixels, frozen.dtype)}
         vector, *outputs = tf.graph_util.import_graph_def(frozen.graph, feed, names, name="network")
-        if vector.shape.rank == 4:
-            vector = (tf.reduce_mean if pooling == "avg" else tf.reduce_max)(vector, axis=[1, 2])
-        if vector.shape.rank != 2:
+        rank, name = vector.shape.rank, tensor.partition(":")[0]
+        if rank not in (2, 3, 4):
             raise UserError(
-                f"--feature-layer {tensor.partition(':')[0]}: gives {vector.shape}; a vector needs "
-                "an operation that gives [N, D], or [N, H, W, C], which is pooled"
+                f"--feature-layer {name}: gives {vector.shape}; a vector needs an operation that "
+                "gives [N, D], or [N, H, W, C] or tokens [N, T, D], which are pooled"
             )
+        if rank > 2:
+            how = pooling_of(rank, pooling, name)
+            reduce = tf.reduce_mean if how == "avg" else tf.reduce_max
+            axes = list(range(1, rank - 1))
+            vector = vector[:, 0] if how == "cls" else reduce(vector, axis=axes)
         return tf.cast(vector, tf.float32), tf.cast(outputs[0], tf.float32) if outputs else None
 
     return call
 
 
-def _run(frozen: Frozen, tensor: str, pooling: str) -> Any:
+def _run(frozen: Frozen, tensor: str, pooling: Pooling | None) -> Any:
     import tensorflow as tf
 
     function = tf.function(_import(frozen, tensor, pooling), autograph=False)

@@ -144,7 +144,7 @@ class Resolved:
             "input_size": f"{self.input_size[0]}x{self.input_size[1]}",
             "preprocess": self.preprocess,
             "feature_layer": self.feature_layer,
-            "pooling": self.config.pooling,
+            "pooling": self.config.pool,
             "normalize": self.config.normalize,
             "top_k": self.top_k,
             "labels": self.labels_id if self.top_k else None,

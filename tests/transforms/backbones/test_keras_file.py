@@ -214,7 +214,7 @@ def test_other_kinds_of_models_are_refused_with_a_reason(labels: str, tmp_path: 
     )
 
     keras.Model(inputs, layers.Dense(2)(layers.Reshape((-1, 4))(maps))).save(tmp_path / "own.keras")
-    assert "a vector needs a layer that gives" in _refused(tmp_path)
+    assert "--pooling is missing: input of" in _refused(tmp_path)
 
     gray = keras.Input((SIZE, SIZE, 1))
     keras.Model(gray, layers.Dense(2)(layers.Flatten()(gray))).save(tmp_path / "own.keras")
