@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from transforms.errors import UserError
 from transforms.mean_std import Colors, check_colors, check_pair, mean_std_text
 
-ResizeMode = Literal["squash", "crop"]
+ResizeMode = Literal["squash", "crop", "squash-bicubic", "crop-bicubic"]
 EngineName = Literal["auto", "tensorflow", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Pooling = Literal["avg", "max", "cls"]

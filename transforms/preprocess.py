@@ -57,11 +57,12 @@ class Chain:
 
 @dataclass(frozen=True, repr=False)
 class Resize:
-    """Resize uint8 [H, W, 3] to uint8 [height, width, 3], antialiased and bilinear.
+    """Resize uint8 [H, W, 3] to uint8 [height, width, 3], antialiased.
 
     ``squash`` takes the whole picture and changes its aspect ratio. ``crop`` takes its largest
     centred part of the right aspect ratio, as ``keras.utils.load_img(keep_aspect_ratio=True)``
-    does.
+    does. Both are bilinear; ``squash-bicubic`` and ``crop-bicubic`` are bicubic, with a = -0.5 as
+    Pillow and TensorFlow have it.
 
     Raises:
         ValueError: For a size below 1, an unknown mode, or pixels that are not uint8 [H, W, 3].
@@ -103,7 +104,8 @@ class Resize:
         return np.ndarray((self.height, self.width, 3), np.uint8, result.get_buffer())
 
     def __repr__(self) -> str:
-        return f"resize({self.height}x{self.width}, {self.mode}, bilinear)"
+        fit, kernel = split_resize(self.mode)
+        return f"resize({self.height}x{self.width}, {fit}, {kernel})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,8 +221,19 @@ def _bytes_of(pixels: np.ndarray) -> bytes:
     return pixels.tobytes()
 
 
+def split_resize(mode: ResizeMode) -> tuple[str, str]:
+    """Return how an image fits, squash or crop, and the kernel, bilinear or bicubic."""
+    fit, _, kernel = mode.partition("-")
+    return fit, kernel or "bilinear"
+
+
 @cache
 def _options(mode: ResizeMode) -> ResizeOptions:
-    # (0.5, 0.5) centres the crop.
-    fit = (0.5, 0.5) if mode == "crop" else False
-    return ResizeOptions(ResizeAlg.convolution(FilterType.bilinear), fit_into_destination=fit)
+    fit, kernel = split_resize(mode)
+    # Catmull and Rom's is the bicubic one with a = -0.5.
+    chosen = FilterType.catmull_rom if kernel == "bicubic" else FilterType.bilinear
+    return ResizeOptions(
+        ResizeAlg.convolution(chosen),
+        # (0.5, 0.5) centres the crop.
+        fit_into_destination=(0.5, 0.5) if fit == "crop" else False,
+    )

@@ -305,7 +305,8 @@ def compute_options(parser: Parser) -> None:
     add(
         "--resize",
         choices=words(ResizeMode),
-        help="squash: the whole image, without its aspect ratio; crop: the middle square (default: "
+        help="squash: the whole image, without its aspect ratio; crop: the middle square; with "
+        "-bicubic: by another kernel than the bilinear one (default: "
         "as your own model was trained, if its model.json says so; otherwise squash)",
     )
     add("--precision", choices=words(Precision), help="precision of the network's arithmetic")

@@ -14,14 +14,12 @@ from transforms.backbones import Resolved, resolve
 from transforms.backbones.head import check_vectors
 from transforms.backbones.model_json import resize_of
 from transforms.errors import Refused, UserError
+from transforms.preprocess import split_resize
 from transforms.recipe import Recipe, differences, recipe_id, vector_fields
 from transforms.storage import Storage, local_path, open_storage
 
-# docs/decoding.md describes both.
-_PIXELS = {
-    "decode": "srgb-white-exif-1",
-    "resize_kernel": "bilinear-antialias-8bit",
-}
+# docs/decoding.md describes it, and the kernels of resizing.
+_DECODE = "srgb-white-exif-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +94,12 @@ def _check_folder(output: str) -> None:
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
     """Return everything that determines a vector, as one flat mapping."""
+    resize = resize_of(network, config.resize)
     return {
         **network.recipe_fields,
-        **_PIXELS,
-        "resize": resize_of(network, config.resize),
+        "decode": _DECODE,
+        "resize_kernel": f"{split_resize(resize)[1]}-antialias-8bit",
+        "resize": resize,
         "precision": config.precision,
     }
 
