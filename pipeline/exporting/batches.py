@@ -23,6 +23,7 @@ from pipeline.exporting.base import NAMES, Batch, Job
 from pipeline.exporting.differences import hash_of, is_in, sorted_hashes
 from pipeline.exporting.state import State
 from transforms import parquet
+from transforms.errors import UserError
 from transforms.storage import Storage, open_storage
 
 # A file has about this many bytes: some 12,000 vectors of 1280.
@@ -146,6 +147,19 @@ class Batches:
             found = _KEY.fullmatch(entry.key)
             if found and int(found["version"] or found["rows"]) > after:
                 self._storage.delete(entry.key)
+
+
+def encode_lines(keys: pa.Array | pa.ChunkedArray) -> bytes:
+    """Return ids as text, one a line.
+
+    Raises:
+        UserError: One holds a line break.
+    """
+    ids = [str(key) for key in keys.to_pylist()]
+    for key in ids:
+        if len(key.splitlines()) > 1:
+            raise UserError(f"{key[:200]!r} holds a line break, which no id may. Give --id sha256")
+    return "".join(f"{key}\n" for key in ids).encode()
 
 
 def load_hint(job: Job, what: str) -> str:

@@ -12,10 +12,9 @@ import json
 import pyarrow as pa
 
 from pipeline.exporting.base import Batch, Job, Shape
-from pipeline.exporting.batches import Batches, load_hint
+from pipeline.exporting.batches import Batches, encode_lines, load_hint
 from pipeline.exporting.numbers import as_lists
 from pipeline.exporting.plain import plain
-from pipeline.exporting.vertex import check_lines
 from transforms import parquet
 from transforms.errors import UserError
 
@@ -42,13 +41,11 @@ class Pinecone:
         return parquet.encode(pa.concat_tables(map(self._table, batches)))
 
     def encode_keys(self, keys: pa.Array) -> bytes:
-        ids = keys.to_pylist()
-        check_lines(ids)
-        return "".join(f"{key}\n" for key in ids).encode()
+        return encode_lines(keys)
 
     def _table(self, batch: Batch) -> pa.Table:
         ids = [str(key) for key in batch.keys.to_pylist()]
-        check_lines(ids)
+        encode_lines(batch.keys)
         for key in ids:
             if len(key) > _MAX_ID or not key.isascii():
                 raise UserError(

@@ -59,8 +59,12 @@ TARGETS: Mapping[str, Target] = {
     ),
     "lance": Target("pipeline.exporting.lance"),
     "faiss": Target("pipeline.exporting.faiss_file", ("int64",), {"numbers": _NUMBERS}),
+    "qdrant": Target("pipeline.exporting.qdrant", ("uuid5", "int64")),
+    # Its client writes ids into an expression without quoting them, so none is a file's name.
+    "milvus": Target("pipeline.exporting.milvus", ("sha256", "int64", "uuid5")),
     "vertex": Target("pipeline.exporting.vertex", ("uri", "sha256", "uuid5")),
     "pinecone": Target("pipeline.exporting.pinecone", ("sha256", "uuid5", "uri")),
+    "milvus-files": Target("pipeline.exporting.milvus_files"),
     "projector": Target("pipeline.exporting.projector"),
     "pgvector": Target(
         "pipeline.exporting.pgvector", options={"type": ("auto", "vector", "halfvec")}

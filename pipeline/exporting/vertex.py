@@ -17,10 +17,9 @@ import pyarrow as pa
 
 from pipeline.exporting import avro
 from pipeline.exporting.base import NAMES, Batch, Job, Shape
-from pipeline.exporting.batches import Batches, load_hint
+from pipeline.exporting.batches import Batches, encode_lines, load_hint
 from pipeline.exporting.numbers import as_numbers
 from pipeline.exporting.plain import plain
-from transforms.errors import UserError
 
 _NO = avro.number(0)
 _SOME = avro.number(1)
@@ -79,13 +78,12 @@ class Vertex:
         return avro.avro_file(SCHEMA, map(self._block, batches))
 
     def encode_keys(self, keys: pa.Array) -> bytes:
-        ids = keys.to_pylist()
-        check_lines(ids)
-        return "".join(f"{key}\n" for key in ids).encode()
+        return encode_lines(keys)
 
     def _block(self, batch: Batch) -> tuple[int, bytes]:
         ids = batch.keys.to_pylist()
-        check_lines(ids)
+        # An id that cannot be removed later is refused now.
+        encode_lines(batch.keys)
         vectors = as_numbers(batch.vectors, "float32")
         head, end = avro.number(vectors.shape[1]), _NO
         words = self._column(batch, self._words, _restrict)
@@ -110,17 +108,6 @@ class Vertex:
                 if value is not None
             ]
             yield _SOME + avro.array(items) if items else _NO
-
-
-def check_lines(ids: Sequence[object]) -> None:
-    """Check that each id fits on one line.
-
-    Raises:
-        UserError: One holds a line break.
-    """
-    for key in ids:
-        if isinstance(key, str) and len(key.splitlines()) > 1:
-            raise UserError(f"{key[:200]!r} holds a line break, which no id may. Give --id sha256")
 
 
 def _is_number(kind: pa.DataType) -> bool:

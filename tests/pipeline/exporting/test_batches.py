@@ -4,13 +4,15 @@ import shutil
 
 import fastavro
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
 import pipeline
 from pipeline.cli import main
-from pipeline.exporting import avro, differences, vertex
+from pipeline.exporting import avro, differences
+from pipeline.exporting.batches import encode_lines
 from pipeline.exporting.ids import ids_of
 from tests.helpers.exports import check_nearest, cosine_search, counts
 from tests.helpers.outputs import live
@@ -31,7 +33,13 @@ def read_pinecone(folder):
             yield row["id"], row["values"]
 
 
-READERS = {"vertex": read_vertex, "pinecone": read_pinecone}
+def read_milvus(folder):
+    for path in sorted(folder.glob("*.parquet")):
+        for row in pq.read_table(path).to_pylist():
+            yield str(row["uri"]), row["embedding"]
+
+
+READERS = {"vertex": read_vertex, "pinecone": read_pinecone, "milvus-files": read_milvus}
 
 
 def load(dest, name):
@@ -59,7 +67,9 @@ def check(place, name="vertex", kind="uri"):
     check_nearest(table, cosine_search(table["uri"].to_pylist(), matrix))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("vertex", "uri"), ("pinecone", "sha256")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("vertex", "uri"), ("pinecone", "sha256"), ("milvus-files", "uri")]
+)
 def test_each_night_is_a_batch(place, name, kind):
     assert counts(place.export(name)) == (6, 0, 0)
     check(place, name, kind)
@@ -208,10 +218,9 @@ def test_a_folder_that_is_in_use_is_refused(place, capsys):
 
 
 def test_names_that_a_format_cannot_express_are_refused():
-    with pytest.raises(UserError, match="line break"):
-        vertex.check_lines(["a\nb"])
-    with pytest.raises(UserError, match="line break"):
-        vertex.check_lines(["a\u2028b"])
+    for name in ("a\nb", "a\u2028b"):
+        with pytest.raises(UserError, match="line break"):
+            encode_lines(pa.array([name]))
 
 
 def test_avro_numbers_are_those_of_another_library(tmp_path):
