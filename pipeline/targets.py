@@ -145,5 +145,5 @@ def _table_of(backbone: str) -> str:
 
 
 def _stem(path: str) -> str:
-    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    name = re.split(r"[/\\]", path.removeprefix("hub:").rstrip("/\\"))[-1]
     return re.sub(r"\.(keras|h5|hdf5|onnx)$", "", name)

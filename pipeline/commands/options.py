@@ -218,7 +218,8 @@ def backbone_options(parser: Parser, several: bool = False) -> None:
     group = parser.add_argument_group("the network")
     add = group.add_argument
     name = (
-        "a name that 'image-features backbones' lists, or your own .keras, .h5, .onnx or SavedModel"
+        "a name that 'image-features backbones' lists, or your own .keras, .h5, .onnx or "
+        "SavedModel, or hub:PRESET of KerasHub"
     )
     if several:
         add(

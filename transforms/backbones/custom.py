@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from transforms.backbones import keras_file, onnx_file, saved_model
+from transforms.backbones import hub, keras_file, onnx_file, saved_model
 from transforms.backbones.fetched import fetch_model
 from transforms.backbones.inspection import Inspection
 from transforms.backbones.labels import labels_sha256, read_labels
@@ -29,7 +30,7 @@ _FOREIGN = {
 
 
 class _Format(Protocol):
-    """``keras_file``, ``saved_model`` or ``onnx_file``."""
+    """``keras_file``, ``saved_model``, ``onnx_file`` or ``hub``."""
 
     def read_facts(self, path: Path, config: BackboneConfig) -> CustomFacts: ...
     def open_model(self, resolved: Resolved, path: Path) -> Network | OnnxNetwork: ...
@@ -38,7 +39,8 @@ class _Format(Protocol):
 def is_path(backbone: str) -> bool:
     """Tell whether ``--backbone`` names a file or folder rather than a row of the table."""
     return (
-        "/" in backbone
+        backbone.startswith(hub.PREFIX)
+        or "/" in backbone
         or "\\" in backbone
         or backbone.endswith(_SUFFIXES)
         or Path(backbone).exists()
@@ -68,10 +70,10 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         labels = read_labels(config.labels)
     facts = chosen.read_facts(path, config)
     value_range = _value_range(config, facts)
-    notes = _check_labels(labels, facts, config)
+    notes = facts.notes + _check_labels(labels, facts, config)
     return Resolved(
-        config=config,
-        name=path.name,
+        config=replace(config, pooling=facts.pooling or config.pooling),
+        name=_name(config, path),
         backbone=None,
         weights=Weights("own", _sha256(path), path, facts.classes),
         labels=labels,
@@ -80,7 +82,7 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         preprocess=value_range,
         feature_layer=facts.feature_layer,
         dimension=facts.dimension,
-        resize=stated.resize if stated else None,
+        resize=stated.resize if stated else facts.resize,
         layout=facts.layout,
         notes=notes,
     )
@@ -104,6 +106,8 @@ def inspect(config: BackboneConfig) -> Inspection:
         return onnx_inspection.inspect(path, config)
     if chosen is keras_file:
         return keras_inspection.inspect_keras(path, config)
+    if chosen is hub:
+        return keras_inspection.inspect_preset(path, config)
     return keras_inspection.inspect_saved_model(path, config)
 
 
@@ -114,8 +118,17 @@ def open_custom(resolved: Resolved) -> Network | OnnxNetwork:
     return _format_of(path).open_model(resolved, path)
 
 
+def _name(config: BackboneConfig, path: Path) -> str:
+    """Return a model's name: of a preset that was downloaded, the folder is a number."""
+    if config.backbone.startswith(hub.PREFIX):
+        return config.backbone.removeprefix(hub.PREFIX).rstrip("/").rpartition("/")[2]
+    return path.name
+
+
 def _local(config: BackboneConfig) -> Path:
     """Return the local path of a model; fetch one in a bucket into the user's cache."""
+    if config.backbone.startswith(hub.PREFIX):
+        return hub.local_preset(config.backbone.removeprefix(hub.PREFIX), config.stores)
     if "://" not in config.backbone:
         return Path(config.backbone).expanduser()
     return local_path(config.backbone) or fetch_model(config.backbone, config.stores)
@@ -136,6 +149,8 @@ def _format_of(path: Path) -> _Format:
         ) from error
     if is_saved_model:
         return saved_model
+    if path.is_dir() and hub.is_preset(path):
+        return hub
     if path.is_file() and path.suffix in _SUFFIXES and found:
         return onnx_file if path.suffix == ".onnx" else keras_file
     raise UserError(f"--backbone {path}: {_seen(path, found, below)}")
@@ -161,8 +176,13 @@ def _seen(path: Path, found: object, below: list[Path]) -> str:
 
 
 def _value_range(config: BackboneConfig, facts: CustomFacts) -> str:
-    if config.value_range:
-        return config.value_range
+    if facts.value_range and config.value_range not in (None, facts.value_range):
+        raise UserError(
+            f"--preprocess {config.value_range}: {Path(config.backbone).name} has its own value "
+            f"range ({facts.value_range}); leave the option out"
+        )
+    if found := facts.value_range or config.value_range:
+        return found
     modes = "; ".join(f"{word}: {meaning}" for word, meaning in VALUE_MODES.items())
     hint = (
         f" It has a layer {facts.own_scaling} that scales: probably none."
@@ -212,6 +232,8 @@ def _sha256(path: Path) -> str:
         return onnx_file.files_sha256(path)
     if path.is_file():
         return file_sha256(path)
+    if not (path / "saved_model.pb").is_file():
+        return hub.files_sha256(path)
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transforms.backbones import keras_file, saved_model
+from transforms.backbones import hub, keras_file, saved_model
 from transforms.backbones.inspection import Inspection, Layer, looks_like
 from transforms.backbones.keras_graph import follow
 from transforms.backbones.named import builder
@@ -58,6 +58,26 @@ def inspect_named(spec: Backbone) -> Inspection:
         layers=tuple(layer for layer in layers if layer),
         vector=f"{spec.feature}, {spec.dimension} numbers",
         options=(f"--backbone {spec.name}",),
+    )
+
+
+def inspect_preset(path: Path, config: BackboneConfig) -> Inspection:
+    """Say what a preset of KerasHub gives, and its preprocessing.
+
+    Raises:
+        UserError: It cannot be loaded.
+    """
+    facts = hub.read_facts(path, config)
+    height, width = facts.input_size
+    vector = f"{facts.feature_layer}, {facts.dimension} numbers"
+    if facts.pooling:
+        vector += f", pooled by {facts.pooling}"
+    return Inspection(
+        takes=f"pixels [N, {height}, {width}, 3], {facts.value_range}, resized by {facts.resize}",
+        gives=("vectors",),
+        layers=(),
+        vector=vector,
+        options=(f"--backbone {hub.PREFIX}{path}",),
     )
 
 

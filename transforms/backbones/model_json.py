@@ -115,8 +115,11 @@ def resize_of(network: Resolved, asked: ResizeMode | None) -> ResizeMode:
     Raises:
         UserError: The two contradict each other.
     """
-    if network.resize:
-        check_agrees(network.name, "resize", asked, network.resize)
+    if network.resize and asked not in (None, network.resize):
+        raise UserError(
+            f"--resize {asked}: {network.name} was trained with {network.resize}, as the file "
+            "beside it says; leave the option out"
+        )
     return asked or network.resize or "squash"
 
 

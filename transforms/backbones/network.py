@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.choices import Layout, Pooling
+from transforms.choices import Layout, Pooling, ResizeMode
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import UserError
 
@@ -52,6 +52,11 @@ class CustomFacts:
     own_scaling: str | None = None
     # Order of the axes of an ONNX file's input.
     layout: Layout | None = None
+    # What a preset of KerasHub says itself: its value range, and how it resizes and pools.
+    value_range: str | None = None
+    resize: ResizeMode | None = None
+    pooling: Pooling | None = None
+    notes: tuple[str, ...] = ()
 
 
 def import_keras() -> Any:

@@ -49,8 +49,8 @@ def _vector_model(resolved: Resolved) -> Any:
     assert path
     if path.is_dir():
         raise UserError(
-            f"--backbone {path}: is a SavedModel, which cannot be trained here; give the .keras "
-            "file that it was exported from"
+            f"--backbone {path}: is a folder, of a SavedModel or of a preset, which cannot be "
+            "trained here; give a .keras file"
         )
     if resolved.layout:
         raise UserError(
