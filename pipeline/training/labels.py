@@ -142,6 +142,19 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     except OSError as error:
         raise UserError(f"--labels {_CSV}{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"--labels {_CSV}{path}: is no UTF-8 text") from error
+        raise UserError(
+            f"--labels {_CSV}{path}: line {_no_text(path)} is no UTF-8 text; save the file as UTF-8"
+        ) from error
     except csv.Error as error:
         raise UserError(f"--labels {_CSV}{path}: line {reader.line_num}: {error}") from error
+
+
+def _no_text(path: Path) -> int:
+    """Return the number of the first line that is no UTF-8; text is decoded in larger blocks."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0

@@ -63,7 +63,7 @@ def test_a_csv_gives_labels_by_uri_or_relative_path(tmp_path: Path) -> None:
         (b'uri,label\n/1,"a', "line 2: unexpected end of data"),
         (b"uri,label\n/1,a\n", "all images have the label a"),
         (b"uri,label\n/8,a\n/9,\x1b[2J\n", r"none of its images is in the table, such as /8, /9"),
-        (b"uri,label\n\xff,a\n", "is no UTF-8 text"),
+        (b"uri,label\n/1,a\n\xff,a\n/2,b\n", "line 3 is no UTF-8 text"),
         (None, "cannot be read"),
     ],
 )
