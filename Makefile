@@ -21,7 +21,7 @@ demo: $(VENV)/.demo  ## extract features of scikit-image's sample photos and sho
 	&& $(VENV)/bin/image-features show $(DEMO_OUTPUT) --rows 40
 
 test: $(VENV)/.test $(if $(shell command -v go),engines)  ## all tests; those on Prism are left out where there is no Go
-	$(PY) -m pytest -n 3 --dist loadfile
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 engines: $(VENV)/bin/prism $(VENV)/bin/boot  ## Prism and Beam's worker, for launch/prism.args; needs Go
 

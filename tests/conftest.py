@@ -15,7 +15,16 @@ from tests.helpers.runs import make_folder
 
 pytest_plugins = [
     f"tests.helpers.{name}"
-    for name in ("s3_server", "outputs", "groups", "clusters", "launched", "browser", "exports")
+    for name in (
+        "s3_server",
+        "outputs",
+        "groups",
+        "clusters",
+        "launched",
+        "browser",
+        "exports",
+        "engines",
+    )
 ]
 # Beam's workers and the test servers are local.
 os.environ.setdefault("no_proxy", "localhost,127.0.0.1")
@@ -33,15 +42,24 @@ def photos() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first, so that no process begins a long one last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Put exported networks into a cache of the test run, not into the user's."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    """Put exported networks into one cache of the test run, not into the user's."""
+    base = tmp_path_factory.getbasetemp()
+    # Below the folder of the whole run, each process of pytest-xdist has one of its own.
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["XDG_CACHE_HOME"] = str(base / "cache")
 
 
 @pytest.fixture(autouse=True)
 def _unload() -> Iterator[None]:
-    """Unload the networks of a test: each takes some 300 MB."""
+    """Forget the networks of a test; ``tests.helpers.engines`` keeps a few of them."""
     yield
     from transforms.engines import unload_engines
 

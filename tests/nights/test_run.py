@@ -249,6 +249,7 @@ def test_an_unfinished_run_is_resumed(folder, run, tmp_path, monkeypatch):
     assert read_features(tmp_path / "out").num_rows == 6
 
 
+@pytest.mark.usefixtures("own_engines")
 def test_an_engine_that_overlaps_gives_the_same_table(folder, run, tmp_path, monkeypatch):
     """As on a GPU, the next images are decoded while these are computed."""
     import transforms.extract

@@ -15,6 +15,7 @@ from transforms.engines import EngineConfig, choose_engine, cosine, load_engine,
 from transforms.errors import UserError
 from transforms.preprocess import image_chain
 
+pytestmark = pytest.mark.usefixtures("own_engines")
 ENGINES = ("tensorflow", "openvino")
 
 

@@ -96,6 +96,7 @@ def test_equal_images_of_one_shard_are_computed_once(folder, run, tmp_path, comp
     )
 
 
+@pytest.mark.usefixtures("own_engines")
 def test_equal_images_in_different_chunks_of_a_shard_are_computed_once(
     folder, run, tmp_path, computed, monkeypatch
 ):
