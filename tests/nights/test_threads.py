@@ -27,7 +27,7 @@ encoded = io.BytesIO()
 pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
 Image.fromarray(pixels).save(encoded, "JPEG")
 if what == "decode":
-    images = [encoded.getvalue()] * 300
+    images = [encoded.getvalue()] * 100
     function = DecodeAndResize(DecodePolicy(), (224, 224), "squash")
     work = lambda: list(decode_all([(data, (function,)) for data in images], cores))
 else:
@@ -35,7 +35,7 @@ else:
     network = resolve(BackboneConfig())
     folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
     engine = load_engine(EngineConfig(str(folder), what, "float32", cores))
-    pixels = np.zeros((128, 224, 224, 3), np.uint8)
+    pixels = np.zeros((64, 224, 224, 3), np.uint8)
     work = lambda: engine.run(pixels)
 
 def seconds():

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.nets import LABELS, SIZE, assert_same, exported
 from transforms.backbones import BackboneConfig, resolve
-from transforms.backbones.network import import_keras
+from transforms.backbones.network import import_keras, run
 from transforms.errors import UserError
 
 
@@ -41,7 +41,7 @@ def test_the_vector_is_what_a_nested_head_takes(images: np.ndarray, tmp_path: Pa
     model, maps = _transfer()
     model.save(tmp_path / "own.keras")
     inputs = images / np.float32(255)
-    conv, gated = (rows.mean(axis=(1, 2)) for rows in maps.predict(inputs, verbose=0))
+    conv, gated = (rows.mean(axis=(1, 2)) for rows in run(maps, inputs))
     for layer, truth in ((None, gated), ("base", gated), ("base/conv", conv)):
         resolved, graph = exported(
             tmp_path / "out",
@@ -65,7 +65,7 @@ def test_outputs_by_name_are_taken(images: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
     _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="unit",
                         labels=str(tmp_path / "labels.txt"))  # fmt: skip
-    answer = model.predict(images / np.float32(255), verbose=0)["answer"]
+    answer = run(model, images / np.float32(255))["answer"]
     np.testing.assert_allclose(graph(images)[1], np.sort(answer)[:, ::-1], atol=1e-5)
 
 
@@ -90,9 +90,8 @@ def test_a_model_of_mixed_precision_is_computed_in_float32(
 ) -> None:
     keras = import_keras()
     plain, _ = _transfer()
-    truth = keras.Model(plain.inputs, plain.get_layer("vector").output).predict(
-        images / np.float32(255), verbose=0
-    )
+    model = keras.Model(plain.inputs, plain.get_layer("vector").output)
+    truth = run(model, images / np.float32(255))
     for layer in plain._flatten_layers():
         layer.dtype_policy = "mixed_bfloat16"
     plain.save(tmp_path / "own.keras")

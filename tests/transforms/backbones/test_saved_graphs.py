@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.nets import SIZE, assert_same, exported, module_of, save_module
 from transforms.backbones import BackboneConfig, resolve
-from transforms.backbones.network import import_keras
+from transforms.backbones.network import import_keras, run
 from transforms.errors import UserError
 
 
@@ -26,9 +26,7 @@ def test_a_loop_gives_what_keras_predicts(kind: str, images: np.ndarray, tmp_pat
     _, graph = exported(
         tmp_path / "out", backbone=_saved(model, tmp_path / "saved"), preprocess="unit"
     )
-    truth = (
-        import_keras().Model(model.inputs, loop.output).predict(images / np.float32(255), verbose=0)
-    )
+    truth = run(import_keras().Model(model.inputs, loop.output), images / np.float32(255))
     assert_same(graph(images)[0], truth)
 
 
@@ -51,7 +49,7 @@ def test_several_outputs_give_the_vector_that_all_take(
     model, pool = _pooled(kind)
     path = _saved(model, tmp_path / "saved")
     _, graph = exported(tmp_path / "out", backbone=path, preprocess="unit")
-    assert_same(graph(images)[0], pool.predict(images / np.float32(255), verbose=0))
+    assert_same(graph(images)[0], run(pool, images / np.float32(255)))
     with pytest.raises(UserError, match=r"labels need one output \[N, classes\]"):
         resolve(BackboneConfig(backbone=path, preprocess="unit", labels=labels))
 
@@ -80,16 +78,12 @@ def test_no_vector_is_taken_from_inside_a_block(images: np.ndarray, tmp_path: Pa
     ):
         resolve(BackboneConfig(**options))
     _, graph = exported(tmp_path / "out", feature_layer="scaled_1/Mul", **options)
-    assert_same(
-        graph(images)[0], maps.predict(images / np.float32(255), verbose=0).mean(axis=(1, 2))
-    )
+    assert_same(graph(images)[0], run(maps, images / np.float32(255)).mean(axis=(1, 2)))
     model, maps = _squeezed("dense")
     _, graph = exported(
         tmp_path / "out", backbone=_saved(model, tmp_path / "dense"), preprocess="unit"
     )
-    assert_same(
-        graph(images)[0], maps.predict(images / np.float32(255), verbose=0).mean(axis=(1, 2))
-    )
+    assert_same(graph(images)[0], run(maps, images / np.float32(255)).mean(axis=(1, 2)))
 
 
 def test_rows_that_are_no_images_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.helpers.nets import (
     save_module,
 )
 from transforms.backbones import BackboneConfig, resolve
-from transforms.backbones.network import import_keras
+from transforms.backbones.network import import_keras, run
 from transforms.backbones.scores import last_operations
 from transforms.errors import UserError
 
@@ -41,12 +41,8 @@ def test_a_keras_export_gives_what_keras_predicts(
     model = net()
     model.export(tmp_path / "saved", verbose=False)
     inputs = images.astype(np.float32) / 127.5 - 1
-    hidden = (
-        import_keras()
-        .Model(model.inputs, model.get_layer("hidden").output)
-        .predict(inputs, verbose=0)
-    )
-    answer = model.predict(inputs, verbose=0)
+    hidden = run(import_keras().Model(model.inputs, model.get_layer("hidden").output), inputs)
+    answer = run(model, inputs)
     resolved, graph = exported(
         tmp_path / "out", backbone=str(tmp_path / "saved"), preprocess="tf", labels=labels
     )
@@ -73,7 +69,7 @@ def test_an_export_with_sigmoids_publishes_them_as_they_are(
     (tmp_path / "labels.txt").write_text("\n".join(LABELS[:classes]), encoding="utf-8")
     _, graph = exported(tmp_path / "out", backbone=str(tmp_path / "saved"), preprocess="unit",
                         labels=str(tmp_path / "labels.txt"))  # fmt: skip
-    answer = model.predict(images / np.float32(255), verbose=0)
+    answer = run(model, images / np.float32(255))
     assert answer.min() > 0.1
     assert answer.max() < 0.95
     np.testing.assert_allclose(graph(images)[1], np.sort(answer)[:, ::-1], atol=1e-5)

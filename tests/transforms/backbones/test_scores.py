@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.nets import LABELS, exported, net
 from transforms.backbones import BackboneConfig, export, model_id, resolve
-from transforms.backbones.network import import_keras
+from transforms.backbones.network import import_keras, run
 from transforms.errors import UserError
 
 
@@ -49,7 +49,7 @@ def _options(tmp_path: Path, model: Any, **more: Any) -> dict[str, Any]:
 def test_sigmoids_stay_wherever_they_are(head: str, images: np.ndarray, tmp_path: Path) -> None:
     model = _model(SIGMOIDS[head])
     _, graph = exported(tmp_path / "out", **_options(tmp_path, model))
-    answer = model.predict(images / np.float32(255), verbose=0)
+    answer = run(model, images / np.float32(255))
     np.testing.assert_allclose(graph(images)[1], np.sort(answer)[:, ::-1], atol=1e-5)
 
 
@@ -63,7 +63,7 @@ def test_one_logit_is_refused_unless_it_is_said(images: np.ndarray, tmp_path: Pa
     ):
         export(resolve(BackboneConfig(**options)), tmp_path / "out")
     _, graph = exported(tmp_path / "out", **options, scores="sigmoid")
-    answer = model.predict(images / np.float32(255), verbose=0)
+    answer = run(model, images / np.float32(255))
     np.testing.assert_allclose(graph(images)[1], 1 / (1 + np.exp(-answer)), atol=1e-5)
 
 
