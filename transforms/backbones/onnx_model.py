@@ -70,6 +70,13 @@ def open_onnx(path: Path, config: BackboneConfig) -> OnnxModel:
     """
     shaped = open_shaped(path, config)
     vector, name = _vector(shaped.model, path, config)
+    images = shaped.batch or _IMAGES
+    if vector.get_partial_shape().is_dynamic or list(vector.get_shape())[:1] != [images]:
+        raise UserError(
+            f"--backbone {path}: {images} images do not give {images} vectors, but "
+            f"{vector.get_partial_shape()} by {printable(name)}; name another layer by "
+            f"--feature-layer. All: {how_to_list(path)}"
+        )
     others = needs(vector) - {shaped.input.get_friendly_name()}
     if others:
         raise UserError(

@@ -52,6 +52,8 @@ def _onnxruntime(opened: OnnxModel) -> _Step:
     options = onnxruntime.SessionOptions()
     # 3: errors alone.
     options.log_severity_level = 3
+    # So that each process gets the same bits.
+    options.intra_op_num_threads = 1
     # Where the weights are that are not in the file itself.
     folder = "session.model_external_initializers_file_folder_path"
     options.add_session_config_entry(folder, str(opened.path.parent.resolve()))
@@ -64,7 +66,8 @@ def _openvino(opened: OnnxModel) -> _Step:
     import openvino as ov
 
     model = ov.Model(_wanted(opened), [opened.input], "golden")
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = ov.Core().compile_model(model, "CPU", settings)
 
     def step(batch: Any) -> Sequence[Any]:
         outputs = compiled([batch])

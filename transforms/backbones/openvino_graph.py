@@ -50,7 +50,11 @@ def save_graph(network: OnnxNetwork, resolved: Resolved, path: Path) -> None:
     for name, tensor in outputs.items():
         tensor.get_tensor().set_names({f"{name}:0"})
         results.append(op.result(tensor, name=name))
-    ov.save_model(ov.Model(results, [images], "network"), path, compress_to_fp16=False)
+    model = ov.Model(results, [images], "network")
+    for number, operation in enumerate(model.get_ordered_ops()):
+        # OpenVINO counts the operations of the process. Two drivers must write the same bytes.
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
+    ov.save_model(model, path, compress_to_fp16=False)
 
 
 def _pixels(images: Any, opened: OnnxModel, scale: ValueRange) -> Any:

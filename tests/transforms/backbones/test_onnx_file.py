@@ -194,6 +194,22 @@ def _text_too(folder: Path) -> str:
     return save(one_operation("Add", {"a": ["N", 3, 8, 8], "words": [8]}), folder / "net.onnx")
 
 
+def _one_for_all(folder: Path) -> str:
+    """The mean over all images."""
+    return save(one_operation("ReduceMean", {"x": ["N", 3, 8, 8]}), folder / "net.onnx")
+
+
+def _beyond_the_end(folder: Path) -> str:
+    model = small_net()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "data"), ("offset", str(1 << 40)), ("length", "648")):
+        tensor.external_data.add(key=key, value=value)
+    (folder / "data").write_bytes(b"short")
+    return save(model, folder / "net.onnx")
+
+
 def _gray(folder: Path) -> str:
     return save(one_operation("Relu", {"x": ["N", 1, 8, 8]}), folder / "net.onnx")
 
@@ -223,6 +239,8 @@ def _outside(folder: Path) -> str:
         (_custom, {}, "openvino cannot load it (No conversion rule found for operations: my.Mine"),
         (_two_images, {}, "takes a [N, 3, 8, 8] f32, b [N, 3, 8, 8] f32; it must take one image"),
         (_text_too, {}, "needs another input too, words;"),
+        (_one_for_all, {}, "4 images do not give 4 vectors"),
+        (_beyond_the_end, {"feature_layer": "hidden"}, "openvino cannot load it"),
         (_gray, {}, "takes x [N, 1, 8, 8] f32; it must take RGB images"),
         (_outside, {}, r"keeps weights in '../../etc/passwd\x1b', which is outside its own folder"),
     ],
@@ -294,6 +312,16 @@ def test_wrong_vectors_are_found_by_the_worker(tmp_path):
     np.savez(tmp_path / "made/golden.npz", **arrays)
     with pytest.raises(RuntimeError, match="computes other vectors than onnxruntime"):
         load_engine(EngineConfig(str(tmp_path / "made")))
+
+
+def test_each_process_writes_the_same_bytes(tmp_path):
+    """Two drivers may write to one folder: the sums of one must fit the graph of the other."""
+    options = {"backbone": str(ORIENTATION), "preprocess": "torch"}
+    for name in ("a", "b"):
+        exported(tmp_path / name, **options)
+    assert len(list((tmp_path / "a").iterdir())) == 4
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes(), file.name
 
 
 @pytest.mark.parametrize("normalize", ["none", "l2"])
