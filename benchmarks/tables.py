@@ -42,20 +42,26 @@ def real_table(folder: Path, images: int) -> Path:
     return output
 
 
-def _make_crops(folder: Path, count: int) -> None:
-    """Cut windows of a tenth to all of a photo, each turned, mirrored and brightened at random."""
-    folder.mkdir(parents=True, exist_ok=True)
+def sample_photos() -> dict[str, Image.Image]:
+    """Return scikit-image's photos as RGB, by their names."""
     spec = find_spec("skimage.data")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("benchmarks need scikit-image for its photos: pip install '.[bench]'")
     place = Path(next(iter(spec.submodule_search_locations)))
     files = sorted(p for p in place.iterdir() if p.suffix in (".png", ".jpg", ".gif", ".tif"))
-    photos = []
+    photos = {}
     for file in files:
         try:
-            photos.append(Image.open(file).convert("RGB"))
+            photos[file.stem] = Image.open(file).convert("RGB")
         except OSError:
             continue
+    return photos
+
+
+def _make_crops(folder: Path, count: int) -> None:
+    """Cut windows of a tenth to all of a photo, each turned, mirrored and brightened at random."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = list(sample_photos().values())
 
     def make(number: int) -> None:
         random = np.random.default_rng(number)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.maintenance.rollback import rollback
     from pipeline.maintenance.vacuum import vacuum
     from pipeline.maintenance.verify import verify
+    from pipeline.reports.night.night import ReportConfig, report_night, write_report
     from pipeline.reports.progress import Done
     from pipeline.reports.show import show
     from pipeline.reports.status import status
@@ -41,6 +42,7 @@ __all__ = [
     "IndexConfig",
     "Query",
     "Refused",
+    "ReportConfig",
     "RunFailed",
     "SearchConfig",
     "Searcher",
@@ -59,6 +61,7 @@ __all__ = [
     "publish_each",
     "publish_run",
     "repair",
+    "report_night",
     "rollback",
     "search",
     "show",
@@ -66,6 +69,7 @@ __all__ = [
     "trace",
     "vacuum",
     "verify",
+    "write_report",
 ]
 
 _HOMES = {
@@ -78,6 +82,7 @@ _HOMES = {
     "IndexConfig": "pipeline.indexing.build",
     "Query": "pipeline.retrieval.query",
     "Refused": "transforms.errors",
+    "ReportConfig": "pipeline.reports.night.night",
     "RunFailed": "transforms.errors",
     "SearchConfig": "pipeline.retrieval.searcher",
     "Searcher": "pipeline.retrieval.searcher",
@@ -96,6 +101,7 @@ _HOMES = {
     "publish_each": "pipeline.run",
     "publish_run": "pipeline.run",
     "repair": "pipeline.maintenance.repair",
+    "report_night": "pipeline.reports.night.night",
     "rollback": "pipeline.maintenance.rollback",
     "search": "pipeline.retrieval.search",
     "show": "pipeline.reports.show",
@@ -103,6 +109,7 @@ _HOMES = {
     "trace": "pipeline.diagnostics.trace",
     "vacuum": "pipeline.maintenance.vacuum",
     "verify": "pipeline.maintenance.verify",
+    "write_report": "pipeline.reports.night.night",
 }
 
 

@@ -17,7 +17,7 @@ _PART = re.compile(
 )
 _RUN_FILE = re.compile(
     rf"(?:{TABLE_NAME}/)?"
-    r"(?:run\.json|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
+    r"(?:run\.json|drift\.json|report\.html|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
     r"|stale/(?:features|errors)\.parquet|listing/[^/]+\.(?:parquet|json))"
 )
 _MODEL_FILE = re.compile(r"graph\.pb|network\.(?:xml|bin)|golden\.npz|model\.json|SHA256SUMS")

@@ -21,7 +21,10 @@ _QUALITY = 80
 
 
 def thumbnails(
-    references: Sequence[ImageReference], stores: Stores = (), indexes: Indexes | None = None
+    references: Sequence[ImageReference],
+    stores: Stores = (),
+    indexes: Indexes | None = None,
+    side: int = SIDE,
 ) -> Iterator[bytes | ImageError]:
     """Yield a JPEG for each image, or why there is none.
 
@@ -30,6 +33,7 @@ def thumbnails(
             gives an error.
         stores: Where buckets are.
         indexes: Where the members of containers are kept.
+        side: Max height and width of a thumbnail, in pixels.
 
     Raises:
         StorageError: A container cannot be read.
@@ -39,7 +43,7 @@ def thumbnails(
         try:
             if not isinstance(item, EncodedImage):
                 raise item[1]
-            yield thumbnail(item.data)
+            yield thumbnail(item.data, side)
         except ImageError as error:
             yield error
 

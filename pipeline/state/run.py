@@ -62,6 +62,7 @@ class Run:
     # The last job that was submitted to a service that keeps jobs without their driver.
     job: Job | None = None
     summary: Mapping[str, Any] | None = None
+    ended_at: str = ""  # ISO 8601, UTC; "" for an unfinished run
     # Name of the backbone's pair of tables; "" for the first.
     table: str = ""
     # In the first run's note: the names of the other pairs.
@@ -101,7 +102,8 @@ class Run:
     def end(self, output: Storage, state: State, summary: Summary | None = None) -> Run:
         """Write how the run ended, and return the ended run."""
         ended = asdict(replace(summary, state=state)) if summary else None
-        return replace(self, state=state, summary=ended).save(output)
+        now = datetime.now(UTC).isoformat()
+        return replace(self, state=state, summary=ended, ended_at=now).save(output)
 
     def receipts(self, output: Storage) -> list[Receipt]:
         """Return all receipts so far, in the order of their shards."""

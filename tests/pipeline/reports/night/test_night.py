@@ -1,0 +1,212 @@
+"""The report of a night: its figures equal those of tables and receipts, whatever happened."""
+
+import json
+import re
+import shutil
+from html import unescape
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import Config, ReportConfig, extract, report_night
+from pipeline.cli import main
+from pipeline.state.run import latest_run
+from tests.helpers.crops import make_crops
+from tests.helpers.outputs import break_off
+from tests.helpers.runs import read_errors, read_features
+from transforms.storage import open_storage
+
+OLD = "chelsea coffee camera astronaut"
+HOSTILE = "<script>alert(1)<!-- \u202e.jpg"
+
+
+def night(root, output="out", **options):
+    inputs = (str(root / "crops"),)
+    config = Config(inputs=inputs, output=str(root / output), max_failure_rate=1, **options)
+    return extract(config)
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory, photos):
+    """Extract crops of four photos, then more of them, and then of two others; for reading only."""
+    root = tmp_path_factory.mktemp("nights")
+    make_crops(root / "made", photos, f"{OLD} rocket", 80, 96)
+    for start, stop, names in ((0, 60, OLD), (60, 80, OLD), (0, 60, "rocket")):
+        for name in names.split():
+            for number in range(start, stop):
+                place = root / f"crops/{name}/{number:03d}.jpg"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (root / f"made/{name}/{number:03d}.jpg").rename(place)
+        if names == "rocket":
+            (root / "crops/rocket" / HOSTILE).write_bytes(b"no image")
+        night(root)
+        shutil.copytree(root / "out", root / f"out-{start}-{len(names)}")
+    return root
+
+
+@pytest.fixture
+def output(nights, tmp_path):
+    """Copy the output after the last night."""
+    return shutil.copytree(nights / "out", tmp_path / "out")
+
+
+def numbers(page, row):
+    """Return the cells of the row of a table that begins with a word, as text."""
+    found = re.search(rf"<tr><td[^>]*>{re.escape(row)}</td>(.*?)</tr>", page, re.DOTALL)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", found[1], re.DOTALL)
+    return [unescape(cell) for cell in cells if not cell.startswith("<svg")]
+
+
+def test_a_first_night_has_nothing_to_compare(nights):
+    made = report_night(nights / "out-0-31", ReportConfig(pictures=False))
+    assert made.verdict.sentence == (
+        "Published version 0: 240 new images, 0 failed, nothing unusual."
+    )
+    assert made.drift is None
+    assert "too few earlier or new images" in made.html
+    assert "No image failed." in made.html
+
+
+def test_a_night_of_the_same_kind_of_images_is_usual(nights):
+    made = report_night(nights / "out-60-31", ReportConfig(pictures=False))
+    assert not made.verdict.unusual, made.verdict
+    assert made.drift.novelty <= 0.05
+
+
+def test_a_night_of_other_images_is_named(output, capsys):
+    made = report_night(output)
+    assert made.verdict.drifts
+    assert "of the new images are unlike any earlier one" in made.verdict.sentence
+    assert made.drift.novelty > 0.5
+    assert main(["report", str(output), "--json", "--fail-on-drift"]) == 1
+    assert json.loads(capsys.readouterr().out)["novelty"] == round(made.drift.novelty, 4)
+    assert main(["report", str(output), "--json"]) == 0
+
+
+def test_each_figure_equals_what_the_tables_say(output):
+    page = report_night(output).html
+    run = latest_run(open_storage(str(output)))
+    rows = read_features(output)
+    own = rows.filter(pa.compute.equal(rows["run_id"], run.run_id))
+    assert (own.num_rows, rows.num_rows) == (60, 380)
+    assert numbers(page, "listed") == ["381", "280"]
+    assert numbers(page, "new") == ["61", "160"]
+    assert numbers(page, "failed") == ["1", "0"]
+    folder = own["uri"][0].as_py().rsplit("/", 1)[0]
+    assert numbers(page, folder) == ["60"]
+    assert "has 380 rows." in page
+    best = own["label"].value_counts().to_pylist()
+    for entry in sorted(best, key=lambda entry: -entry["counts"])[:3]:
+        label, count = entry["values"], entry["counts"]
+        every = pa.compute.sum(pa.compute.equal(rows["label"], label)).as_py()
+        assert numbers(page, label) == [f"{count:,}", f"{count / 60:.1%}", f"{every / 380:.1%}"]
+    [failed] = read_errors(output)
+    assert f"{failed['kind']}</td>" in page
+    assert failed["message"].split(",")[0] in unescape(page)
+    seconds = run.summary["seconds"]
+    for stage, taken in seconds.items():
+        share = f"{taken / sum(seconds.values()):.0%}"
+        assert numbers(page, stage)[:2] == [f"{taken:,.1f} s", share]
+    lengths = np.linalg.norm(np.array(own["embedding"].to_pylist(), np.float32), axis=1)
+    assert f">{lengths.min():.3g}<" in page
+    assert f">{lengths.max():.3g}<" in page
+
+
+def test_a_page_shows_images_only_if_asked_for(output):
+    page = report_night(output).html
+    assert page.count("<img ") == 24 + 12 + 12
+    assert len(page) < 2_000_000
+    assert "<img" not in report_night(output, ReportConfig(pictures=False)).html
+
+
+def test_every_name_is_text(output):
+    page = report_night(output).html
+    assert "<script" not in page
+    assert "\u202e" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_a_browser_shows_the_page(output, tmp_path, browser, width):
+    assert main(["report", str(output), "--html", str(tmp_path / "night.html")]) == 0
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    browser.open((tmp_path / "night.html").as_uri())
+    assert browser.value("document.querySelectorAll('img').length") == 48
+    assert browser.value("[...document.images].every(one => one.naturalWidth > 0)")
+    assert browser.value("document.scrollingElement.scrollWidth") <= width
+    assert not browser.problems
+
+
+def test_a_refused_night_is_reported(nights, tmp_path, capsys):
+    shutil.copytree(nights / "out", tmp_path / "out")
+    (tmp_path / "crops").mkdir()
+    for number in range(8):
+        (tmp_path / f"crops/{number}.jpg").write_bytes(b"no image")
+    words = ["extract", "--input", str(nights / "crops"), "--input", str(tmp_path / "crops")]
+    words += ["--output", str(tmp_path / "out"), "--max-failure-rate", "0"]
+    assert main([*words, "--report", str(tmp_path / "night.html")]) == 1
+    page = (tmp_path / "night.html").read_text()
+    assert "Refused, nothing was published: 8 new images, 8 failed" in page
+    assert "8 images failed instead of 0" in page
+    assert numbers(page, "not_an_image")[0] == "8"
+
+
+def test_an_unfinished_night_is_reported(nights, tmp_path, monkeypatch):
+    make = tmp_path / "crops"
+    shutil.copytree(nights / "crops/rocket", make, ignore=shutil.ignore_patterns("*script*"))
+    break_off(lambda: night(tmp_path, "new"), monkeypatch)
+    made = report_night(tmp_path / "new")
+    assert made.verdict.sentence.startswith("Not finished, nothing is published yet: 60 images")
+    night(tmp_path, "new")
+    assert report_night(tmp_path / "new").verdict.sentence.startswith("Published version 0")
+    night(tmp_path, "new")
+    assert report_night(tmp_path / "new").verdict.sentence.startswith("Nothing was to be done")
+
+
+def test_a_report_that_cannot_be_written_changes_nothing_of_the_run(nights, tmp_path, caplog):
+    shutil.copytree(nights / "out", tmp_path / "out")
+    words = ["extract", "--input", str(nights / "crops"), "--output", str(tmp_path / "out")]
+    assert main([*words, "--report", f"{tmp_path}/"]) == 0
+    assert "no report was written" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_the_reference_stays_and_is_drawn_anew_when_damaged(output, damage):
+    first = report_night(output, ReportConfig(pictures=False))
+    kept = output / "reference/features.npz"
+    before = kept.read_bytes()
+    assert report_night(output, ReportConfig(pictures=False)).html == first.html
+    assert kept.read_bytes() == before
+    if damage == "cut":
+        kept.write_bytes(before[: len(before) // 2])
+    else:
+        np.savez(kept, facts='{"rows": 1}', uris="[]", vectors=np.zeros((3, 4)))
+    assert report_night(output, ReportConfig(pictures=False)).drift.novelty == first.drift.novelty
+    with np.load(kept) as known:
+        assert len(known["vectors"]) == 320
+
+
+def test_a_mistake_is_one_clear_line(output, tmp_path, capsys):
+    for words, message in (
+        ([str(tmp_path / "nothing")], "no run has got as far as a plan"),
+        ([str(output), "--run", "20200101T000000Z-0000"], "no run 20200101T000000Z-0000"),
+        ([str(output), "--table", "x"], "no run has published a table features-x"),
+        ([str(output), "--html", f"{tmp_path}/"], "name a file"),
+    ):
+        assert main(["report", *words]) == 2
+        said = capsys.readouterr().err.strip()
+        assert message in said
+        assert len(said.splitlines()) == 1
+
+
+def test_a_report_of_a_bucket_lies_in_the_bucket(nights, s3, tmp_path):
+    crops = nights / "crops/chelsea"
+    for path in sorted(crops.iterdir())[:3]:
+        s3.put(f"in/{path.name}", path.read_bytes())
+    words = ["extract", "--input", f"{s3.url}/in", "--output", f"{s3.url}/out"]
+    assert main([*words, "--report", f"{s3.url}/reports/night.html"]) == 0
+    stored = s3.get("reports/night.html")
+    assert b"Published version 0: 3 new images" in stored
+    assert stored.count(b"<img ") == 6
