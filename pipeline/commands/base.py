@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +20,14 @@ EXIT_CODES = """\
 exit codes: 0 published, or nothing new; 1 the run failed or was refused; 2 the command line is
 invalid; 130 stopped by Ctrl-C; 143 stopped by SIGTERM
 """
+
+# The codes of green, red, yellow and cyan, and the words that they mark.
+_COLORS = {
+    "32": r"\b(?:published|unchanged|clean)\b(?! \d)",
+    "31": r"\b(?:refused|superseded|failed [1-9][\d,]*|[1-9][\d,]* failed)\b",
+    "33": r"\bnot finished\b",
+    "36": r"\[#+\.*\]",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -100,13 +110,28 @@ def log_options(parser: Parser) -> None:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print text with its control characters escaped.
+    """Print text with its control characters escaped; on a terminal in colour.
 
     Args:
         text: One or more lines.
         stream: Where to print; ``None`` is standard output.
     """
-    print(printable_lines(text), file=stream, flush=True)
+    stream = stream or sys.stdout
+    text = printable_lines(text)
+    print(painted(text) if has_colors(stream) else text, file=stream, flush=True)
+
+
+def has_colors(stream: TextIO) -> bool:
+    """Tell whether a stream shows colours, and its user wants them (https://no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return wanted and stream.isatty()
+
+
+def painted(text: str) -> str:
+    """Colour how runs ended, failed images and bars."""
+    for color, words in _COLORS.items():
+        text = re.sub(words, rf"\033[{color}m\g<0>\033[0m", text)
+    return text
 
 
 def duration(text: str) -> timedelta:

@@ -9,7 +9,7 @@ from os import PathLike, fspath
 
 from pipeline.reports.beside import lines_beside
 from pipeline.reports.readers import how_to_read
-from pipeline.reports.text import format_table, size_text
+from pipeline.reports.text import bar_text, format_table, size_text
 from pipeline.state.run import Run, load_runs
 from pipeline.tables import Table, Tables, check_name, pair_names
 from transforms.errors import UserError
@@ -78,6 +78,7 @@ class Contents:
         lines = [
             f"{features}  {rows}, {size_text(self.size)}, version {version}",
             f"{errors}  {_failures_text(self.failures)}",
+            *_kind_lines(self.failures),
             *self.beside,
         ]
         if further := [name for name in self.others if name]:
@@ -86,10 +87,8 @@ class Contents:
             fields = sorted(self.recipe.items())
             lines += ["recipe", *(printable(f"  {name:<15} {value}") for name, value in fields)]
         if self.runs:
-            lines += [
-                "runs, newest first",
-                *(printable(f"  {_run_line(run)}") for run in self.runs),
-            ]
+            table = format_table([_run_row(run) for run in self.runs])
+            lines += ["runs, newest first", *(f"  {line}" for line in table.split("\n"))]
         if self.samples:
             lines += ["", *_sample_lines(self.samples)]
             lines += ["", *self._how_to_read()]
@@ -176,13 +175,24 @@ def _name(uri: str) -> str:
 def _failures_text(kinds: Mapping[str, int]) -> str:
     if not kinds:
         return "none"
-    counts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
-    return f"{sum(kinds.values()):,} images: {counts}"
+    total = sum(kinds.values())
+    return f"{total:,} image{'s' if total > 1 else ''} without a vector, by kind"
 
 
-def _run_line(run: Run) -> str:
-    counts = "not finished: the same command resumes it" if run.state == "planned" else ""
+def _kind_lines(kinds: Mapping[str, int]) -> list[str]:
+    """Return a line for each kind of failure, with its share of all."""
+    total = sum(kinds.values())
+    rows = [
+        (kind, f"{count:,}", f"{count / total:.0%}", bar_text(count / total))
+        for kind, count in kinds.items()
+    ]
+    return [f"  {line}" for line in format_table(rows).split("\n")] if rows else []
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    """Return what the table of runs says of one."""
+    names = ("listed", "embedded", "reused", "unchanged", "failed", "removed")
     if run.summary:
-        names = ("listed", "embedded", "reused", "unchanged", "failed", "removed")
-        counts = ", ".join(f"{name} {run.summary[name]:,}" for name in names)
-    return f"{run.run_id}  {run.state:<10} {counts}"
+        return run.run_id, run.state, *(f"{name} {run.summary[name]:,}" for name in names)
+    said = "not finished: the same command resumes it" if run.state == "planned" else ""
+    return run.run_id, run.state, said, *("" for _ in names[1:])

@@ -10,7 +10,7 @@ from os import PathLike, fspath
 
 from pipeline.reports.beside import lines_beside
 from pipeline.reports.progress import progress_text
-from pipeline.reports.text import time_text
+from pipeline.reports.text import bar_text, time_text
 from pipeline.state.night import night_of
 from pipeline.state.run import Run, latest_run
 from pipeline.state.summary import Summary
@@ -95,6 +95,8 @@ class Status:
             str(run.counts),
             f"{len(self.done):,} / {len(run.shards):,} shards, {progress}",
         ]
+        if run.references:
+            lines.append(bar_text(self.images / run.references, 40))
         if run.job:
             lines.append(f"job {run.job}")
         if failures:

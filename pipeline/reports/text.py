@@ -36,3 +36,11 @@ def time_text(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def bar_text(share: float, width: int = 20) -> str:
+    """Draw a share from 0 to 1 with letters that every terminal has: ``[#####...............]``."""
+    full = round(min(max(share, 0.0), 1.0) * width)
+    # A share above 0 is seen.
+    full = max(full, 1) if share > 0 else 0
+    return f"[{'#' * full}{'.' * (width - full)}]"

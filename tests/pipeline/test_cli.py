@@ -110,7 +110,8 @@ def test_show_tells_what_is_in_an_output(folder, tmp_path, capsys):
     assert main(["show", str(tmp_path / "out"), "--rows", "10"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"features  6 rows in 1 parts, [\d.]+ KB, version 0", out)
-    assert re.search(r"errors    1 images: \w+ 1", out)
+    assert "errors    1 image without a vector, by kind" in out
+    assert re.search(r"\n  \w+  1  100%  \[#{20}\]\n", out)
     assert re.search(r"backbone +efficientnet_lite0", out)
     assert re.search(
         r"published  listed 7, embedded 6, reused 0, unchanged 0, failed 1, removed 0", out
