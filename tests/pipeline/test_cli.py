@@ -114,7 +114,7 @@ def test_show_tells_what_is_in_an_output(folder, tmp_path, capsys):
     assert re.search(r"\n  \w+  1  100%  \[#{20}\]\n", out)
     assert re.search(r"backbone +efficientnet_lite0", out)
     assert re.search(
-        r"published  listed 7, embedded 6, reused 0, unchanged 0, failed 1, removed 0", out
+        r"published  listed 7  embedded 6  reused 0  unchanged 0  failed 1  removed 0", out
     )
     assert re.search(r"coffee.jpg +espresso +0\.\d\d +1280", out)
     assert "broken.png: " in out
