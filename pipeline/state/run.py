@@ -176,9 +176,16 @@ def _run_ids(output: Storage) -> list[str]:
     ]
 
 
-def load_runs(output: Storage, limit: int, table: str = "") -> list[Run]:
-    """Return the newest runs that got as far as a plan, ``limit`` at the most, newest first."""
-    return list(islice(_newest_first(output, table), limit))
+def load_runs(output: Storage, limit: int, table: str = "", before: str = "") -> list[Run]:
+    """Return the newest runs that got as far as a plan, newest first.
+
+    Args:
+        output: The output.
+        limit: Max number of runs.
+        table: Name of the backbone's pair of tables; "" for the first.
+        before: The id of a run; only earlier ones are returned. By default all are.
+    """
+    return list(islice(_newest_first(output, table, before), limit))
 
 
 def latest_run(output: Storage) -> Run | None:
@@ -195,8 +202,10 @@ def last_good_run(output: Storage, table: str = "") -> Run | None:
     return next((run for run in runs if run.state in ("published", "unchanged")), None)
 
 
-def _newest_first(output: Storage, table: str = "") -> Iterator[Run]:
+def _newest_first(output: Storage, table: str = "", before: str = "") -> Iterator[Run]:
     for run_id in sorted(_run_ids(output), reverse=True):
+        if before and run_id >= before:
+            continue
         if run := load_run(output, run_id, table):
             yield run
 

@@ -113,6 +113,14 @@ def test_each_figure_equals_what_the_tables_say(output):
     assert f">{lengths.max():.3g}<" in page
 
 
+def test_an_earlier_night_is_compared_with_the_nights_before_it(output):
+    first, second, third = sorted(path.name for path in (output / "runs").iterdir())
+    made = report_night(output, ReportConfig(run_id=second, pictures=False))
+    assert made.verdict.sentence.startswith("Published version 1: 80 new images")
+    assert numbers(made.html, "listed") == ["320", "240"]
+    assert (made.run_id, len({first, third})) == (second, 2)
+
+
 def test_a_page_shows_images_only_if_asked_for(output):
     page = report_night(output).html
     assert page.count("<img ") == 24 + 12 + 12
