@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.nets import LABELS, SIZE, assert_same, exported, net
 from transforms.backbones import VALUE_MODES, BackboneConfig, resolve
-from transforms.backbones.network import import_keras
+from transforms.backbones.network import import_keras, run
 from transforms.errors import UserError
 
 
@@ -74,8 +74,8 @@ def test_every_kind_of_file_gives_what_keras_predicts(
         model.save(path)
     inputs = images.astype(np.float32) / 127.5 - 1
     keras = import_keras()
-    hidden = keras.Model(model.inputs, model.get_layer("hidden").output).predict(inputs, verbose=0)
-    answer = model.predict(inputs, verbose=0)
+    hidden = run(keras.Model(model.inputs, model.get_layer("hidden").output), inputs)
+    answer = run(model, inputs)
 
     resolved, graph = exported(tmp_path / "out", backbone=str(path), preprocess="tf", labels=labels)
     vectors, scores, indices = graph(images)
@@ -127,7 +127,7 @@ def test_logits_become_probabilities_and_sigmoids_stay(
         _, graph = exported(
             tmp_path / "out", backbone=str(tmp_path / "own.keras"), preprocess="unit", labels=labels
         )
-        answer = model.predict(images / np.float32(255), verbose=0)
+        answer = run(model, images / np.float32(255))
         if activation is None:
             powers = np.exp(answer - answer.max(axis=1, keepdims=True))
             answer = powers / powers.sum(axis=1, keepdims=True)
@@ -138,7 +138,7 @@ def test_a_feature_layer_by_name_is_pooled(images: np.ndarray, tmp_path: Path) -
     model = net()
     model.save(tmp_path / "own.keras")
     maps = import_keras().Model(model.inputs, model.get_layer("conv_again").output)
-    truth = maps.predict(images.astype(np.float32), verbose=0)
+    truth = run(maps, images.astype(np.float32))
     for pooling, pooled in (("avg", truth.mean(axis=(1, 2))), ("max", truth.max(axis=(1, 2)))):
         _, graph = exported(
             tmp_path / "out",
