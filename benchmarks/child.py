@@ -10,12 +10,13 @@ from benchmarks.cases import KINDS, Case
 from benchmarks.measure import Figure, peak_mib
 from benchmarks.peers import PEERS
 from benchmarks.quality import agreement, scaling
+from benchmarks.training import TRAINING
 
 
 def main() -> None:
     """Measure the case that the command line gives as JSON."""
     case = Case(**json.loads(sys.argv[1]))
-    kinds = {**KINDS, **PEERS, "agreement": agreement, "scaling": scaling}
+    kinds = {**KINDS, **PEERS, **TRAINING, "agreement": agreement, "scaling": scaling}
     seen = kinds[case.kind](case)
     by_name = seen if isinstance(seen, dict) else {"ours": seen}
     figure = Figure(by_name.get("ours", float("nan")), peak_mib(), by_name)

@@ -22,6 +22,7 @@ from benchmarks.measure import alternate, median_ratio, median_speed
 from benchmarks.quality import quality
 from benchmarks.rows import Row, Settings
 from benchmarks.search import search
+from benchmarks.training import training
 
 # Enough images for seconds of work beside the start-up, and for full shards with fast networks.
 _COUNTS = {"efficientnet_lite0": 4096, "MobileNetV2": 8192, "ResNet50": 640}
@@ -234,4 +235,5 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "memory": memory,
     "search": search,
     "export": export,
+    "training": training,
 }

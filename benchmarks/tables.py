@@ -1,4 +1,4 @@
-"""Make the tables that the benchmark of search reads: real activations, and many made rows."""
+"""Make the tables of the benchmarks of search and training: real activations, and made rows."""
 
 from __future__ import annotations
 
@@ -87,6 +87,8 @@ class MadeRows:
     night: int = 0  # the uris begin with it
     centres: int = 4000  # of the vectors, which the nights share
     part_rows: int = 2048
+    # Whether the images of each centre lie in a folder of their own, named by its number.
+    folders: bool = False
 
 
 def made_table(output: Path, rows: int, made: MadeRows | None = None) -> None:
@@ -105,9 +107,11 @@ def made_table(output: Path, rows: int, made: MadeRows | None = None) -> None:
 
     def part(start: int) -> Part:
         count = min(size, rows - start)
-        numbers = made_vectors(count, night * 10_000_000 + start, made.centres)
+        numbers, middles = made_classes(count, night * 10_000_000 + start, made.centres)
         name = f"part-{run_id}-shard-{start // size:05d}"
-        table = _rows(numbers, run_id, f"/made/{night:04d}/{{:08d}}.jpg", start)
+        folders = [f"{middle:05d}/" if made.folders else "" for middle in middles]
+        uris = [f"/made/{night:04d}/{own}{start + i:08d}.jpg" for i, own in enumerate(folders)]
+        table = _rows(numbers, run_id, uris)
         return write_part(storage, table, "features", name, _RECIPE)
 
     with ThreadPoolExecutor(2) as pool:
@@ -119,23 +123,29 @@ def made_vectors(count: int, seed: int, centres: int) -> np.ndarray:
 
     Around each centre they vary in 16 directions, so that some are nearer than others.
     """
+    return made_classes(count, seed, centres)[0]
+
+
+def made_classes(count: int, seed: int, centres: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return made vectors, as ``made_vectors``, and the number of the centre of each [count]."""
     shared, random = np.random.default_rng(0), np.random.default_rng((1, seed))
     directions = shared.standard_normal((_DIRECTIONS, DIMENSION), np.float32)
     middles = shared.standard_normal((centres, DIMENSION), np.float32)
     vectors: np.ndarray = random.standard_normal((count, _DIRECTIONS), np.float32) @ directions
     vectors *= 0.1
-    vectors += middles[random.integers(centres, size=count)]
+    numbers = random.integers(centres, size=count)
+    vectors += middles[numbers]
     np.maximum(vectors, 0, out=vectors)
-    return vectors
+    return vectors, numbers
 
 
-def _rows(numbers: np.ndarray, run_id: str, uri: str, start: int) -> pa.Table:
+def _rows(numbers: np.ndarray, run_id: str, uris: list[str]) -> pa.Table:
     """Return rows of the features table with these vectors."""
-    count = len(numbers)
+    count = len(uris)
     schema = features_schema(DIMENSION)
     element = schema.field("embedding").type
     known: dict[str, Any] = {
-        "uri": [uri.format(start + row) for row in range(count)],
+        "uri": uris,
         "etag": [""] * count,
         "size": [1] * count,
         "label": [f"label {row % 1000}" for row in range(count)],

@@ -20,6 +20,8 @@ _DROPOUT, _RATE = 0.2, 1e-3
 _PATIENCE = 5
 # A step has this share of the rows for training, within these limits.
 _STEPS, _LEAST, _MOST = 100, 32, 512
+# Steps that TensorFlow does without going back to Python.
+_AT_ONCE = 16
 # Classes are weighted when the largest has this many times the rows of the smallest.
 _UNBALANCED = 3.0
 
@@ -156,6 +158,7 @@ def _build(keras: Any, data: Collected, targets: Targets) -> Head:
         ],
         # XLA takes seconds to compile, and gains nothing for one layer.
         jit_compile=False,
+        steps_per_execution=_AT_ONCE,
     )
     return Head(keras.Model(inputs, scores, name="head"), model, [])
 
