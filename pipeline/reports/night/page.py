@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def night_page(content: Content) -> str:
     parts = [
         _verdict(content.verdict),
         f"<p>{text_of(str(facts.tonight.counts))}</p>\n",
-        f"<p><small>{text_of(about)}</small></p>\n",
+        f"<p><small>{text_of(about)}{_before(facts)}</small></p>\n",
         _came(facts),
         _failures(facts),
         _time(facts),
@@ -71,6 +72,17 @@ def night_page(content: Content) -> str:
     ]
     table = f" in features-{run.table}" if run.table else ""
     return html_page(f"Night of {run.started_at[:10]}{table}", _STYLE, parts)
+
+
+def _before(facts: Facts) -> str:
+    """Return a line that names the night before, and how to report it."""
+    if not facts.before:
+        return ""
+    run = facts.before[0].run
+    words = ["image-features report", shlex.quote(facts.output), f"--run {run.run_id}"]
+    if run.table:
+        words.append(f"--table {run.table}")
+    return f"<br>the night before: {text_of(' '.join(words))}"
 
 
 def _verdict(verdict: Verdict) -> str:
