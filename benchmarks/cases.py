@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline import Config
+from transforms.choices import BackboneConfig
 
 if TYPE_CHECKING:
     from transforms.engines import Engine
@@ -36,6 +37,13 @@ class Case:
     weights: str = "imagenet"
     engine: str = "openvino"
     precision: str = "float32"
+    # Of a model that does not say it itself.
+    preprocess: str | None = None
+
+    @property
+    def network(self) -> BackboneConfig:
+        """The options of the network."""
+        return BackboneConfig(self.backbone, self.weights, preprocess=self.preprocess)
 
     def files(self, count: int) -> list[Path]:
         """Return the first ``count`` images of the folder."""
@@ -46,19 +54,18 @@ class Case:
         return Config.of(
             inputs=(source,),
             output=str(output),
-            backbone=self.backbone,
-            weights=self.weights,
+            network=self.network,
             engine=self.engine,
             precision=self.precision,
         )
 
     def engine_of(self) -> Engine:
         """Load the network from the user's cache of exported networks."""
-        from transforms.backbones import BackboneConfig, export, model_id, resolve
+        from transforms.backbones import export, model_id, resolve
         from transforms.engines import EngineConfig, load_engine
         from transforms.engines.models import cached_model
 
-        network = resolve(BackboneConfig(backbone=self.backbone, weights=self.weights))
+        network = resolve(self.network)
         folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
         config = EngineConfig(str(folder), self.engine, self.precision)  # type: ignore[arg-type]
         return load_engine(config)
@@ -177,15 +184,16 @@ def nothing(case: Case) -> float:
 def decode(case: Case) -> float:
     """Measure decoding and resizing from memory on all cores, to the network's input size."""
     from transforms.allocator import share_one_heap
-    from transforms.backbones import BackboneConfig, resolve
+    from transforms.backbones import resolve
+    from transforms.backbones.model_json import resize_of
     from transforms.decode.image import DecodePolicy
     from transforms.decode.pool import DecodeAndResize, decode_all
 
     # As every worker does.
     share_one_heap()
-    size = resolve(BackboneConfig(backbone=case.backbone, weights=case.weights)).input_size
+    network = resolve(case.network)
     encoded = [path.read_bytes() for path in case.files(case.count)]
-    function = DecodeAndResize(DecodePolicy(), size, "squash")
+    function = DecodeAndResize(DecodePolicy(), network.input_size, resize_of(network, None))
 
     def run(count: int) -> None:
         for _ in decode_all([(data, (function,)) for data in encoded[:count]]):

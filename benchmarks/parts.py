@@ -14,11 +14,13 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import peers
+from benchmarks.bound import of_bound
 from benchmarks.cases import Case
 from benchmarks.command import Command, extract
 from benchmarks.export import export
 from benchmarks.images import make_images
 from benchmarks.measure import alternate, median_ratio, median_speed
+from benchmarks.networks import networks
 from benchmarks.quality import quality
 from benchmarks.rows import Row, Settings
 from benchmarks.search import search
@@ -40,19 +42,7 @@ def speed(settings: Settings) -> Iterator[Row]:
             f"{backbone} {engine} {precision}": replace(case, engine=engine, precision=precision)
             for engine, precision in product(settings.engines, settings.precisions)
         }
-        for name, figures in alternate(cases, settings.rounds).items():
-            seen = {
-                kind: statistics.median(figure.by_name[kind] for figure in figures)
-                for kind in figures[0].by_name
-            }
-            detail = ", ".join(f"{kind} {rate:.0f}/s" for kind, rate in seen.items())
-            ratio = statistics.median(_of_bound(**figure.by_name) for figure in figures)
-            yield Row(name, ratio, "of the bound", 0.90, detail=detail)
-
-
-def _of_bound(decode: float, model: float, ours: float) -> float:
-    """Return a round's share of the bound of the same round; all three in images per second."""
-    return ours * (1 / decode + 1 / model)
+        yield from of_bound(cases, settings.rounds)
 
 
 # The ratio ours / peer, by peer and precision.
@@ -231,6 +221,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "overhead": overhead,
     "latency": latency,
     "speed": speed,
+    "backbones": networks,
     "peers": against_peers,
     "memory": memory,
     "search": search,
