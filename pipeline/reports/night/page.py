@@ -147,7 +147,7 @@ def _failures(facts: Facts) -> str:
         usual = facts.usual_failures(kind)
         own = [failure for failure in facts.failures if failure.kind == kind][:_NAMES]
         names = "<br>".join(text_of(f"{failure.uri}: {failure.message}") for failure in own)
-        rows.append((kind, f"{count:,}", "" if usual is None else f"{usual:,.0f}", names))
+        rows.append((text_of(kind), f"{count:,}", "" if usual is None else f"{usual:,.0f}", names))
     head = ("kind", "images", "median of 7 nights", f"the first {_NAMES}")
     return f"<h2>Failures</h2>\n{_table(head, rows)}"
 
@@ -158,7 +158,12 @@ def _time(facts: Facts) -> str:
     if not total:
         return ""
     rows = [
-        (stage, f"{taken:,.1f} s", f"{taken / total:.0%}", bar(f"share of {stage}", taken / total))
+        (
+            text_of(stage),
+            f"{taken:,.1f} s",
+            f"{taken / total:.0%}",
+            bar(f"share of {stage}", taken / total),
+        )
         for stage, taken in sorted(seconds.items(), key=lambda item: -item[1])
     ]
     verdict = text_of(facts.tonight.counts.verdict)

@@ -70,7 +70,7 @@ def reference(table: Table, output: Storage, run_id: str) -> Sample | None:
     """Return the earlier images that each night is compared with, the same ones every night.
 
     They are kept in the output. They are drawn anew for another table or recipe, and when the table
-    has twice the rows.
+    has twice the rows. An image that has left the table leaves the sample too.
 
     Args:
         table: The features table.
@@ -90,7 +90,10 @@ def reference(table: Table, output: Storage, run_id: str) -> Sample | None:
     # An earlier night must not be compared with rows of its own.
     later = known is not None and str(known[0]["before"]) > run_id
     if known and current and not later:
-        return known[1]
+        there = _still_there(known[1], table)
+        if len(there.uris) < len(known[1].uris):
+            _save(output, key, known[0], there)
+        return there
     rows = table.read(["uri", "content_sha256", "__filename"], pc.field("run_id") < run_id)
     if not rows.num_rows:
         return None
@@ -105,6 +108,14 @@ def reference(table: Table, output: Storage, run_id: str) -> Sample | None:
     }
     _save(output, key, facts, drawn)
     return drawn
+
+
+def _still_there(sample: Sample, table: Table) -> Sample:
+    """Return the sample without the images that have left the table."""
+    uris = pa.array(sample.uris, pa.string())
+    rows = table.read(["uri"], pc.field("uri").isin(uris))
+    mask = pc.is_in(uris, value_set=rows["uri"].combine_chunks()).to_numpy(zero_copy_only=False)
+    return Sample(tuple(np.array(sample.uris, object)[mask]), sample.vectors[mask])
 
 
 def _is_of(facts: Mapping[str, object], table: Table, total: int) -> bool:

@@ -197,6 +197,17 @@ def test_the_reference_stays_and_is_drawn_anew_when_damaged(output, damage):
         assert len(known["vectors"]) == 320
 
 
+def test_an_image_that_left_the_table_leaves_the_reference(output, nights):
+    report_night(output, ReportConfig(pictures=False))
+    inputs = tuple(str(path) for path in sorted((nights / "crops").iterdir())[1:])
+    extract(Config(inputs=inputs, output=str(output), max_failure_rate=1, max_removed_rate=1))
+    assert "/astronaut/" not in "".join(read_features(output)["uri"].to_pylist())
+    report_night(output, ReportConfig(pictures=False))
+    with np.load(output / "reference/features.npz") as known:
+        assert len(known["vectors"]) == 240
+        assert "/astronaut/" not in str(known["uris"])
+
+
 def test_a_mistake_is_one_clear_line(output, tmp_path, capsys):
     for words, message in (
         ([str(tmp_path / "nothing")], "no run has got as far as a plan"),
