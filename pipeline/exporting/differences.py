@@ -1,7 +1,7 @@
 """Which rows of a table a destination lacks, and which it has too many.
 
-A row never changes: another vector of the same image has another ``run_id``. So (uri, run_id) tells
-a new row from one that a compaction or a rewrite has moved to another part.
+Under one recipe a row never changes: another vector of the same image has another ``run_id``. So
+(uri, run_id) tells a new row from one that a compaction or a rewrite has moved to another part.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from transforms.parts.vectors import Vectors, read_rows
 from transforms.parts.write import read_part
 from transforms.storage import Storage
 
-# What a result shows, and ``run_id``: a row never changes, and (uri, run_id) tells it from others.
+# What a result shows, and ``run_id``: (uri, run_id) tells a row from others. Under one recipe a row
+# never changes.
 COLUMNS = ("uri", "run_id", "label")
 # Parts in memory at once, besides those of the cache. A part that compaction made takes 150 MB.
 _AHEAD = 3

@@ -16,7 +16,7 @@ from pipeline.reports.night.drift import Drift
 from pipeline.reports.night.facts import Facts
 from pipeline.reports.night.sample import Sample
 from pipeline.retrieval.thumbnails import thumbnails
-from pipeline.tables import Tables
+from pipeline.tables import Table, Tables
 from transforms.containers.index import Indexes
 from transforms.errors import Damaged, ImageError
 from transforms.records import REFERENCE_SCHEMA, references_of
@@ -73,8 +73,9 @@ def choose_pictures(
     }
     chosen |= _duplicates(facts, output, tables)
     failed = [(item.uri, item.kind) for item in facts.failures[:_FAILED]]
-    pictures = _read(tables, [uri for group in chosen.values() for uri, _ in group], output, stores)
-    broken = _read_failed(tables, [uri for uri, _ in failed], output, stores)
+    uris = [uri for group in chosen.values() for uri, _ in group]
+    pictures = _read(tables.features, uris, output, stores)
+    broken = _read(tables.errors, [uri for uri, _ in failed], output, stores)
     groups = {
         title: [Shown(uri, note, pictures[uri]) for uri, note in group if uri in pictures]
         for title, group in chosen.items()
@@ -122,23 +123,10 @@ def _duplicates(
     return groups
 
 
-def _read(
-    tables: Tables, uris: Sequence[str], output: Storage, stores: Stores
-) -> dict[str, Picture]:
+def _read(table: Table, uris: Sequence[str], output: Storage, stores: Stores) -> dict[str, Picture]:
+    """Return the pictures of rows of the features or the errors table, by their uris."""
     wanted = pc.field("uri").isin(pa.array(sorted(set(uris)), pa.string()))
-    rows = tables.features.read(REFERENCE_SCHEMA.names, where=wanted) if uris else None
-    return _decoded(rows, output, stores)
-
-
-def _read_failed(
-    tables: Tables, uris: Sequence[str], output: Storage, stores: Stores
-) -> dict[str, Picture]:
-    wanted = pc.field("uri").isin(pa.array(sorted(set(uris)), pa.string()))
-    rows = tables.errors.read(REFERENCE_SCHEMA.names, where=wanted) if uris else None
-    return _decoded(rows, output, stores)
-
-
-def _decoded(rows: pa.Table | None, output: Storage, stores: Stores) -> dict[str, Picture]:
+    rows = table.read(REFERENCE_SCHEMA.names, where=wanted) if uris else None
     if rows is None or not rows.num_rows:
         return {}
     references = references_of(rows)
