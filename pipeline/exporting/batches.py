@@ -123,6 +123,8 @@ class Batches:
 
     def finish(self, state: State) -> None:
         states.write_state(self._storage, state)
+        # Another call, which has stopped since, may have begun another batch.
+        self._delete(after=-1 if self._until is None else self._until, but=self._job.version)
 
     @property
     def _folder(self) -> str:
@@ -141,11 +143,12 @@ class Batches:
         self._storage.write(key, parquet.encode(rows))
         self._files += 1
 
-    def _delete(self, after: int) -> None:
-        """Delete the batches of all versions after one."""
+    def _delete(self, after: int, but: int | None = None) -> None:
+        """Delete the batches of all versions after one, except that of one version."""
         for entry in list(self._storage.list()):
             found = _KEY.fullmatch(entry.key)
-            if found and int(found["version"] or found["rows"]) > after:
+            version = int(found["version"] or found["rows"]) if found else after
+            if version > after and version != but:
                 self._storage.delete(entry.key)
 
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -96,9 +96,11 @@ class FaissFile:
 
     def finish(self, state: State) -> None:
         rows = pa.concat_tables([self._job.shape.schema.empty_table(), *self._rows])
+        serialized = self._faiss.serialize_index(self._index)
         files = dict(
             [
-                self._save("index", "faiss", self._faiss.serialize_index(self._index).tobytes()),
+                # A view: the bytes of a large index are not copied once more.
+                self._save("index", "faiss", cast(bytes, memoryview(serialized))),
                 self._save("rows", "parquet", parquet.encode(rows)),
             ]
         )

@@ -68,11 +68,13 @@ class Lance:
         states.write_state(self._storage, state, self._state_key)
 
     def is_empty(self) -> bool:
-        return next(iter(self._storage.list(f"{self._name}{_ENDING}")), None) is None
+        # A call that was killed while it made the table may have left files without a version.
+        versions = self._storage.list(f"{self._name}{_ENDING}/_versions")
+        return next(iter(versions), None) is None
 
     def clear(self) -> None:
-        if not self.is_empty():
-            self._call(lambda: self._database.drop_table(self._name))
+        for entry in list(self._storage.list(f"{self._name}{_ENDING}")):
+            self._storage.delete(entry.key)
 
     def stored(self) -> Iterator[pa.Table]:
         if self.is_empty():

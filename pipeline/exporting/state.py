@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from transforms.errors import UserError
 from transforms.storage import NotFound, Storage
@@ -72,12 +72,14 @@ def _check_types(state: State) -> None:
     right = (
         all(isinstance(text, str) for text in texts)
         and isinstance(state.version, int | None)
+        and (state.version or 0) >= 0
+        and state.stage in get_args(Stage)
         and isinstance(state.shape, dict)
         and isinstance(state.files, dict)
         and all(isinstance(sizes, dict) for sizes in state.files.values())
     )
     if not right:
-        raise ValueError("a field has another type")
+        raise ValueError("a field holds something else")
 
 
 def read_state(storage: Storage, key: str = FILE) -> State | None:

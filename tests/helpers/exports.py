@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -94,3 +97,65 @@ def cosine_search(ids: Sequence[str], matrix: np.ndarray) -> Callable[[np.ndarra
         return [ids[row] for row in np.argsort(-cosines)[:5]]
 
     return search
+
+
+class Readers:
+    """Read with other libraries what lies at a destination: uris [n] and vectors float32 [n, D]."""
+
+    @classmethod
+    def read(cls, to: str, dest: Path) -> tuple[list[str], np.ndarray]:
+        return getattr(cls, to.split(",")[0])(dest)
+
+    @staticmethod
+    def npy(dest: Path) -> tuple[list[str], np.ndarray]:
+        """Read the pairs of files as clip-retrieval does: sorted by name."""
+        matrices = [np.load(path) for path in sorted((dest / "img_emb").iterdir())]
+        tables = [pq.read_table(path) for path in sorted((dest / "metadata").iterdir())]
+        assert [len(matrix) for matrix in matrices] == [table.num_rows for table in tables]
+        return pa.concat_tables(tables)["uri"].to_pylist(), np.concatenate(matrices)
+
+    @staticmethod
+    def parquet(dest: Path) -> tuple[list[str], np.ndarray]:
+        table = ds.dataset(dest / "data", partitioning="hive").to_table()
+        return table["uri"].to_pylist(), np.array(table["embedding"].to_pylist(), np.float32)
+
+    @staticmethod
+    def vertex(dest: Path) -> tuple[list[str], np.ndarray]:
+        there = load_batches(dest, read_avro)
+        return list(there), np.array(list(there.values()), np.float32)
+
+    @staticmethod
+    def projector(dest: Path) -> tuple[list[str], np.ndarray]:
+        lines = (dest / "rows.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        vectors = np.fromfile(dest / "vectors.bytes", np.float32).reshape(len(lines), -1)
+        return [line.split("\t")[0] for line in lines], vectors
+
+    @staticmethod
+    def lance(dest: Path) -> tuple[list[str], np.ndarray]:
+        import lancedb
+
+        table = lancedb.connect(str(dest.parent)).open_table(dest.stem).to_arrow()
+        return table["uri"].to_pylist(), np.array(table["embedding"].to_pylist(), np.float32)
+
+
+def load_batches(dest: Path, read: Callable[[Path], Iterator[Any]]) -> dict[str, Any]:
+    """Apply all batches, as the service does; return vectors by id."""
+    there: dict[str, Any] = {}
+    for folder in sorted(dest.glob("v*")):
+        sent = dict(read(folder))
+        files = folder.glob("delete/*")
+        removed = [line for file in files for line in file.read_text().splitlines()]
+        assert not sent.keys() & set(removed)
+        there |= sent
+        for key in removed:
+            del there[key]
+    return there
+
+
+def read_avro(folder: Path) -> Iterator[tuple[str, list[float]]]:
+    import fastavro
+
+    for path in sorted(folder.glob("*.avro")):
+        with path.open("rb") as file:
+            for row in fastavro.reader(file):
+                yield row["id"], row["embedding"]

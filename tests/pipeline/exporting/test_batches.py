@@ -1,7 +1,5 @@
 """Batches to load follow the table: each is read back with another library and applied in order."""
 
-import shutil
-
 import fastavro
 import numpy as np
 import pyarrow as pa
@@ -14,17 +12,11 @@ from pipeline.cli import main
 from pipeline.exporting import avro, differences
 from pipeline.exporting.batches import encode_lines
 from pipeline.exporting.ids import ids_of
-from tests.helpers.exports import check_nearest, cosine_search, counts
+from tests.helpers.exports import check_nearest, cosine_search, counts, load_batches, read_avro
 from tests.helpers.outputs import live
 from tests.helpers.runs import vectors
 from transforms.errors import Refused, UserError
 from transforms.storage.local import LocalStorage
-
-
-def read_vertex(folder):
-    for path in sorted(folder.glob("*.avro")):
-        with path.open("rb") as file:
-            yield from ((row["id"], row["embedding"]) for row in fastavro.reader(file))
 
 
 def read_pinecone(folder):
@@ -39,26 +31,11 @@ def read_milvus(folder):
             yield str(row["uri"]), row["embedding"]
 
 
-READERS = {"vertex": read_vertex, "pinecone": read_pinecone, "milvus-files": read_milvus}
-
-
-def load(dest, name):
-    """Apply all batches, as the service does; return vectors by id."""
-    there = {}
-    for folder in sorted(dest.glob("v*")):
-        sent = dict(READERS[name](folder))
-        removed = [
-            line for file in folder.glob("delete/*") for line in file.read_text().splitlines()
-        ]
-        assert not sent.keys() & set(removed)
-        there |= sent
-        for key in removed:
-            del there[key]
-    return there
+READERS = {"vertex": read_avro, "pinecone": read_pinecone, "milvus-files": read_milvus}
 
 
 def check(place, name="vertex", kind="uri"):
-    there = load(place.dest, name)
+    there = load_batches(place.dest, READERS[name])
     table = place.table()
     keys = ids_of(table["uri"].to_pylist(), kind).to_pylist()
     assert sorted(there) == sorted(keys)
@@ -149,37 +126,6 @@ def test_shares_of_a_large_difference_give_the_same(place, monkeypatch, vacuumed
     monkeypatch.setattr(differences, "AT_ONCE", 2)
     assert counts(place.export("vertex")) == (2, 1, 1)
     check(place)
-
-
-def test_an_export_that_is_killed_at_any_point_ends_the_same(place, monkeypatch):
-    """Each time the call after it goes on, and so does the first one of the next night."""
-    real = LocalStorage.write
-    for first, then in ((1, 2), (1, 1), (2, 2)):
-        for point in range(100):
-            shutil.rmtree(place.dest, ignore_errors=True)
-            place.night(1)
-            if first == 2:
-                place.export("vertex")
-                place.night(2)
-            left = [point]
-
-            def write(self, key, data, left=left, **options):
-                if left[0] == 0:
-                    raise KeyboardInterrupt
-                left[0] -= 1
-                real(self, key, data, **options)
-
-            monkeypatch.setattr(LocalStorage, "write", write)
-            try:
-                place.export("vertex")
-                break
-            except KeyboardInterrupt:
-                monkeypatch.setattr(LocalStorage, "write", real)
-            place.night(then)
-            place.export("vertex")
-            check(place)
-        monkeypatch.setattr(LocalStorage, "write", real)
-        assert point > 3
 
 
 def test_a_second_export_takes_over(place, monkeypatch):

@@ -59,6 +59,23 @@ def test_a_stopped_export_is_compared_in_full(place, dest, monkeypatch, caplog):
     check(place, dest)
 
 
+def test_a_table_that_was_killed_while_it_was_made_is_made_anew(place, dest, monkeypatch):
+    """LanceDB leaves data without a version then."""
+    from pipeline.exporting.lance import Lance
+
+    def stop(self, batches):
+        (dest / "data").mkdir(parents=True)
+        (dest / "data/0.lance").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lance, "send", stop)
+        with pytest.raises(KeyboardInterrupt):
+            place.export("lance", dest)
+    assert counts(place.export("lance", dest)) == (6, 0, 0)
+    check(place, dest)
+
+
 def test_a_table_of_others_is_refused_and_replaced(place, dest):
     lancedb.connect(str(dest.parent)).create_table("photos", [{"a": 1}])
     with pytest.raises(UserError, match="no export has noted"):
