@@ -23,6 +23,11 @@ def _add_options(parser: Parser) -> None:
         "--text", metavar="WORDS", help="search for words; needs a backbone with a text tower"
     )
     parser.add_argument(
+        "--backbone",
+        metavar="hub:PRESET",
+        help="of --text: the preset of KerasHub that made the vectors of the table",
+    )
+    parser.add_argument(
         "--where",
         metavar="SQL",
         help="show only rows that meet this condition, in DuckDB's SQL over the table's columns",
@@ -62,6 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
         cache_bytes=0,
         exact=arguments.exact,
         effort=arguments.effort,
+        backbone=arguments.backbone,
     )
     hits = search(arguments.output, query, where=arguments.where, k=arguments.k, config=config)
     if arguments.json:

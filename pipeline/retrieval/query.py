@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline.retrieval.blocks import read_block
 from pipeline.tables.table import Table
 from transforms.backbones.export import model_id_of
+from transforms.backbones.hub_text import has_text_tower, vector_of_words
 from transforms.decode.image import DecodePolicy
 from transforms.decode.pool import DecodeAndResize
 from transforms.embed import embed
@@ -134,13 +135,28 @@ def vector_of_row(table: Table, uri: str) -> Vectors:
     )
 
 
-def vector_of_words(recipe: Recipe, words: str) -> Vectors:
+def words_vector(recipe: Recipe, words: str, preset: str | None, stores: Stores) -> Vectors:
     """Return the vector of words, by the text tower of the table's backbone: float32 [D].
 
+    Imports TensorFlow.
+
+    Args:
+        recipe: Of the rows.
+        words: The text.
+        preset: The preset that made the vectors, which a recipe only names.
+        stores: Where buckets are.
+
     Raises:
-        UserError: The backbone has no text tower. None of today's backbones has one.
+        UserError: The backbone has no text tower, or the preset was not given.
     """
     backbone = recipe.get("backbone")
+    if has_text_tower(recipe):
+        if preset is None:
+            raise UserError(
+                f"--text {words!r}: the tower for texts lies in the preset {backbone}, which made "
+                "the vectors; say by --backbone hub:FOLDER where it is"
+            )
+        return vector_of_words(words, preset, recipe, stores)
     label = words.replace("'", "''")
     raise UserError(
         f"--text {words!r}: the backbone {backbone} has no text tower, so words have no vector "

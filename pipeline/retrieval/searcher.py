@@ -20,7 +20,7 @@ from pipeline.retrieval.query import (
     Query,
     vector_of_photo,
     vector_of_row,
-    vector_of_words,
+    words_vector,
 )
 from pipeline.retrieval.thumbnails import thumbnails
 from pipeline.retrieval.where import matching_uris
@@ -49,6 +49,8 @@ class SearchConfig:
     cache_bytes: int = CACHE_BYTES  # of vectors that stay in memory between searches
     exact: bool = False  # compare with every row, whether or not there is an index
     effort: int | None = None  # cells of the index to look into; None for the default
+    # The preset whose tower for texts gives the vector of words, as ``extract`` had it.
+    backbone: str | None = None
 
     def __post_init__(self) -> None:
         if self.effort is not None and self.effort < 1:
@@ -131,7 +133,8 @@ class Searcher:
         if query.uri is not None:
             return vector_of_row(self.table, query.uri)
         if query.text is not None:
-            return vector_of_words(self.recipe, query.text)
+            config = self.config
+            return words_vector(self.recipe, query.text, config.backbone, config.stores)
         embedder = Embedder.of(self.storage, self.recipe)
         return vector_of_photo(embedder, query.image or "", self.config.stores)
 

@@ -154,3 +154,36 @@ def save_preset(family: str, folder: Path, **converter: Any) -> tuple[Any, Any]:
     made.save_to_preset(str(folder))
     images.save_to_preset(str(folder))
     return made, images
+
+
+def save_tokenizer(family: str, folder: Path) -> Any:
+    """Save a small tokenizer beside a preset with a tower for texts; return it."""
+    import io
+
+    import keras_hub
+    import sentencepiece
+
+    if family == "CLIP":
+        ends = ["<|startoftext|>", "<|endoftext|>"]
+        letters = [*"abcdefghijklmnopqrstuvwxyz"]
+        pieces = [*letters[:20], *(f"{letter}</w>" for letter in letters[:20]), "ca", *ends]
+        tokenizer = keras_hub.models.CLIPTokenizer(
+            vocabulary={piece: number for number, piece in enumerate(pieces)}, merges=["c a"]
+        )
+    else:
+        proto = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a cat", "a dog", "a photo of a cup", "the moon"]),
+            model_writer=proto,
+            vocab_size=30,
+            hard_vocab_limit=False,
+            model_type="bpe",
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=3,
+        )
+        kind = getattr(keras_hub.models, f"{family}Tokenizer")
+        tokenizer = kind(proto=proto.getvalue())
+    tokenizer.save_to_preset(str(folder))
+    return tokenizer

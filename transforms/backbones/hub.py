@@ -99,12 +99,13 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
             f"--feature-layer {config.feature_layer}: {PREFIX}{path.name} has a vector of its own; "
             "leave the option out"
         )
-    preset = _load(path, config)
+    preset = load(path, config)
     pooling = pooling_of(preset.family, config.pooling, path.name)
     pixels = np.zeros((1, *preset.size, 3), np.float32)
     return CustomFacts(
         input_size=preset.size,
-        feature_layer=preset.family.gives,
+        # No layer has such a name.
+        feature_layer=f"{PREFIX}{preset.family.gives}",
         dimension=int(vectors_of(preset.backbone, pixels, pooling).shape[-1]),
         classes=0,
         outputs="vectors",
@@ -118,7 +119,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
 def open_model(resolved: Resolved, path: Path) -> Network:
     """Load the preset."""
     config = resolved.config
-    preset = _load(path, config)
+    preset = load(path, config)
     # The golden images have the right size.
     preset.converter.image_size = None
     pooling: Pooling | None = config.pooling
@@ -147,7 +148,12 @@ def _import_hub() -> Any:
     return keras_hub
 
 
-def _load(path: Path, config: BackboneConfig) -> Preset:
+def load(path: Path, config: BackboneConfig) -> Preset:
+    """Load a backbone in float32, and its image converter.
+
+    Raises:
+        UserError: The preset is damaged, or its class is not known.
+    """
     family = family_of(_class_of(path), path.name)
     import_keras()
     hub = _import_hub()
