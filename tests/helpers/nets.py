@@ -125,14 +125,17 @@ def exported(
 
 def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Open an export without Keras: pixels → vectors, and scores and indices with labels."""
-    import openvino as ov
-
     from transforms.engines import read_exported
 
+    return network_in_openvino(read_exported(folder).path)
+
+
+def network_in_openvino(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Open the network of an export alone; see ``in_openvino``."""
+    import openvino as ov
+
     core = ov.Core()
-    compiled = core.compile_model(
-        core.read_model(read_exported(folder).path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    compiled = core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     given = {name for output in compiled.outputs for name in output.names}
     names = [f"{name}:0" for name in ("features", "scores", "indices") if f"{name}:0" in given]
 

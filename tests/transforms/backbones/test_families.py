@@ -16,6 +16,7 @@ from tests.helpers.nets import (
     headless,
     in_openvino,
     keras_says,
+    network_in_openvino,
     pixels,
 )
 from transforms.backbones import BACKBONES, BackboneConfig, Resolved, export, named, resolve
@@ -45,7 +46,7 @@ def _graph(path: Path, **options: Any) -> tuple[Resolved, Callable[[np.ndarray],
     """The graph alone: the golden batch is tested with quicker networks."""
     resolved = resolve(BackboneConfig(weights="random", **options))
     write_graph(open_named(resolved), resolved, path / "graph.pb")
-    return resolved, in_openvino(path)
+    return resolved, network_in_openvino(path / "graph.pb")
 
 
 @pytest.mark.slow
