@@ -14,7 +14,7 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument(
         "--cosine",
         type=float,
-        default=0.9,
+        default=0.7,
         metavar="C",
         help="the least cosine of two vectors whose pictures are compared",
     )

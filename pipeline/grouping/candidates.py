@@ -13,10 +13,12 @@ from transforms.parts.vectors import Vectors
 # Of each content at most so many neighbours become candidates: a picture that looks like thousands
 # of others would otherwise give millions of pairs.
 NEIGHBOURS = 16
-# Contents on each side of a tile, whose scores take 16 MB.
+# Contents on each side of a tile, whose scores take 16 MB. Smaller tiles would stay in a core's
+# cache. But the threads of one product wait for each other: with tiles of 512, two busy cores took
+# four times as long.
 _TILE = 2048
 # A score of a pair alone takes as long as so many scores in a product of matrices.
-_ALONE = 100
+_ALONE = 250
 # Pairs whose scores are computed at once, in 20 MB.
 _AT_ONCE = 2048
 
@@ -32,10 +34,10 @@ class _Side:
     vectors: Vectors  # float32 [n, D], of length 1
     sketches: Vectors  # float32 [n, d]
 
-    def tiles(self) -> Iterator[_Side]:
+    def tiles(self) -> Iterator[tuple[slice, _Side]]:
         for start in range(0, len(self.numbers), _TILE):
             some = slice(start, start + _TILE)
-            yield _Side(self.numbers[some], self.vectors[some], self.sketches[some])
+            yield some, _Side(self.numbers[some], self.vectors[some], self.sketches[some])
 
 
 def candidates(
@@ -54,36 +56,43 @@ def candidates(
         cosine: The least cosine of a pair.
 
     Returns:
-        The pairs; ``a`` is the query. They are sorted by query, nearest first.
+        The pairs; ``a`` is the query. The pairs of a query lie together, nearest first.
     """
     sketcher = Sketcher.of(queries)
     mine = _Side(numbers, queries, sketcher.sketch(queries))
-    best = _no_pairs()
+    # What a further pair of each query must reach.
+    least = np.full(len(numbers), cosine, np.float32)
+    best = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
     for found, vectors in others:
         theirs = _Side(found, vectors, sketcher.sketch(vectors))
-        pairs = (_near(a, b, cosine) for a in mine.tiles() for b in theirs.tiles())
-        best = _nearest([best, *pairs])
-    return best
+        best = _nearest([best, *_pairs(mine, theirs, least)])
+        _raise(least, best)
+    query, b, score = best
+    return numbers[query], b, score
 
 
-def _near(mine: _Side, theirs: _Side, cosine: float) -> Pairs:
-    """Return the pairs of two tiles that reach the cosine, without those of a content and itself.
+def _pairs(mine: _Side, theirs: _Side, least: Vectors) -> Iterator[Pairs]:
+    """Yield the pairs that are near enough; the first column is the place of the query."""
+    for rows, a in mine.tiles():
+        for _, b in theirs.tiles():
+            row, column, score = _near(a, b, least[rows, None])
+            others = a.numbers[row] != b.numbers[column]
+            yield row[others] + rows.start, b.numbers[column[others]], score[others]
 
-    Of a query with many, only the nearest are returned.
+
+def _near(mine: _Side, theirs: _Side, least: Vectors) -> Pairs:
+    """Return rows and columns of two tiles whose score reaches that of its row, float32 [m, 1].
+
+    Of a row with many, only the nearest are returned.
     """
-    bounds = mine.sketches @ theirs.sketches.T
-    row, column = np.nonzero(bounds >= cosine)
-    if len(row) * _ALONE < bounds.size:
+    row, column = _places(mine.sketches @ theirs.sketches.T >= least)
+    if len(row) * _ALONE < len(mine.numbers) * len(theirs.numbers):
         score = _scores(mine.vectors, theirs.vectors, row, column)
-        near = score >= cosine
-        row, column, score = row[near], column[near], score[near]
-    else:
-        scores = mine.vectors @ theirs.vectors.T
-        row, column = np.nonzero(_enough(scores, cosine))
-        score = scores[row, column]
-    a, b = mine.numbers[row], theirs.numbers[column]
-    others = a != b
-    return a[others], b[others], score[others]
+        near = score >= least[row, 0]
+        return row[near], column[near], score[near]
+    scores = mine.vectors @ theirs.vectors.T
+    row, column = _places(_enough(scores, least))
+    return row, column, scores[row, column]
 
 
 def _scores(mine: Vectors, theirs: Vectors, row: np.ndarray, column: np.ndarray) -> Vectors:
@@ -95,27 +104,35 @@ def _scores(mine: Vectors, theirs: Vectors, row: np.ndarray, column: np.ndarray)
     return scores
 
 
-def _enough(scores: np.ndarray, cosine: float) -> np.ndarray:
-    """Tell which scores [m, n] reach the cosine and are among the highest of their row."""
-    mask: np.ndarray = scores >= cosine
+def _enough(scores: np.ndarray, least: Vectors) -> np.ndarray:
+    """Tell which scores [m, n] are high enough, and among the highest of their row."""
+    mask: np.ndarray = scores >= least
     # One of them may be the content itself.
     most = NEIGHBOURS + 1
-    for row in np.flatnonzero(mask.sum(axis=1) > most):
+    for row in np.flatnonzero(np.count_nonzero(mask, axis=1) > most):
         places = np.argpartition(scores[row], -most)[-most:]
         mask[row] = False
         mask[row, places] = True
     return mask
 
 
+def _places(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of what is true: ``nonzero``, which takes 6 times as long."""
+    row, column = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    return row, column
+
+
 def _nearest(pairs: list[Pairs]) -> Pairs:
-    """Return the nearest pairs of each query."""
+    """Return the nearest pairs of each query, sorted by query, nearest first."""
     a, b, cosine = (np.concatenate(column) for column in zip(*pairs, strict=True))
     order = np.lexsort((b, -cosine, a))
     a, b, cosine = a[order], b[order], cosine[order]
-    starts = np.searchsorted(a, a)
-    keep = np.arange(len(a)) - starts < NEIGHBOURS
+    keep = np.arange(len(a)) - np.searchsorted(a, a) < NEIGHBOURS
     return a[keep], b[keep], cosine[keep]
 
 
-def _no_pairs() -> Pairs:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+def _raise(least: Vectors, best: Pairs) -> None:
+    """Raise the score that a further pair of a query must reach to that of its last one."""
+    query, _, score = best
+    last = np.flatnonzero(np.arange(len(query)) - np.searchsorted(query, query) == NEIGHBOURS - 1)
+    least[query[last]] = score[last]
