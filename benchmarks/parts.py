@@ -17,6 +17,7 @@ from benchmarks import peers
 from benchmarks.bound import of_bound
 from benchmarks.cases import Case
 from benchmarks.command import Command, extract
+from benchmarks.duplicates import duplicates
 from benchmarks.export import export
 from benchmarks.images import make_images
 from benchmarks.measure import alternate, median_ratio, median_speed
@@ -225,6 +226,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "peers": against_peers,
     "memory": memory,
     "search": search,
+    "duplicates": duplicates,
     "export": export,
     "training": training,
 }
