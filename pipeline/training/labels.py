@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -100,10 +101,13 @@ def _given(value: Any) -> bool:
 def _from_csv(path: Path, uris: Sequence[str]) -> list[Names]:
     """Return the labels of a file; its uris may be paths that are relative to its folder."""
     known = set(uris)
+    folders = (path.parent.absolute(), path.parent.resolve())
     labels: dict[str, str] = {}
     strange: list[str] = []
     for line, uri, label in _lines(path):
-        whole = uri if uri in known else str((path.parent / uri).resolve())
+        # Names alone decide: there may be a million lines, and a name may be none of a file.
+        meant = (uri, *(os.path.normpath(folder / uri) for folder in folders))
+        whole = next((name for name in meant if name in known), uri)
         if labels.setdefault(whole, label) != label:
             raise UserError(
                 f"--labels {_CSV}{path}: line {line} gives {printable(uri)} another label than a "

@@ -51,6 +51,8 @@ def test_a_csv_gives_labels_by_uri_or_relative_path(tmp_path: Path) -> None:
     path.write_text('\ufeffuri,label\nin/1.jpg,a\n\n"s3://b/2,x.jpg",b\nelse.jpg,c\n')
     rows = table(f"{tmp_path}/in/1.jpg", "s3://b/2,x.jpg", "/3.jpg")
     assert names(f"csv:{path}", rows) == [["a"], ["b"], []]
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert names(f"csv:{tmp_path}/link/labels.csv", rows) == [["a"], ["b"], []]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,7 @@ def test_a_csv_gives_labels_by_uri_or_relative_path(tmp_path: Path) -> None:
         (b"uri,label\n/1,a\n", "all images have the label a"),
         (b"uri,label\n/8,a\n/9,\x1b[2J\n", r"none of its images is in the table, such as /8, /9"),
         (b"uri,label\n/1,a\n\xff,a\n/2,b\n", "line 3 is no UTF-8 text"),
+        (b"uri,label\n/1\0,a\n" + b"x" * 9999 + b",b\n", "none of its images is in the table"),
         (None, "cannot be read"),
     ],
 )
