@@ -22,12 +22,12 @@ def _share(config: EngineConfig) -> Engine:
 
     The golden batch is computed again each time.
     """
-    folder = Path(config.model)
-    files = [(folder / name).read_bytes() for name in ("graph.pb", "model.json")]
-    sums = [hashlib.sha256(content).digest() for content in files]
+    model = read_exported(Path(config.model))
+    files = (model.path, model.directory / "model.json")
+    sums = [hashlib.sha256(file.read_bytes()).digest() for file in files]
     key = (*sums, config.engine, config.precision, config.cores)
     engine = _kept.pop(key, None) or _open(config)
-    engine.model = read_exported(folder)
+    engine.model = model
     _kept[key] = engine
     while len(_kept) > _KEPT:
         _kept.popitem(last=False)
