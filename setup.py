@@ -16,6 +16,10 @@ TENSORFLOW = "2.21"
 EXTRAS = {
     "cpu": ["openvino>=2026.4,<2027"],
     "gcp": ["apache-beam[gcp]"],
+    # The engine xla calls JAX' client, which is not a public interface: so the exact series.
+    "xla": ["jax>=0.10,<0.11"],
+    "xla-cuda": ["jax[cuda12]>=0.10,<0.11"],
+    "xla-tpu": ["jax[tpu]>=0.10,<0.11"],
     "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}.*"],
     "dask": ["apache-beam[dask]"],
     # Weights of efficientnet_lite1 and efficientnet_lite2.
@@ -58,6 +62,7 @@ EXTRAS = {
         "lancedb>=0.30,<1",
     ],
     "test": [
+        "jax>=0.10,<0.11",
         # Dataflow's own client, which the tests use against a stand-in for the service.
         "apache-beam[gcp]",
         "scikit-image>=0.26,<0.27",

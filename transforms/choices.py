@@ -15,7 +15,7 @@ from transforms.errors import UserError
 from transforms.mean_std import Colors, check_colors, check_pair, mean_std_text
 
 ResizeMode = Literal["squash", "crop", "squash-bicubic", "crop-bicubic"]
-EngineName = Literal["auto", "tensorflow", "openvino"]
+EngineName = Literal["auto", "tensorflow", "openvino", "xla"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Pooling = Literal["avg", "max", "cls"]
 Normalize = Literal["none", "l2"]

@@ -314,7 +314,8 @@ def compute_options(parser: Parser) -> None:
     add(
         "--engine",
         choices=words(EngineName),
-        help="auto: openvino where it is installed and there is no GPU, otherwise tensorflow",
+        help="auto: openvino where it is installed and there is no GPU, otherwise tensorflow; xla: "
+        "for a GPU or TPU, without TensorFlow on the workers",
     )
     parser.set_defaults(**{name: _DEFAULTS[name] for name in ("resize", "precision", "engine")})
 

@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.runners.computing import check_network
 from pipeline.runners.version import versions
 from transforms.backbones import Resolved, export, resolve
+from transforms.backbones.stablehlo import lower
 from transforms.choices import EngineName, Precision
 from transforms.engines import EngineConfig, load_engine
 from transforms.engines.base import available_cores, has_gpu
@@ -69,7 +70,7 @@ def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
         for engine in _engines(config.engine, network):
             start = time.monotonic()
             with _told(engine):
-                load_engine(EngineConfig(folder, engine, config.precision))
+                load_engine(EngineConfig(_in_its_format(folder, engine), engine, config.precision))
             took = time.monotonic() - start
             yield RightEngine(config.network.backbone, engine, config.precision, took)
 
@@ -77,8 +78,19 @@ def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
 def _engines(asked: EngineName, network: Resolved) -> tuple[EngineName, ...]:
     if asked != "auto":
         return (asked,)
-    missing = () if importlib.util.find_spec("openvino") else ("openvino",)
-    return tuple(engine for engine in network.engines if engine not in missing)
+    # On a CPU, XLA takes minutes for a light network.
+    left_out = {"xla"} if importlib.util.find_spec("openvino") else {"xla", "openvino"}
+    return tuple(engine for engine in network.engines if engine not in left_out)
+
+
+def _in_its_format(folder: str, engine: EngineName) -> str:
+    """Return the folder of an export in the format of an engine, lowered for XLA."""
+    if engine != "xla":
+        return folder
+    lowered = Path(folder, "stablehlo")
+    lowered.mkdir(exist_ok=True)
+    lower(Path(folder), lowered)
+    return str(lowered)
 
 
 @contextmanager

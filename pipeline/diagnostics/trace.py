@@ -12,12 +12,12 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.reports.text import format_table
 from pipeline.runners.computing import engine_of
-from transforms.backbones import Resolved, export, model_id, resolve
+from transforms.backbones import Resolved, resolve
+from transforms.backbones.exported import exported
 from transforms.backbones.model_json import resize_of
 from transforms.decode.image import DecodePolicy, decode
 from transforms.embed import embed
 from transforms.engines import EngineConfig, Outputs, load_engine
-from transforms.engines.models import cached_model
 from transforms.errors import ImageError, UserError
 from transforms.photo import read_photo
 from transforms.preprocess import ValueRange, image_chain
@@ -108,8 +108,8 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> T
     pixels, resize_seconds = _timed(lambda: chain(image.pixels))
     value_range = ValueRange(network.preprocess)
     values, range_seconds = _timed(lambda: value_range(pixels))
-    folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
     chosen = engine_of(config.engine, network)
+    *_, folder = exported(network, chosen).values()
     engine = load_engine(EngineConfig(str(folder), chosen, config.precision))
     (outputs, failures), embed_seconds = _timed(lambda: embed(engine, pixels[None]))
     if failures:

@@ -20,7 +20,9 @@ _RUN_FILE = re.compile(
     r"(?:run\.json|drift\.json|report\.html|index\.parquet|(?:plan|receipts)/shard-\d{5,}\.(?:parquet|json)"
     r"|stale/(?:features|errors)\.parquet|listing/[^/]+\.(?:parquet|json))"
 )
-_MODEL_FILE = re.compile(r"graph\.pb|network\.(?:xml|bin)|golden\.npz|model\.json|SHA256SUMS")
+_MODEL_FILE = re.compile(
+    r"graph\.pb|network(?:\.xml|\.bin|-\d+\.stablehlo)|golden\.npz|model\.json|SHA256SUMS"
+)
 _MODEL_ID = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"containers/[0-9a-f]{32}\.parquet")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]+")

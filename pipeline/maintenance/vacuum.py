@@ -29,7 +29,7 @@ from pipeline.state.night import night_of
 from pipeline.state.run import Run, load_runs
 from pipeline.tables import Table, Tables, groups_table, pair_names
 from pipeline.tables.history import current_since, last_run, versions_of
-from transforms.backbones.export import model_id_of
+from transforms.backbones.exported import network_ids
 from transforms.errors import Damaged, Refused
 from transforms.parts.write import read_part, read_recipe
 from transforms.recipe import Recipe
@@ -182,7 +182,7 @@ def _kept(
     return Kept(
         parts=frozenset(parts),
         runs=frozenset(run_ids | set(newest_good.values()) | active),
-        models=frozenset(model_id_of(recipe) for recipe in recipes),
+        models=frozenset(own for recipe in recipes for own in network_ids(recipe)),
         index_files=frozenset(index_files(tables, storage, young)),
         active=frozenset(active),
     )

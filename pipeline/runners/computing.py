@@ -31,6 +31,10 @@ def check_engine(config: Config, runner: RunnerOptions) -> None:
     if not runner.works_here:
         return
     engine = choose_engine(config.engine)
+    if engine == "xla" and config.precision != "float32":
+        raise UserError(
+            f"--precision {config.precision}: xla computes in float32 only; leave the option out"
+        )
     if engine == "tensorflow" and config.precision == "float16" and not has_gpu():
         raise UserError(
             "--precision float16: tensorflow computes in it only on a GPU, and this machine has "
@@ -84,6 +88,8 @@ def _warn_of_slow(engine: EngineName, config: Config) -> None:
         _LOG.warning(
             "tensorflow on a CPU is about half as fast as openvino: %s", install_command("cpu")
         )
+    if engine == "xla" and not has_gpu():
+        _LOG.warning("xla is for GPUs and TPUs: on a CPU it is many times slower than openvino")
     on_cpu = engine == "openvino" or not has_gpu()
     if on_cpu and not is_native(config.precision):
         _LOG.warning(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.maintenance.announce import announce_commit
@@ -20,11 +19,10 @@ from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.session import Session
-from transforms.backbones import export, model_id
+from transforms.backbones.exported import exported
 from transforms.backbones.model_json import resize_of
 from transforms.carried_types import to_arrow
-from transforms.engines.models import cached_model, save_model
-from transforms.engines.tensorflow_engine import import_tensorflow
+from transforms.engines.models import save_model
 from transforms.parts.reuse import INDEX_FILE
 from transforms.storage import Storage
 
@@ -180,8 +178,8 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
     from transforms.targets import ExtractJob
 
     config, first = session.config, runs[0]
-    ids = {number: model_id(session.targets[number].network) for number in wanted}
-    saved = [key for number in wanted for key in save_network(session.targets[number])]
+    networks = {number: save_network(session.targets[number]) for number in wanted}
+    saved = [key for network in networks.values() for key in network.keys]
     with announce_commit(session.output, saved):
         # The networks are there, and any later vacuum sees the notes of these runs.
         pass
@@ -190,7 +188,7 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
         run_id=first.run_id,
         started_at=datetime.fromisoformat(first.started_at),
         targets=tuple(
-            _target(runs[number], session.targets[number], ids[number], 1 << number)
+            _target(runs[number], session.targets[number], networks[number].id, 1 << number)
             for number in wanted
         ),
         cores=_cores(session),
@@ -200,21 +198,23 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
     )
 
 
-def save_network(session: Session) -> list[str]:
-    """Put the exported network of one backbone into the output; export it at the first use.
+@dataclass(frozen=True, slots=True)
+class SavedNetwork:
+    """An exported network in the output."""
 
-    Returns:
-        The keys of its files in the output.
-    """
+    id: str  # of the export that the engine loads
+    keys: tuple[str, ...]  # its files
 
-    def fill(scratch: Path) -> None:
-        if "tensorflow" in session.network.engines:
-            # Its threads are set only once, and this process may be the worker too.
-            import_tensorflow(_cores(session))
-        export(session.network, scratch)
 
-    network_id = model_id(session.network)
-    return save_model(session.output, network_id, cached_model(network_id, fill))
+def save_network(session: Session) -> SavedNetwork:
+    """Put the exported network of one backbone into the output; export it at the first use."""
+    folders = exported(session.network, session.config.engine, _cores(session))
+    keys = [
+        key
+        for network_id, folder in folders.items()
+        for key in save_model(session.output, network_id, folder)
+    ]
+    return SavedNetwork(list(folders)[-1], tuple(keys))
 
 
 def _cores(session: Session) -> int | None:

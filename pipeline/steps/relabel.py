@@ -82,7 +82,7 @@ def _relabel(session: Session) -> Session:
         (table, _commit(table, [part["path"] for part in old[table.name]], session, run_id))
         for table in (tables.errors, tables.features)
     ]
-    saved = save_network(session) if rows else []
+    saved = save_network(session).keys if rows else ()
     added = [table.key(part.path) for table, commit in commits for part in commit.add]
     with announce_commit(output, [*saved, *added]):
         for table, commit in commits:

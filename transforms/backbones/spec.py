@@ -122,7 +122,7 @@ class Resolved:
     @property
     def engines(self) -> tuple[EngineName, ...]:
         """The engines that can run it."""
-        return ("openvino",) if self.layout else ("tensorflow", "openvino")
+        return ("openvino",) if self.layout else ("tensorflow", "openvino", "xla")
 
     @property
     def top_k(self) -> int:

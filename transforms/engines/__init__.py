@@ -67,6 +67,8 @@ def choose_engine(engine: EngineName, network: Network = GRAPHDEF) -> EngineName
     has_openvino = importlib.util.find_spec("openvino") is not None
     if engine == "openvino" and not has_openvino:
         raise UserError(f"--engine openvino: openvino is not installed. {install_command('cpu')}")
+    if engine == "xla" and importlib.util.find_spec("jax") is None:
+        raise UserError(f"--engine xla: jax is not installed. {install_command('xla')}")
     if engine != "auto":
         return engine
     if network.format == OPENVINO.format:
@@ -102,6 +104,11 @@ def _open(config: EngineConfig) -> Engine:
     keep_freed_memory()
     model = read_exported(Path(config.model))
     cores = config.cores or available_cores()
+    if config.engine == "xla":
+        from transforms.engines.xla_engine import XlaEngine
+
+        _check_format(XlaEngine.name, XlaEngine.formats, model)
+        return XlaEngine(model, config.precision)
     if choose_engine(config.engine, model.network) == "openvino":
         from transforms.engines.openvino_engine import OpenVinoEngine
 

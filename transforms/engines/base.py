@@ -17,6 +17,8 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 Images = Pixels | Sequence[Pixels]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Batch sizes of a network as StableHLO, whose shapes are fixed.
+STABLEHLO_BATCHES = (8, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,20 @@ class Network:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of all its files: OpenVINO keeps the weights in a second one."""
+        """Names of all its files.
+
+        OpenVINO keeps the weights in a second one. StableHLO has one for each batch size.
+        """
+        if self.format == "stablehlo":
+            return tuple(f"network-{batch}.stablehlo" for batch in STABLEHLO_BATCHES)
         is_pair = self.format == "openvino" and self.file.endswith(".xml")
         return (self.file, f"{self.file.removesuffix('.xml')}.bin") if is_pair else (self.file,)
 
 
 # OpenVINO's own format, for networks that come as ONNX files.
 OPENVINO = Network("openvino", "network.xml")
+# XLA's portable form, lowered from a frozen TensorFlow graph.
+STABLEHLO = Network("stablehlo", "network.stablehlo")
 # A frozen TensorFlow graph. Exports before the format was noted are all of this one.
 GRAPHDEF = Network("graphdef", "graph.pb")
 

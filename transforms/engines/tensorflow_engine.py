@@ -73,19 +73,10 @@ class TensorFlowEngine:
         self._function = self._load()
 
     def _load(self) -> Any:
-        tf = self._tf
-        graph_def = tf.compat.v1.GraphDef()
-        graph_def.ParseFromString(self.model.path.read_bytes())
-        wrapped = tf.compat.v1.wrap_function(
-            lambda: tf.compat.v1.import_graph_def(graph_def, name=""), []
-        )
-        names = ["features:0"] + (["scores:0", "indices:0"] if self.model.top_k else [])
-        pruned = wrapped.prune(
-            "images:0", [wrapped.graph.get_tensor_by_name(name) for name in names]
-        )
+        pruned = import_graph(self.model)
         # XLA gains 14-20 % on a GPU (docs/decisions/0008-batches.md); on a CPU it took 19 of 20
         # parts of Lite0's speed.
-        return tf.function(pruned, jit_compile=True) if self.overlaps else pruned
+        return self._tf.function(pruned, jit_compile=True) if self.overlaps else pruned
 
     def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``."""
@@ -106,6 +97,18 @@ class TensorFlowEngine:
         if not self.model.top_k:
             outputs += [np.empty((count, 0), np.float32), np.empty((count, 0), np.int32)]
         return outputs[0], outputs[1], outputs[2]
+
+
+def import_graph(model: ExportedModel) -> Any:
+    """Return an exported graph as a function: images uint8 [N, H, W, 3] → its outputs."""
+    tf = import_tensorflow()
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.ParseFromString(model.path.read_bytes())
+    wrapped = tf.compat.v1.wrap_function(
+        lambda: tf.compat.v1.import_graph_def(graph_def, name=""), []
+    )
+    names = ["features:0"] + (["scores:0", "indices:0"] if model.top_k else [])
+    return wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(name) for name in names])
 
 
 def import_tensorflow(cores: int | None = None) -> Any:
