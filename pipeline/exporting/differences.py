@@ -49,7 +49,7 @@ class Sides:
     parts: Sequence[str]
     # Rows at the destination. Among them are all that the table lacks, or has in ``parts``.
     there: Names
-    rows: int  # of ``there``, at most; 0 for none
+    rows: int  # of ``there``, about; 0 for none at all
 
     @classmethod
     def first(cls, table: Snapshot) -> Sides:
@@ -66,10 +66,18 @@ class Sides:
         return cls(table, fresh, lambda: read_names(old, gone), sum(before[path] for path in gone))
 
     @classmethod
-    def of_rows(cls, table: Snapshot, there: Names) -> Sides:
-        """Compare with all rows of a destination."""
-        rows = sum(names.num_rows for names in there())
-        return cls(table, _paths(table), there, rows)
+    def of_rows(cls, table: Snapshot, there: Names, rows: int | None) -> Sides:
+        """Compare with all rows of a destination.
+
+        Args:
+            table: The features table.
+            there: The rows of the destination.
+            rows: Their number; None when it is not known, which takes that of the table.
+        """
+        if rows is None:
+            rows = sum(count for _, count in table.row_counts())
+        # 0 would mean that nothing has to be compared.
+        return cls(table, _paths(table), there, max(1, rows))
 
     def differences(self) -> Iterator[Difference]:
         """Yield the difference, in as many shares as keep the memory bounded."""

@@ -79,7 +79,7 @@ def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:
         return Sides.first(table)
     if was == "sending" and not target.atomic:
         _LOG.info("the last export was stopped: comparing with all rows that are there")
-        return Sides.of_rows(table, target.stored)
+        return Sides.of_rows(table, target.stored, target.count())
     if state.version is None:
         return Sides.first(table)
     try:
@@ -95,7 +95,7 @@ def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:
             state.version,
             error,
         )
-        return Sides.of_rows(table, target.stored)
+        return Sides.of_rows(table, target.stored, target.count())
 
 
 def _batches(

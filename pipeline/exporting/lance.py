@@ -106,7 +106,7 @@ class Lance:
         """Nothing is held open."""
 
     def count(self) -> int | None:
-        return int(self._call(lambda: self._table.count_rows()))
+        return 0 if self.is_empty() else int(self._call(lambda: self._table.count_rows()))
 
     def finish(self, state: State) -> None:
         self.write_state(state)

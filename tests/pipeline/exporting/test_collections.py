@@ -81,7 +81,7 @@ def test_a_stopped_export_is_compared_in_full(place, to, dest, monkeypatch, capl
     def stop(*_):
         raise KeyboardInterrupt
 
-    for step in ("remove", "count"):
+    for step in ("remove", "finish"):
         with monkeypatch.context() as patch:
             patch.setattr(CLASSES[to], step, stop)
             with pytest.raises(KeyboardInterrupt):

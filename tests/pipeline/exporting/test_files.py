@@ -12,9 +12,12 @@ import pytest
 
 import pipeline
 from pipeline.cli import main
+from pipeline.exporting.base import Batch
+from pipeline.exporting.parquet import ParquetFiles
 from tests.helpers.exports import check_nearest, cosine_search, counts
 from tests.helpers.runs import vectors
 from transforms.errors import Damaged, Refused, UserError
+from transforms.storage.local import LocalStorage
 
 
 def read_npy(dest):
@@ -211,6 +214,30 @@ def test_partitions_are_folders_that_readers_understand(place):
     assert found == list(
         zip(*place.table().select(["uri", "label"]).to_pydict().values(), strict=True)
     )
+
+
+def test_hostile_values_name_folders_inside_the_destination(tmp_path):
+    values = ["../../b", "a/b", "..", "é=%2F", "a b", "'; --", "\n", "", None]
+    rows = pa.table({"uri": [str(row) for row in range(len(values))], "label": values})
+    target = ParquetFiles("embedding", "float32", False, "label")
+    stem = f"part-1-{'0' * 12}"
+    keys = []
+    for key, data in target.encode(Batch(rows, np.zeros((len(values), 2), np.float32)), stem):
+        LocalStorage(str(tmp_path)).write(key, data)
+        keys.append(key)
+    assert all(target.stem_of(key) == stem and key.count("/") == 2 for key in keys)
+    found = ds.dataset(tmp_path / "data", partitioning="hive").to_table().sort_by("uri")
+    assert found["label"].to_pylist() == values
+    with pytest.raises(UserError, match="cannot be the name"):
+        list(
+            target.encode(
+                Batch(
+                    rows.slice(0, 1).set_column(1, "label", [["é" * 99]]),
+                    np.zeros((1, 2), np.float32),
+                ),
+                stem,
+            )
+        )
 
 
 def test_a_bucket_is_source_and_destination(place, s3):
