@@ -23,8 +23,8 @@ def _share(config: EngineConfig) -> Engine:
     The golden batch is computed again each time.
     """
     model = read_exported(Path(config.model))
-    files = (model.path, model.directory / "model.json")
-    sums = [hashlib.sha256(file.read_bytes()).digest() for file in files]
+    names = (*model.network.files, "model.json")
+    sums = [hashlib.sha256((model.directory / name).read_bytes()).digest() for name in names]
     key = (*sums, config.engine, config.precision, config.cores)
     engine = _kept.pop(key, None) or _open(config)
     engine.model = model
