@@ -17,6 +17,8 @@ NEIGHBOURS = 16
 # cache. But the threads of one product wait for each other: with tiles of 512, two busy cores took
 # four times as long.
 _TILE = 2048
+# So few queries are compared faster than sketches of all contents are made.
+_FEW = 512
 # A score of a pair alone takes as long as so many scores in a product of matrices.
 _ALONE = 250
 # Pairs whose scores are computed at once, in 20 MB.
@@ -32,7 +34,7 @@ class _Side:
 
     numbers: np.ndarray  # int64 [n]
     vectors: Vectors  # float32 [n, D], of length 1
-    sketches: Vectors  # float32 [n, d]
+    sketches: Vectors  # float32 [n, d]; the vectors themselves for few queries
 
     def tiles(self) -> Iterator[tuple[slice, _Side]]:
         for start in range(0, len(self.numbers), _TILE):
@@ -58,17 +60,21 @@ def candidates(
     Returns:
         The pairs; ``a`` is the query. The pairs of a query lie together, nearest first.
     """
-    sketcher = Sketcher.of(queries)
-    mine = _Side(numbers, queries, sketcher.sketch(queries))
+    sketch = Sketcher.of(queries).sketch if len(queries) > _FEW else _unchanged
+    mine = _Side(numbers, queries, sketch(queries))
     # What a further pair of each query must reach.
     least = np.full(len(numbers), cosine, np.float32)
     best = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
     for found, vectors in others:
-        theirs = _Side(found, vectors, sketcher.sketch(vectors))
+        theirs = _Side(found, vectors, sketch(vectors))
         best = _nearest([best, *_pairs(mine, theirs, least)])
         _raise(least, best)
     query, b, score = best
     return numbers[query], b, score
+
+
+def _unchanged(vectors: Vectors) -> Vectors:
+    return vectors
 
 
 def _pairs(mine: _Side, theirs: _Side, least: Vectors) -> Iterator[Pairs]:

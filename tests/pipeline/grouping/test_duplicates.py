@@ -121,9 +121,11 @@ def unit_vectors(shape, seed=0):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
+@pytest.mark.parametrize("few", [0, 512])
 @pytest.mark.parametrize("noise", [0.05, 0.2, 3])
-def test_candidates_are_the_nearest_neighbours(noise):
+def test_candidates_are_the_nearest_neighbours(noise, few, monkeypatch):
     """With little noise nearly all pairs are near; with much noise hardly any."""
+    monkeypatch.setattr("pipeline.grouping.candidates._FEW", few)
     vectors = unit_vectors((1, 400), 2) + noise * unit_vectors((400, 400), 1)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     vectors[7] = vectors[390] = vectors[391]
