@@ -168,6 +168,8 @@ def load(path: Path, config: BackboneConfig) -> Preset:
             f"it needs {_CONFIG}, {_CONVERTER} and model.weights.h5, as save_to_preset writes them "
             "for a backbone and for its image converter"
         ) from error
+    # The file names its class twice.
+    family = family_of(type(backbone).__name__, path.name)
     own = image_shape(backbone)
     height, width = size or own
     if not height or not width:

@@ -136,6 +136,8 @@ def test_mistakes_are_one_line(
         ("config.json", lambda facts: {**facts, "class_name": "BertBackbone"},
          "holds BertBackbone, whose vector is not known"),
         ("config.json", lambda facts: {**facts, "module": "os"}, "holds no backbone"),
+        ("config.json", lambda facts: {**facts, "registered_name": "keras_hub>BertBackbone"},
+         "KerasHub cannot load it"),
         ("config.json", lambda facts: [], "config.json is none of a preset of KerasHub"),
         ("image_converter.json", lambda facts: {}, "KerasHub cannot load it"),
         ("image_converter.json",
