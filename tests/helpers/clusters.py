@@ -95,8 +95,11 @@ def two_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def expected(two_hundred: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     """Return the table that DirectRunner makes of them."""
+    from pipeline import Config
+    from pipeline import extract as run
+
     output = tmp_path_factory.mktemp("expected")
-    finish(extract(two_hundred, output))
+    run(Config((str(two_hundred),), str(output), shard_size=200 // SHARDS))
     return read_features(output)
 
 
