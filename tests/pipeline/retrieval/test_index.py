@@ -10,6 +10,7 @@ import pytest
 import pipeline
 from pipeline.cli import main
 from pipeline.indexing import held as held_module
+from pipeline.indexing import ivf
 from pipeline.indexing import update as update_module
 from pipeline.indexing.files import fetch_file
 from pipeline.indexing.held import Held
@@ -195,6 +196,17 @@ def test_the_command_prints_the_recall(copied, capsys):
     assert "unchanged: index of version 0" in text
     assert "recall@10" in text
     assert "150 held queries" in text
+
+
+def test_a_query_finds_the_same_when_the_cores_share_it(copied, monkeypatch):
+    searcher = pipeline.Searcher(str(copied))
+    queries = vectors(searcher.table.read(["embedding"]))[:5]
+    alone = [searcher.nearest(query, 10)[0] for query in queries]
+    monkeypatch.setattr(ivf, "_SHARED", 0)
+    shared = [searcher.nearest(query, 10)[0] for query in queries]
+    for one, other in zip(alone, shared, strict=True):
+        assert one["uri"].equals(other["uri"])
+        np.testing.assert_allclose(one["score"], other["score"], atol=1e-6)
 
 
 def test_show_tells_what_the_index_stands_for(copied, capsys):
