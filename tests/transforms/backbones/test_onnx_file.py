@@ -354,6 +354,13 @@ def test_a_head_is_a_part_of_the_graph(normalize, images, tmp_path):
     load_engine(EngineConfig(str(tmp_path / "made")))
 
 
+def test_without_openvino_it_says_what_to_install(tmp_path, monkeypatch):
+    path = save(small_net(), tmp_path / "net.onnx")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"needs openvino, which is not installed\. pip install"):
+        resolve(BackboneConfig(backbone=path, preprocess="unit"))
+
+
 def test_it_cannot_be_trained(tmp_path):
     path = save(small_net(), tmp_path / "net.onnx")
     with pytest.raises(UserError, match="is an ONNX file, which cannot be trained here"):
