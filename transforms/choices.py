@@ -120,6 +120,9 @@ class BackboneConfig:
     labels: str | None = None
     # Path of a head that 'image-features train' saved: it gives the labels instead.
     head: str | None = None
+    # Path of a text file with one class per line. A preset of KerasHub compares images with them.
+    classes: str | None = None
+    prompt: str = "a photo of a {}"  # what is said of a class
     feature_layer: str | None = None
     # How a map or tokens become a vector. None: avg for a map; asked for where there are tokens.
     pooling: Pooling | None = None
@@ -141,7 +144,9 @@ class BackboneConfig:
     stores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        take_paths(self, "backbone", "weights", "labels", "head", "feature_layer", "preprocess")
+        take_paths(
+            self, "backbone", "weights", "labels", "head", "classes", "feature_layer", "preprocess"
+        )
         if self.preprocess is not None:
             check_word("preprocess", self.preprocess, ValueMode)
         self._check_colors()
@@ -155,17 +160,20 @@ class BackboneConfig:
         if self.top_k < 0:
             raise UserError(f"--top-k {self.top_k}: must be 0 (no labels) or more")
         check_min("input_size", self.input_size, 1)
-        if self.head is not None:
-            self._check_head()
+        for name in ("head", "classes"):
+            if getattr(self, name) is not None:
+                self._check_alone(name)
 
-    def _check_head(self) -> None:
+    def _check_alone(self, option: str) -> None:
         """Check that no other option asks for labels of another kind, or for none."""
         no_labels = None if self.top_k else 0
         others = {"labels": self.labels, "scores": self.scores, "top-k": no_labels}
+        if option == "classes":
+            others["head"] = self.head
         for name, value in others.items():
             if value is not None:
                 raise UserError(
-                    f"--{name} {value}: with --head, the head gives the labels and their scores; "
+                    f"--{name} {value}: with --{option}, that gives the labels and their scores; "
                     "leave one of the two options out"
                 )
 

@@ -250,6 +250,13 @@ def backbone_options(parser: Parser, several: bool = False) -> None:
         help="a head that 'image-features train' saved: it gives the labels and their scores",
     )
     add(
+        "--classes",
+        metavar="PATH",
+        help="text file with one class a line, for a preset of KerasHub with a tower for texts: "
+        "its words give the labels, without training",
+    )
+    add("--prompt", metavar="TEXT", help="what is said of a class, with {} in its place")
+    add(
         "--feature-layer",
         metavar="NAME",
         help="layer whose output is the vector (default: the pooled features)",

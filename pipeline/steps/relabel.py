@@ -18,7 +18,7 @@ from pipeline.steps.extract import save_network
 from pipeline.steps.session import Session
 from pipeline.tables import Table, Tables
 from pipeline.tables.table import Commit
-from transforms.backbones.head import open_head
+from transforms.backbones.export import head_of
 from transforms.backbones.network import run
 from transforms.engines.base import Outputs
 from transforms.errors import Refused
@@ -71,7 +71,9 @@ def _relabel(session: Session) -> Session:
     output, tables = session.output, session.tables
     old = {table.name: _other_parts(table, session) for table in tables}
     rows = sum(part["num_records"] for part in old[tables.features.name])
-    what = f"the labels of {rows:,} rows from the stored vectors, by {session.config.network.head}"
+    options = session.config.network
+    by = options.head or options.classes
+    what = f"the labels of {rows:,} rows from the stored vectors, by {by}"
     if session.config.dry_run:
         if rows:
             _LOG.info("would compute %s; no image would be read for it", what)
@@ -117,7 +119,7 @@ def _commit(table: Table, old: list[str], session: Session, run_id: str) -> Comm
 def _labels_of(session: Session) -> LabelsOf:
     network = session.network
     assert network.labels
-    return partial(_labelled, open_head(network), network.labels, network.top_k)
+    return partial(_labelled, head_of(network), network.labels, network.top_k)
 
 
 def _labelled(

@@ -81,8 +81,8 @@ def _open(config: Config, runner: RunnerOptions, output: Storage) -> Session:
         runner=runner,
         tables=Tables.open(output, config.table),
     )
-    if network.head:
-        check_vectors(str(config.network.head), network.head, session.recipe)
+    if network.head and config.network.head:
+        check_vectors(config.network.head, network.head, session.recipe)
     return _check_recipe(session)
 
 

@@ -27,6 +27,7 @@ from transforms.backbones.onnx_file import OnnxNetwork
 from transforms.backbones.openvino_graph import save_graph
 from transforms.backbones.spec import HEAD_FIELD, NETWORK_FIELDS, Resolved
 from transforms.backbones.stages import with_head, with_unit_vectors
+from transforms.backbones.zero_shot import open_classes
 from transforms.engines.base import GRAPHDEF, OPENVINO
 from transforms.recipe import Recipe, recipe_id
 
@@ -104,8 +105,13 @@ def _open(resolved: Resolved) -> Network | OnnxNetwork:
     if resolved.config.normalize == "l2":
         network = with_unit_vectors(network)
     if resolved.head:
-        network = with_head(network, open_head(resolved), len(resolved.head.labels))
+        network = with_head(network, head_of(resolved), len(resolved.head.labels))
     return network
+
+
+def head_of(resolved: Resolved) -> Any:
+    """Return what gives the labels: a ``keras.Model`` of vectors [N, D] → scores [N, classes]."""
+    return open_classes(resolved) if resolved.config.classes else open_head(resolved)
 
 
 def write_graph(network: Network, resolved: Resolved, path: Path) -> None:

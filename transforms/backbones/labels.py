@@ -18,8 +18,12 @@ def imagenet_labels() -> tuple[str, ...]:
     return tuple(_IMAGENET.read_text(encoding="utf-8").splitlines())
 
 
-def read_labels(path: str) -> tuple[str, ...]:
+def read_labels(path: str, option: str = "labels") -> tuple[str, ...]:
     """Read a text file with one label a line, the first for class 0.
+
+    Args:
+        path: The file.
+        option: The option that names it, for messages.
 
     Raises:
         UserError: A file that cannot be read, is empty, or has an empty line between labels.
@@ -27,16 +31,16 @@ def read_labels(path: str) -> tuple[str, ...]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"--labels {path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"--{option} {path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"--labels {path}: is no UTF-8 text; give one label a line") from error
+        raise UserError(f"--{option} {path}: is no UTF-8 text; give one label a line") from error
     lines = [line.strip() for line in text.rstrip().split("\n")]
     if lines == [""]:
-        raise UserError(f"--labels {path}: is empty; give one label a line")
+        raise UserError(f"--{option} {path}: is empty; give one label a line")
     if "" in lines:
         raise UserError(
-            f"--labels {path}: line {lines.index('') + 1} is empty; its class would have no name. "
-            "Give one label a line, the first for class 0"
+            f"--{option} {path}: line {lines.index('') + 1} is empty; its class would have no "
+            "name. Give one label a line, the first for class 0"
         )
     return tuple(lines)
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from transforms.backbones.custom import is_path, resolve_custom
-from transforms.backbones.head import read_head
+from transforms.backbones.head import HeadFacts, read_head
 from transforms.backbones.labels import imagenet_labels, labels_sha256, read_labels
 from transforms.backbones.network import ONE_SESSION
 from transforms.backbones.spec import Backbone, Resolved, Weights
 from transforms.backbones.table import find_backbone, is_backbone
 from transforms.backbones.weights import IMAGENET_CLASSES, find_weights
+from transforms.backbones.zero_shot import read_classes
 from transforms.choices import BackboneConfig
 from transforms.errors import UserError
 
@@ -33,7 +34,9 @@ def resolve(config: BackboneConfig) -> Resolved:
         else:
             resolved = _resolve_named(find_backbone(config.backbone), config)
         if config.head:
-            resolved = _with_head(resolved, Path(config.head).expanduser())
+            resolved = _with_head(resolved, read_head(Path(config.head).expanduser()))
+        if config.classes:
+            resolved = _with_head(resolved, read_classes(resolved))
     for note in resolved.notes:
         _LOG.warning("%s", note)
     return resolved
@@ -78,8 +81,7 @@ def _resolve_named(spec: Backbone, config: BackboneConfig) -> Resolved:
     return _with_layer(resolved) if config.feature_layer else resolved
 
 
-def _with_head(resolved: Resolved, path: Path) -> Resolved:
-    head = read_head(path)
+def _with_head(resolved: Resolved, head: HeadFacts) -> Resolved:
     # The notes are about labels of the network itself.
     return replace(
         resolved, head=head, labels=head.labels, labels_id=labels_sha256(head.labels), notes=()

@@ -10,8 +10,9 @@ import pytest
 from pipeline.cli import main
 from tests.helpers.hub_nets import TOWERS, save_preset, save_tokenizer
 from tests.helpers.runs import make_folder, read_features, vectors
-from transforms.backbones import BackboneConfig, resolve
-from transforms.backbones.hub_text import vector_of_words
+from transforms.backbones import BackboneConfig, export, resolve
+from transforms.backbones.hub_text import text_vectors, vector_of_words
+from transforms.engines import EngineConfig, load_engine
 from transforms.errors import UserError
 
 WORDS = "A cat"
@@ -76,3 +77,87 @@ def test_a_folder_that_is_no_preset_is_named(tmp_path: Path) -> None:
     recipe = {"weights_sha256": "0", "backbone": "tiny"}
     with pytest.raises(UserError, match="is not the preset that made the vectors of the table"):
         vector_of_words(WORDS, f"hub:{tmp_path}", recipe)
+
+
+CLASSES = ("cat", "dog", "cab")
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name == "CLIP" else pytest.mark.slow)
+               for name in TOWERS],
+)  # fmt: skip
+def test_classes_get_the_scores_of_keras_hub(family: str, tmp_path: Path, photos: Path) -> None:
+    """Compare with the preset's own logits, of the pixels of the golden batch."""
+    preset = tmp_path / "tiny"
+    backbone, _ = save_preset(family, preset)
+    save_tokenizer(family, preset)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    network = resolve(
+        BackboneConfig(
+            f"hub:{preset}", classes=str(tmp_path / "classes.txt"), prompt="a {}", top_k=2
+        )
+    )
+    export(network, tmp_path / "export")
+    texts, scale, bias = text_vectors(preset, [f"a {name}" for name in CLASSES])
+    with np.load(tmp_path / "export/golden.npz") as golden:
+        images = load_engine(EngineConfig(str(tmp_path / "export"))).run(golden["images"])
+    a = images.features / np.linalg.norm(images.features, axis=1, keepdims=True)
+    b = texts / np.linalg.norm(texts, axis=1, keepdims=True)
+    logits = scale * a @ b.T + (bias or 0)
+    powers = np.exp(logits)
+    scores = 1 / (1 + 1 / powers) if bias is not None else powers / powers.sum(1, keepdims=True)
+    assert (bias is not None) == (family == "SigLIP")
+    best = np.argsort(-scores, axis=1)[:, :2]
+    np.testing.assert_allclose(images.scores, np.take_along_axis(scores, best, 1), atol=1e-5)
+    assert (images.indices == best).all()
+    head = getattr(backbone, {"MetaCLIP2": "metaclip_2_head"}.get(family, f"{family.lower()}_head"))
+    own = np.asarray(head(images.features, texts)[0])
+    np.testing.assert_allclose(logits, own, atol=1e-4)
+
+
+def test_classes_label_a_run_and_what_is_published(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "tiny_clip"
+    save_preset("CLIP", preset)
+    save_tokenizer("CLIP", preset)
+    folder = make_folder(tmp_path / "photos", photos, "chelsea coffee rocket")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    words = ["extract", "--input", str(folder), "--output", str(tmp_path / "out")]
+    words += ["--backbone", f"hub:{preset}"]
+    assert main(words) == 0
+    before = read_features(tmp_path / "out")
+    assert main([*words, "--classes", str(tmp_path / "classes.txt")]) == 0
+    assert "published new labels of 3 rows" in capsys.readouterr().out
+    rows = read_features(tmp_path / "out")
+    assert vectors(rows).tobytes() == vectors(before).tobytes()
+    assert {len(labels) for labels in rows["labels"].to_pylist()} == {2}
+    # Other words are other labels.
+    assert main([*words, "--classes", str(tmp_path / "classes.txt"), "--prompt", "the {}"]) == 0
+    assert "published new labels of 3 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "message"),
+    [
+        ("cat\n", [], "must name at least 2 classes"),
+        ("cat\ncat\n", [], "each once"),
+        ("cat\n\ndog\n", [], "line 2 is empty"),
+        ("cat\ndog\n", ["--prompt", "a photo"], "must have {} once"),
+        ("cat\ndog\n", ["--labels", "x.txt"], "--labels x.txt: with --classes"),
+        ("cat\ndog\n", ["--backbone", "efficientnet_lite0"], "has no tower for texts"),
+    ],
+)
+def test_a_mistake_in_the_classes_is_one_line(
+    lines: str, options: list[str], message: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "classes.txt").write_text(lines)
+    save_preset("CLIP", tmp_path / "clip")
+    words = ["extract", "--input", str(tmp_path), "--output", str(tmp_path / "out")]
+    if "--backbone" not in options:
+        words += ["--backbone", f"hub:{tmp_path / 'clip'}"]
+    assert main([*words, "--classes", str(tmp_path / "classes.txt"), *options]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
