@@ -54,7 +54,7 @@ class ExportResult:
 
     def __str__(self) -> str:
         counts = self.counts
-        before = "" if self.since is None else f", before it version {self.since}"
+        before = "" if self.since is None else f"; before, version {self.since}"
         lines = [
             f"sent {counts.sent:,} rows to {self.dest} (added {counts.added:,}, changed "
             f"{counts.changed:,}), removed {counts.removed:,}; it holds version {self.version} of "
