@@ -213,7 +213,8 @@ def test_the_cpu_part_stays_in_bytes() -> None:
         (lambda: Resize(0, 5), "cannot resize to 0x5; both sides must be at least 1"),
         (
             lambda: Resize(5, 5, "stretch"),
-            "unknown resize mode 'stretch'; choose one of squash, crop, squash-bicubic, crop-bicubic",
+            "unknown resize mode 'stretch'; choose one of squash, crop, squash-bicubic, "
+            "crop-bicubic",
         ),
         (
             lambda: ValueRange("keras"),
