@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
-from pipeline.commands.options import backbone_options, compute_options
+from pipeline.commands.network_options import backbone_options, compute_options
 from transforms.names import printable
 
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, say
-from pipeline.commands.options import (
-    backbone_options,
-    compute_options,
-    limit_options,
-    store_option,
-)
+from pipeline.commands.network_options import backbone_options, compute_options
+from pipeline.commands.options import limit_options, store_option
 
 
 def _add_options(parser: Parser) -> None:
