@@ -7,7 +7,7 @@ nothing. The state is a row of the table ``image_features_exports`` in the same 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -18,9 +18,9 @@ import pyarrow as pa
 from pipeline.exporting import state as states
 from pipeline.exporting.base import NAMES, Batch, Job
 from pipeline.exporting.numbers import as_numbers
-from pipeline.exporting.places import split_dest
+from pipeline.exporting.places import database_errors, split_dest
 from pipeline.exporting.state import State
-from transforms.errors import Refused, RunFailed, UserError
+from transforms.errors import Refused, UserError
 from transforms.extras import install_command
 
 _STATES = "image_features_exports"
@@ -229,13 +229,8 @@ class PgVector:
         row = self._run(statement).fetchone()
         return row[0] if row else None
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except self._psycopg.Error as error:
-            text = " ".join(str(error).split())[:300]
-            raise RunFailed(f"PostgreSQL failed at {self._job.dest}: {text}") from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors("PostgreSQL", self._job.dest, (self._psycopg.Error,))
 
 
 def open_target(job: Job) -> PgVector:

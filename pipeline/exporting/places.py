@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from transforms.errors import UserError
+from transforms.errors import RunFailed, UserError
 
 # What every database takes as a name without surprises.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
@@ -43,3 +45,24 @@ def check_secrets(dest: str) -> None:
             "--dest holds a password. Leave it out: each client takes its credentials from its own "
             "environment (docs/exports.md)"
         )
+
+
+@contextmanager
+def database_errors(
+    program: str, dest: str, failures: tuple[type[Exception], ...]
+) -> Iterator[None]:
+    """Turn what a database's client raises into one line.
+
+    Args:
+        program: Name of the database.
+        dest: As the user wrote it.
+        failures: What its client raises.
+
+    Raises:
+        RunFailed: One of them was raised.
+    """
+    try:
+        yield
+    except failures as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RunFailed(f"{program} failed at {dest}: {text}") from error

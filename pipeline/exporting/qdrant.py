@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.exporting import state as states
 from pipeline.exporting.base import NAMES, Batch, Job
-from pipeline.exporting.places import split_dest
+from pipeline.exporting.places import database_errors, split_dest
 from pipeline.exporting.plain import plain
 from pipeline.exporting.state import State
-from transforms.errors import RunFailed, UserError, first_line
+from transforms.errors import RunFailed, UserError
 from transforms.extras import install_command
 
 # The entry of the collection's metadata.
@@ -139,13 +139,8 @@ class Qdrant:
     def finish(self, state: State) -> None:
         self.write_state(state)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except self._failures as error:
-            text = first_line(error)[:300]
-            raise RunFailed(f"Qdrant failed at {self._job.dest}: {text}") from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors("Qdrant", self._job.dest, self._failures)
 
 
 def open_target(job: Job) -> Qdrant:
