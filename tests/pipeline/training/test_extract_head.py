@@ -96,6 +96,17 @@ def test_the_golden_batch_holds_the_scores_of_the_head(head, tmp_path, engine):
         load_engine(EngineConfig(str(wrong), engine))
 
 
+def test_the_head_takes_vectors_as_they_are_stored(tmp_path):
+    network = BackboneConfig(normalize="l2")
+    path = make_head(tmp_path / "own.keras", 1280, resolve(network).recipe_fields)
+    export(resolve(replace(network, head=str(path))), tmp_path / "export")
+    images = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), np.uint8)
+    outputs = load_engine(EngineConfig(str(tmp_path / "export"))).run(images)
+    np.testing.assert_allclose(np.linalg.norm(outputs.features, axis=1), 1, atol=1e-5)
+    expected = load_head(path, 1280, 2).predict_on_batch(outputs.features)
+    np.testing.assert_allclose(outputs.scores, -np.sort(-expected, axis=1), atol=1e-5)
+
+
 def test_published_rows_get_their_labels_from_stored_vectors(root, head):
     before = read_features(root / "out")
     summary = extract(config_of(root, head=str(head)))
@@ -244,6 +255,7 @@ def make_head(path, dimension, recipe):
     """Make a head of two labels that do not exclude each other, by Keras alone."""
     import keras
 
+    keras.utils.set_random_seed(0)
     layers = [keras.Input((dimension,)), keras.layers.Dense(2, "sigmoid")]
     keras.Sequential(layers).save(path)
     facts = HeadFacts(file_sha256(path), recipe, ("yes", "no"), exclusive=False)
