@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from pipeline.reports.night.drift import Floats
 from pipeline.retrieval.blocks import read_blocks
 from pipeline.tables.table import Table
-from transforms.errors import first_line
 from transforms.storage import NotFound, Storage, StorageError
 
 _LOG = logging.getLogger(__name__)
@@ -141,7 +140,7 @@ def _load(output: Storage, key: str) -> tuple[Mapping[str, object], Sample] | No
     except NotFound:
         return None
     except Exception as error:  # NumPy and zipfile raise many kinds for damaged bytes
-        _LOG.warning("%s cannot be read (%s): drawing it anew", key, first_line(error))
+        _LOG.warning("%s is damaged (%s): drawing it anew", key, type(error).__name__)
         return None
 
 
