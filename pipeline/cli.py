@@ -18,7 +18,7 @@ from pipeline.commands.base import (
 )
 from pipeline.commands.parser import parse
 from pipeline.runners.quiet import hush
-from pipeline.signals import stop_on_signals
+from pipeline.signals import end_children, stop_on_signals
 from transforms.allocator import share_one_heap
 from transforms.errors import Refused, RunFailed, UserError
 from transforms.names import printable, printable_lines
@@ -43,6 +43,7 @@ def command() -> NoReturn:
     # All output is written. Skip the unloading of Arrow, Beam and the engines: on Python 3.13
     # the end of their threads once aborted the process ("terminate called without an active
     # exception"), and its exit code was lost.
+    end_children()
     os._exit(code)
 
 

@@ -68,12 +68,20 @@ def _wait(read: int, how_to_go_on: Callable[[], str]) -> None:
             file=sys.stderr,
         )
         sys.stdout.flush()
-        # Beam's workers do not notice that the run has ended, and would wait for ever.
-        for worker in list(children(os.getpid())):
-            with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
+        end_children()
     finally:
         os._exit(128 + number)
+
+
+def end_children() -> None:
+    """End the processes that this one has started, before it ends itself.
+
+    Beam's workers do not notice that the run has ended, and would wait for ever. One of them may
+    have started while a run failed.
+    """
+    for worker in list(children(os.getpid())):
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 def children(process: int, thread: int | None = None) -> Iterator[int]:

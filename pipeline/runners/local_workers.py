@@ -42,6 +42,9 @@ def watch_workers(kind: str, end: Future[Any]) -> None:
             self.worker_thread.start()
 
         def watch(self) -> None:
+            # Another worker died before this one was started.
+            if end.done():
+                return
             code = "exit code 0"
             try:
                 self.worker.run()

@@ -121,3 +121,18 @@ def test_a_worker_process_that_is_killed_ends_the_run_at_once_and_the_others_wit
     assert last.endswith("Nothing was published. Run the same command again: it resumes the run.")
     assert "Traceback" not in error
     assert not [pid for pid in workers if alive(pid)]
+
+
+def test_a_process_that_started_late_ends_with_the_command():
+    """It would hold the standard streams, and whoever reads them would wait for ever."""
+    code = (
+        "import subprocess, pipeline.cli as cli\n"
+        "def main():\n"
+        "    print(subprocess.Popen(['sleep', '1000']).pid, flush=True)\n"
+        "    return 1\n"
+        "cli.main = main\n"
+        "cli.command()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=100)
+    assert done.returncode == 1
+    assert not alive(int(done.stdout))
