@@ -7,6 +7,7 @@ own, or waits for the shard in progress.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -49,10 +50,13 @@ def stop_on_signals(how_to_go_on: Callable[[], str]) -> None:
     signal.set_wakeup_fd(write)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    threading.Thread(target=_wait, args=(read, how_to_go_on), name="signals", daemon=True).start()
+    # Standard error itself: while TensorFlow is imported, the number 2 leads to a file.
+    stderr = os.dup(2)
+    words = (read, stderr, how_to_go_on)
+    threading.Thread(target=_wait, args=words, name="signals", daemon=True).start()
 
 
-def _wait(read: int, how_to_go_on: Callable[[], str]) -> None:
+def _wait(read: int, stderr: int, how_to_go_on: Callable[[], str]) -> None:
     """Wait for a signal's number in the pipe ``read``, then end the process and its workers."""
     number = 0
     while number not in (signal.SIGINT, signal.SIGTERM):
@@ -62,11 +66,11 @@ def _wait(read: int, how_to_go_on: Callable[[], str]) -> None:
         for words in list(_last_words):
             words(reason)
         # On a terminal, the progress line has no line end yet.
-        line = "\n" if sys.stderr.isatty() else ""
-        print(
-            f"{line}image-features: {reason}; the published tables are whole.{how_to_go_on()}",
-            file=sys.stderr,
-        )
+        line = "\n" if os.isatty(stderr) else ""
+        text = f"{line}image-features: {reason}; the published tables are whole.{how_to_go_on()}\n"
+        # The main thread goes on meanwhile: none of its log may come after the message.
+        logging.disable()
+        os.write(stderr, text.encode())
         sys.stdout.flush()
         end_children()
     finally:

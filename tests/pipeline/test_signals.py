@@ -82,7 +82,7 @@ def test_a_signal_ends_the_run_in_seconds_and_the_same_command_finishes_it(
     how = "Run the same command again: it resumes the run."
     # Worker processes may print lines of their own after it.
     lines = error.splitlines() if options else error.splitlines()[-1:]
-    assert f"image-features: {reason}; the published tables are whole. {how}" in lines
+    assert f"image-features: {reason}; the published tables are whole. {how}" in lines, error
     # The source file that gRPC's note on worker processes names; gRPC does not always print it.
     assert "fork_posix" not in error
     assert not [pid for pid in workers if alive(pid)]
