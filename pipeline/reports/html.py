@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from importlib.util import find_spec
 
+from transforms.errors import UserError
+from transforms.extras import install_command
 from transforms.names import printable
 
 # The policy holds whatever a file name or a label may contain.
@@ -44,3 +47,18 @@ def html_page(title: str, style: str, parts: Iterable[str]) -> str:
 def text_of(name: str) -> str:
     """Return a name as text of a page: no markup, no characters that turn the line around."""
     return escape(printable(name))
+
+
+def has_templates() -> bool:
+    """Tell whether the extra that fills templates is installed."""
+    return find_spec("jinja2") is not None
+
+
+def check_templates() -> None:
+    """Check that templates can be filled, before the work that a page is to tell about.
+
+    Raises:
+        UserError: The extra is not installed.
+    """
+    if not has_templates():
+        raise UserError(f"the page of a night needs jinja2. {install_command('report')}")

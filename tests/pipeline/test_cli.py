@@ -46,7 +46,8 @@ def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_p
     assert lines[2] == f"published version 0 of {tmp_path}/out/features"
     known = (
         r"listed 6 images|run \S+: 6 images in 2 shards|\d / 6 images|"
-        r"engine: openvino \(it is installed, and there is no GPU\), in float32, on \d+ cores?"
+        r"engine: openvino \(it is installed, and there is no GPU\), in float32, on \d+ cores?|"
+        r"wrote the report of the night to \S+/out/runs/\S+/report\.html$"
     )
     for line in done.stderr.splitlines():
         assert re.match(known, line), line

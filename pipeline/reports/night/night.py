@@ -7,12 +7,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
+from posixpath import relpath
 from typing import Any
 
+from pipeline.reports.html import check_templates
+from pipeline.reports.night.content import Content
 from pipeline.reports.night.drift import Drift, measure
 from pipeline.reports.night.facts import Facts, Night, read_facts
-from pipeline.reports.night.page import Content, night_page
-from pipeline.reports.night.pictures import Pictures, choose_pictures
+from pipeline.reports.night.pictures import choose_pictures
 from pipeline.reports.night.sample import Sample, draw, read_sample, reference
 from pipeline.reports.night.verdict import Verdict, judge
 from pipeline.tables import Table, Tables
@@ -32,6 +34,7 @@ class ReportConfig:
     run_id: str | None = None  # None for the newest run
     pictures: bool = True  # whether the page shows images
     stores: Stores = ()  # where buckets are
+    price: float | None = None  # of an hour of a worker, for the cost of the night
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,30 @@ class Report:
     run_id: str
     verdict: Verdict
     drift: Drift | None  # None without enough earlier or new images
-    html: str
+    content: Content
+
+    @property
+    def html(self) -> str:
+        """The page, for a file anywhere.
+
+        Raises:
+            UserError: The extra is not installed.
+        """
+        return self.page()
+
+    def page(self, before: str = "") -> str:
+        """Return the page.
+
+        Args:
+            before: A link from the page to that of the night before; "" for none.
+
+        Raises:
+            UserError: The extra is not installed.
+        """
+        check_templates()
+        from pipeline.reports.night.page import night_page
+
+        return night_page(self.content, before)
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures for a scheduler, as JSON holds them."""
@@ -81,11 +107,11 @@ def report_night(output: str | PathLike[str], config: ReportConfig | None = None
     drift = measure(earlier.vectors, tonight.vectors) if earlier else None
     zeros = int((~tonight.vectors.any(axis=1)).sum()) if len(tonight.vectors) else 0
     verdict = judge(facts, drift, zeros, _novelties(facts.before, storage))
-    pictures = Pictures()
+    pictures = None
     if config.pictures:
         pictures = choose_pictures(facts, tonight, drift, storage, tables, config.stores)
-    content = Content(facts, verdict, tonight, earlier, drift, pictures)
-    made = Report(facts.tonight.run.run_id, verdict, drift, night_page(content))
+    content = Content(facts, verdict, tonight, earlier, drift, pictures, config.price)
+    made = Report(facts.tonight.run.run_id, verdict, drift, content)
     _note(made, facts, storage)
     return made
 
@@ -102,6 +128,35 @@ def write_report(made: Report, place: str, stores: Stores = ()) -> None:
     if (path is not None and path.is_dir()) or not name:
         raise UserError(f"--html {place}: is a folder; name a file, such as report.html")
     open_storage((folder or "/") if found else ".", stores).write(name, made.html.encode())
+
+
+def keep_report(made: Report, output: str, stores: Stores = ()) -> str:
+    """Write a page to the folder of its run, with a link to that of the night before.
+
+    Args:
+        made: The report.
+        output: Folder or URL of the tables.
+        stores: Where buckets are.
+
+    Returns:
+        The page's key in the output.
+
+    Raises:
+        UserError: The extra is not installed.
+        StorageError: The page cannot be written.
+    """
+    storage = open_storage(output, stores)
+    facts = made.content.facts
+    folder = facts.tonight.run.folder
+    before = [_page_key(night.run.folder) for night in facts.before[:1]]
+    links = [relpath(key, folder) for key in before if storage.exists(key)]
+    key = _page_key(folder)
+    storage.write(key, made.page(*links).encode())
+    return key
+
+
+def _page_key(folder: str) -> str:
+    return f"{folder}/report.html"
 
 
 def _earlier(features: Table, storage: Storage, run_id: str) -> Sample | None:

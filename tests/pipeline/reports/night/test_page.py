@@ -1,0 +1,91 @@
+"""The template of a night's page: names are text, and a value that is missing is an error."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from jinja2 import UndefinedError
+
+from pipeline.cli import main
+from pipeline.reports.night.content import Content
+from pipeline.reports.night.drift import measure
+from pipeline.reports.night.facts import Facts, Failure, Night
+from pipeline.reports.night.page import night_page, templates
+from pipeline.reports.night.pictures import Pictures, Shown
+from pipeline.reports.night.sample import Sample
+from pipeline.reports.night.verdict import Verdict
+from pipeline.state.run import Run
+from pipeline.state.summary import Summary
+from transforms.errors import FailureKind, ImageError
+
+# For a page's text, its attributes, its templates, its lines and the reader's eyes.
+ATTACK = """</title><img src=x onerror="alert(1)"> ' {{ 7 * 7 }} {% raw %} \u202e\n\0"""
+
+
+def made(name):
+    """Return all that a page shows, with this name for everything that has one."""
+    run = Run(name, name, (name,), {name: name}, "published", table=name)
+    counts = Summary(name, listed=3, new=3, embedded=2, failed=1, seconds={name: 1.5})
+    night = Night(run, replace(counts, failures_by_kind={name: 1}))
+    rows = {"uri": [f"{name}/1", f"{name}/2"], "label": [name, name], "score": [0.5, 0.6]}
+    vectors = np.random.default_rng(0).normal(size=(2, 60, 8)).astype(np.float32)
+    missing = ImageError("read", FailureKind.NOT_FOUND, name)
+    return Content(
+        Facts(name, night, [night], [Failure(name, name, name)], pa.table(rows), {name: 2}, 2),
+        Verdict(name, [name], False),
+        Sample((name,) * 60, vectors[0]),
+        Sample((name,) * 60, vectors[1]),
+        measure(*vectors),
+        Pictures({name: [Shown(name, name, b"x"), Shown(name, "", missing)]}),
+    )
+
+
+class Parsed(HTMLParser):
+    """The tags of a page with the names of their attributes, and its text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, [name for name, _ in attrs]))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("link", ["", "../before/report.html"])
+def test_no_name_changes_what_the_page_is_made_of(link):
+    page = night_page(made(ATTACK), link)
+    seen = Parsed(page)
+    assert seen.tags == Parsed(night_page(made("harmless"), link)).tags
+    assert (("a", ["href"]) in seen.tags) == bool(link)
+    assert ("img", ["alt", "src"]) in seen.tags
+    # In the title, the heading, the cells of each table and more.
+    assert seen.text.count("{{ 7 * 7 }} {% raw %} \\u202e\\n\\x00") > 15
+    assert not {"\u202e", "\0"} & set(page)
+    assert "default-src 'none'" in page
+
+
+def test_a_page_says_why_it_shows_no_images():
+    page = night_page(replace(made("a b"), pictures=None))
+    assert "<img" not in page
+    assert "report 'a b' --run 'a b' --table 'a b' --html night.html" in Parsed(page).text
+
+
+def test_a_value_that_is_missing_is_an_error():
+    template = templates().from_string("{{ facts.nothing }}")
+    with pytest.raises(UndefinedError, match="nothing"):
+        template.render(facts=made("x").facts)
+
+
+@pytest.mark.parametrize("words", [["report", "o", "--html", "f"], ["publish", "o", "--report=f"]])
+def test_a_page_without_the_extra_is_refused_before_the_work(words, capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.reports.html.find_spec", lambda name: None)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("image-features: the page of a night needs jinja2. pip install '")
+    assert len(said.splitlines()) == 1
