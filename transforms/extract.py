@@ -8,10 +8,7 @@ image, and the pixels where their networks take the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice, repeat
-
-import apache_beam as beam
 
 from transforms.allocator import share_one_heap
 from transforms.decode.pool import DecodeAndResize, decode_all
@@ -26,7 +23,7 @@ from transforms.storage import Storage, open_storage
 from transforms.targets import ExtractJob, Target
 from transforms.work import Chunk, Work, complete, copy_known, start, write
 
-__all__ = ["ExtractJob", "ExtractShards", "Target", "extract_shard"]
+__all__ = ["ExtractJob", "Target", "extract_shard"]
 
 # Bytes of pixels held at once: 384 images of 224×224.
 _CHUNK_BYTES = 64 << 20
@@ -162,23 +159,3 @@ def _decode(
                     chunk.failed[content] = result
                 else:
                     chunk.decoded.append(Decoded(chunk.same[content][0], result, content))
-
-
-@dataclass(eq=False)
-class ExtractShards(beam.PTransform):  # type: ignore[misc]  # Beam has no types
-    """Extract each shard into a part and a receipt for each target, and emit the shard's name.
-
-    One name is emitted for each name received, also when a shard is repeated. Errors outside single
-    images (storage, model, self-check) fail the bundle: nothing is emitted for that shard.
-    """
-
-    job: ExtractJob
-
-    def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        """Build the graph."""
-        return shards | "Extract" >> beam.Map(_extract_one, self.job)
-
-
-def _extract_one(shard: str, job: ExtractJob) -> str:
-    extract_shard(shard, job)
-    return shard

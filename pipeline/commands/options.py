@@ -109,7 +109,7 @@ def _run_group(parser: Parser) -> None:
     )
     metrics_options(run)
     run.add_argument(
-        "--runner", metavar="NAME", help="Beam runner (default: DirectRunner, in this process)"
+        "--runner", metavar="NAME", help="Beam runner (default: none, this process does the work)"
     )
 
 

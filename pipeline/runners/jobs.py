@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.runners.options import DATAFLOW, RunnerOptions
 from pipeline.runners.stall import Stalled, StallWatch
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineResult
 
+Item = TypeVar("Item")
+Work = TypeVar("Work")
 _LOG = logging.getLogger(__name__)
 # A job service that is there answers at once.
 _ANSWER_SECONDS = 30
@@ -58,6 +60,18 @@ class Submission:
     accelerator: str | None = None  # of the workers
     job: Job | None = None
     watch: StallWatch = field(kw_only=True)  # ends the wait for a stalled job
+
+    def do_here(
+        self, function: Callable[[Item, Work], object], items: Sequence[Item], work: Work
+    ) -> None:
+        """Do the work on each item in this process, one after the other, without a runner.
+
+        Raises whatever ``function`` raises, at the first item that fails.
+
+        Raises:
+            Stalled: The work makes no progress any more.
+        """
+        self.watch.wait(lambda: [function(item, work) for item in items])
 
     def run(self, pipeline: beam.Pipeline) -> None:
         """Submit a graph, and wait for its end if ``wait`` is set.

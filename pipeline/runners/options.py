@@ -56,6 +56,11 @@ class RunnerOptions:
         return PipelineOptions([*self.args, *more])
 
     @property
+    def is_alone(self) -> bool:
+        """Whether this process is the only worker, and needs no runner: no option was given."""
+        return not self.args
+
+    @property
     def is_local(self) -> bool:
         """Whether this process is the runner, with or without worker processes."""
         return self.values.get("runner") in (None, "DirectRunner")

@@ -23,6 +23,7 @@ from transforms.backbones.exported import exported
 from transforms.backbones.model_json import resize_of
 from transforms.carried_types import to_arrow
 from transforms.engines.models import save_model
+from transforms.extract import extract_shard
 from transforms.parts.reuse import INDEX_FILE
 from transforms.storage import Storage
 
@@ -122,17 +123,20 @@ def _note_job(run: Run, output: Storage, job: Job) -> None:
 
 
 def extract_shards(shards: Sequence[str], job: ExtractJob, submission: Submission) -> None:
-    """Extract shards on the runner's workers, which write the results and the receipts.
+    """Extract shards on the workers, which write the results and the receipts.
 
     Args:
         shards: Names of the shards.
         job: What the workers need.
-        submission: The runner, and how to wait for it.
+        submission: Where the workers are, and how to wait for them.
 
     Raises:
         Stalled: The job makes no progress any more.
     """
     runner = submission.runner
+    if runner.is_alone:
+        submission.do_here(extract_shard, shards, job)
+        return
     pipeline = new_pipeline(runner, extract_args(runner, submission.accelerator, len(shards)))
     _ = pipeline | "Extract" >> extraction(shards, job, submission.accelerator)
     submission.run(pipeline)
@@ -154,7 +158,7 @@ def extraction(
     """
     import apache_beam as beam
 
-    from transforms.extract import ExtractShards
+    from transforms.transform import ExtractShards
 
     graph = (
         # The next step reshuffles.

@@ -1,4 +1,4 @@
-"""List the sources with Beam, into files that are read back one range of URIs at a time.
+"""List the sources on the workers, into files that are read back one range of URIs at a time.
 
 Holds the Beam graph of the listing.
 """
@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -29,8 +30,12 @@ from transforms.sources.files import (
     read_listing_note,
     write_listing,
 )
+from transforms.sources.groups import Group, ListJob, group_pieces, list_group
 from transforms.storage import Storage, open_storage
 from transforms.storage.settings import Stores
+
+if TYPE_CHECKING:
+    import apache_beam as beam
 
 _REQUESTS = 32  # concurrent requests to the storage
 
@@ -113,42 +118,50 @@ class Listing:
 def list_sources(
     sources: Sequence[Source], output: Storage, submission: Submission, stores: Stores = ()
 ) -> Iterator[Listing]:
-    """List all sources on the runner's workers, in parallel by sub-folder or prefix.
+    """List all sources on the workers, in parallel by sub-folder or prefix.
 
-    The workers write files into the watched folder of the run. The end of the block deletes them:
-    they would only take room, night after night.
+    They write files into the watched folder of the run. The end of the block deletes them: they
+    would only take room, night after night.
 
     Args:
         sources: The parsed inputs.
         output: The output.
-        submission: The runner, with the folder to watch.
+        submission: Where the workers are, with the folder to watch.
         stores: Where buckets are.
 
     Raises:
         RunFailed: The listing failed or stalled.
     """
-    import apache_beam as beam
-
-    from transforms.sources.transform import ListImages, group_pieces
-
-    folder = submission.watch.folder
+    runner, folder = submission.runner, submission.watch.folder
     pieces = [piece for source in sources for piece in source.split()]
-    groups = group_pieces(pieces, submission.runner.workers)
+    groups = group_pieces(pieces, runner.workers)
+    job = ListJob(output.url, folder, stores)
     with run_failed("the listing"):
-        pipeline = new_pipeline(submission.runner, submission.runner.limit_workers(len(groups)))
-        _ = (
-            pipeline
-            | "Sources" >> beam.Create(groups)
-            | "Spread" >> beam.Reshuffle()
-            | "ListImages" >> ListImages(output.url, folder, stores)
-        )
-        submission.run(pipeline)
+        if runner.is_alone:
+            submission.do_here(list_group, groups, job)
+        else:
+            pipeline = new_pipeline(runner, runner.limit_workers(len(groups)))
+            _ = pipeline | "List" >> listing(groups, job)
+            submission.run(pipeline)
     try:
         yield Listing(output, folder)
     finally:
         keys = [found.key for found in output.list(f"{folder}/")]
         with ThreadPoolExecutor(_REQUESTS) as pool:
             list(pool.map(output.delete, keys))
+
+
+def listing(groups: Sequence[Group], job: ListJob) -> beam.PTransform:
+    """Return the graph of the listing: groups of pieces → the numbers of the listed pieces."""
+    import apache_beam as beam
+
+    from transforms.sources.transform import ListImages
+
+    return (
+        "Sources" >> beam.Create(groups)
+        | "Spread" >> beam.Reshuffle()
+        | "ListImages" >> ListImages(job)
+    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from transforms.errors import UserError
 from transforms.read import read_images
 from transforms.records import REFERENCE_SCHEMA, ImageReference
 from transforms.sources import IMAGE_EXTENSIONS, Ignored, parse_input
-from transforms.sources.transform import group_pieces
+from transforms.sources.groups import group_pieces
 
 SPECIAL = [
     "a b.jpg",

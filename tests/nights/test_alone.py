@@ -1,0 +1,44 @@
+"""A run without a runner: what it gives, and what it does not import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.runs import read_errors, read_features
+
+# Each costs a small run 0.3 to 3 s at its start.
+UNUSED = ("apache_beam", "tensorflow", "keras", "grpc", "google.api_core", "jax", "faiss")
+
+RUN = """
+import json, sys
+from pipeline.cli import main
+assert main(["extract", "--quiet", "--input", sys.argv[1], "--output", sys.argv[2]]) == 0
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_it_gives_what_beam_gives_in_this_process(run, folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"no image")
+    options = {"shard_size": 3, "max_failure_rate": 1}
+    alone = run(folder, tmp_path / "alone", **options)
+    beam = run(folder, tmp_path / "beam", beam_args=("--runner=DirectRunner",), **options)
+    assert (alone.embedded, alone.failed) == (beam.embedded, beam.failed) == (6, 1)
+    tables = [
+        read_features(tmp_path / name).drop_columns(["run_id", "extracted_at"])
+        for name in ("alone", "beam")
+    ]
+    assert tables[0].equals(tables[1])
+    failures = [read_errors(tmp_path / name) for name in ("alone", "beam")]
+    assert [[row["kind"] for row in rows] for rows in failures] == [["not_an_image"]] * 2
+
+
+def test_it_imports_neither_beam_nor_tensorflow(run, folder, tmp_path):
+    # The network is exported now, with TensorFlow.
+    run(folder, tmp_path / "before")
+    words = [sys.executable, "-c", RUN, str(folder), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, cwd=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    imported = json.loads(done.stdout.splitlines()[-1])
+    assert "openvino" in imported
+    assert [name for name in UNUSED if name in imported] == []
