@@ -44,6 +44,8 @@ class Config:
     resize: ResizeMode | None = None
     precision: Precision = "float32"
     engine: EngineName = "auto"
+    # Fail instead of computing on a CPU.
+    require_accelerator: bool = False
     cores_per_worker: int | None = None
     # The accelerator of the extraction's workers, in the syntax of Dataflow's resource hint.
     accelerator: str | None = None
@@ -150,6 +152,11 @@ class Config:
         if self.rebuild and self.keep_removed:
             raise UserError(
                 "--rebuild replaces the whole table, and --keep-removed keeps rows of it; give "
+                "only one of them"
+            )
+        if self.require_accelerator and self.engine == "openvino":
+            raise UserError(
+                "--engine openvino computes on a CPU, which --require-accelerator refuses; give "
                 "only one of them"
             )
         if self.planned and self.dry_run:

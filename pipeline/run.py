@@ -14,6 +14,7 @@ from pipeline.maintenance.compact import compact_if_needed
 from pipeline.maintenance.repair import run_with_repair
 from pipeline.reports.metrics import Metrics
 from pipeline.reports.progress import OnProgress
+from pipeline.runners.computing import check_engine
 from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
@@ -70,6 +71,8 @@ def _run_steps(
     config: Config, runner: RunnerOptions, metrics: Metrics, on_progress: OnProgress | None
 ) -> Sequence[Summary]:
     """Run the steps that the options ask for; damaged parts of the tables raise ``Damaged``."""
+    for target in config.targets:
+        check_engine(target, runner)
     session = open_session(config, runner)
     if not config.planned:
         session = metrics.step("plan", partial(relabel, session))

@@ -78,8 +78,8 @@ def _extract(
     places = sorted(to_read)
     images = shared.waiting("read", read_images([references[i] for i in places], job.read))
     chunks = _prepared(zip(images, [to_read[i] for i in places], strict=True), works, shared, job)
-    overlaps = any(work.engine.overlaps for work in works)
-    for chunk in prefetch(chunks) if overlaps else chunks:
+    accelerated = any(work.engine.accelerated for work in works)
+    for chunk in prefetch(chunks) if accelerated else chunks:
         for work, one in zip(works, chunk, strict=True):
             complete(one, work)
     for work in works:

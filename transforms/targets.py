@@ -27,6 +27,8 @@ class Target:
     folder: str
     # Its bit in ``ImageReference.targets``.
     bit: int = 1
+    # Folder of the same network, lowered for XLA; None if no worker may need it.
+    lowered_id: str | None = None
     # Name of the features table.
     table: str = "features"
     resize: ResizeMode = "squash"
@@ -58,6 +60,8 @@ class ExtractJob:
     targets: tuple[Target, ...]
     # Cores of each worker process; None for all that it may use.
     cores: int | None = None
+    # Whether a worker fails instead of computing on a CPU.
+    require_accelerator: bool = False
     decode: DecodePolicy = field(default_factory=DecodePolicy)
     read: ReadPolicy = field(default_factory=ReadPolicy)
     # Where buckets are (``transforms.storage.settings``); no secrets.

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from transforms.decode.pool import DecodeAndResize
 from transforms.embed import embed
-from transforms.engines import Engine, EngineConfig, Outputs, load_engine
+from transforms.engines import Engine, EngineConfig, Outputs, choose_engine, load_engine
 from transforms.engines.models import load_model
 from transforms.errors import ImageError
 from transforms.parts.reuse import Reuse, copy_rows
@@ -59,11 +59,22 @@ class Chunk:
 
 def start(target: Target, references: int, job: ExtractJob, output: Storage) -> Work:
     """Load a target's network; one that has nothing to do in the shard is not loaded."""
-    model = load_model(output, target.model_id)
-    engine = load_engine(EngineConfig(str(model), target.engine, target.precision, job.cores))
+    model = load_model(output, _network_id(target))
+    engine = load_engine(
+        EngineConfig(
+            str(model), target.engine, target.precision, job.cores, job.require_accelerator
+        )
+    )
     decode = DecodeAndResize(job.decode, engine.model.input_size, target.resize)
     reuse = Reuse(output, target.index_key, target.table)
     return Work(target, job.origin(target), engine, decode, reuse, references)
+
+
+def _network_id(target: Target) -> str:
+    """Return which of a target's exports this machine runs."""
+    if target.lowered_id and choose_engine(target.engine) == "xla":
+        return target.lowered_id
+    return target.model_id
 
 
 def write(shard: str, work: Work, job: ExtractJob, output: Storage) -> Receipt:

@@ -22,7 +22,7 @@ from transforms.choices import (
 from transforms.mean_std import read_colors
 
 NETWORK = {f.name: f.default for f in fields(BackboneConfig) if f.name != "stores"}
-_COMPUTE = ("resize", "precision", "engine")
+_COMPUTE = ("resize", "precision", "engine", "require_accelerator")
 
 
 def backbone_options(parser: Parser, several: bool = False) -> None:
@@ -138,7 +138,12 @@ def compute_options(parser: Parser) -> None:
     add(
         "--engine",
         choices=words(EngineName),
-        help="auto: openvino where it is installed and there is no GPU, otherwise tensorflow; xla: "
-        "for a GPU or TPU, without TensorFlow on the workers",
+        help="auto: xla where there is a GPU or TPU and JAX is installed for it; otherwise "
+        "openvino where it is installed and there is no GPU; otherwise tensorflow",
+    )
+    add(
+        "--require-accelerator",
+        action="store_true",
+        help="fail where no GPU or TPU is seen, or is not used, instead of computing on a CPU",
     )
     parser.set_defaults(**{f.name: f.default for f in fields(Config) if f.name in _COMPUTE})

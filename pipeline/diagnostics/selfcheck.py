@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.runners.computing import check_network
+from pipeline.runners.computing import check_accelerator, check_network, engine_of
 from pipeline.runners.version import versions
 from transforms.backbones import Resolved, export, resolve
 from transforms.backbones.stablehlo import lower
@@ -61,25 +61,29 @@ def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
         RunFailed: An engine fails, or its vectors are wrong. No further engine is checked.
     """
     yield Machine(versions(), available_cores(), has_gpu())
+    check_accelerator(config)
     with tempfile.TemporaryDirectory() as folder:
         network = resolve(config.network)
         check_network(config.engine, network)
         if "tensorflow" in network.engines:
             import_tensorflow()
         export(network, Path(folder))
-        for engine in _engines(config.engine, network):
+        for engine in _engines(config, network):
             start = time.monotonic()
             with _told(engine):
-                load_engine(EngineConfig(_in_its_format(folder, engine), engine, config.precision))
+                model, required = _in_its_format(folder, engine), config.require_accelerator
+                load_engine(EngineConfig(model, engine, config.precision, None, required))
             took = time.monotonic() - start
             yield RightEngine(config.network.backbone, engine, config.precision, took)
 
 
-def _engines(asked: EngineName, network: Resolved) -> tuple[EngineName, ...]:
-    if asked != "auto":
-        return (asked,)
+def _engines(config: Config, network: Resolved) -> tuple[EngineName, ...]:
+    chosen = engine_of(config.engine, network)
+    if config.engine != "auto" or config.require_accelerator:
+        return (chosen,)
+    left_out = set() if importlib.util.find_spec("openvino") else {"openvino"}
     # On a CPU, XLA takes minutes for a light network.
-    left_out = {"xla"} if importlib.util.find_spec("openvino") else {"xla", "openvino"}
+    left_out |= {"xla"} - {chosen}
     return tuple(engine for engine in network.engines if engine not in left_out)
 
 

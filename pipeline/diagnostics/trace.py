@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.reports.text import format_table
-from pipeline.runners.computing import engine_of
+from pipeline.runners.computing import check_accelerator, engine_of
 from transforms.backbones import Resolved, resolve
 from transforms.backbones.exported import exported
 from transforms.backbones.model_json import resize_of
@@ -101,6 +101,7 @@ def trace(photo: str, save: str | None = None, **options: Any) -> Trace:
 
 
 def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> Trace:
+    check_accelerator(config)
     data, read_seconds = _timed(lambda: _read(photo, config))
     policy = DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels)
     chain = image_chain(network.input_size, resize_of(network, config.resize))
@@ -109,8 +110,9 @@ def _trace(photo: str, config: Config, network: Resolved, save: str | None) -> T
     value_range = ValueRange(network.preprocess)
     values, range_seconds = _timed(lambda: value_range(pixels))
     chosen = engine_of(config.engine, network)
-    *_, folder = exported(network, chosen).values()
-    engine = load_engine(EngineConfig(str(folder), chosen, config.precision))
+    *_, folder = exported(network, chosen == "xla").values()
+    required = config.require_accelerator
+    engine = load_engine(EngineConfig(str(folder), chosen, config.precision, None, required))
     (outputs, failures), embed_seconds = _timed(lambda: embed(engine, pixels[None]))
     if failures:
         raise failures[0]

@@ -10,9 +10,10 @@ from pipeline.runners.options import RunnerOptions
 from transforms.backbones import Resolved
 from transforms.choices import EngineName
 from transforms.engines import choose_engine
-from transforms.engines.base import available_cores, has_gpu
+from transforms.engines.base import available_cores, has_accelerator, has_gpu
+from transforms.engines.choose import no_accelerator
 from transforms.engines.processor import is_native
-from transforms.errors import UserError
+from transforms.errors import RunFailed, UserError
 from transforms.extras import install_command
 
 _LOG = logging.getLogger(__name__)
@@ -27,9 +28,11 @@ def check_engine(config: Config, runner: RunnerOptions) -> None:
 
     Raises:
         UserError: The engine is not installed, or has no such precision here.
+        RunFailed: There is no accelerator, and one is required.
     """
     if not runner.works_here:
         return
+    check_accelerator(config)
     engine = choose_engine(config.engine)
     if engine == "xla" and config.precision != "float32":
         raise UserError(
@@ -40,6 +43,29 @@ def check_engine(config: Config, runner: RunnerOptions) -> None:
             "--precision float16: tensorflow computes in it only on a GPU, and this machine has "
             "none. Use --engine openvino, or --precision bfloat16 or float32"
         )
+
+
+def check_accelerator(config: Config) -> None:
+    """Check that this machine has an accelerator, if one is required.
+
+    Raises:
+        RunFailed: It has none.
+    """
+    if config.require_accelerator and not has_accelerator():
+        raise RunFailed(no_accelerator())
+
+
+def may_use_xla(config: Config, network: Resolved, runner: RunnerOptions) -> bool:
+    """Tell whether workers may run a network with XLA, so that the driver has to lower it.
+
+    The workers of a cluster are not seen from here. ``auto`` may take XLA there if the run asks for
+    an accelerator; all other runs are spared the time and the files.
+    """
+    if config.engine != "auto" or "xla" not in network.engines:
+        return config.engine == "xla"
+    if config.accelerator or config.require_accelerator:
+        return True
+    return runner.works_here and choose_engine("auto") == "xla"
 
 
 def check_network(asked: EngineName, network: Resolved) -> None:
@@ -88,9 +114,9 @@ def _warn_of_slow(engine: EngineName, config: Config) -> None:
         _LOG.warning(
             "tensorflow on a CPU is about half as fast as openvino: %s", install_command("cpu")
         )
-    if engine == "xla" and not has_gpu():
+    if engine == "xla" and not has_accelerator():
         _LOG.warning("xla is for GPUs and TPUs: on a CPU it is many times slower than openvino")
-    on_cpu = engine == "openvino" or not has_gpu()
+    on_cpu = engine == "openvino" or not has_accelerator()
     if on_cpu and not is_native(config.precision):
         _LOG.warning(
             "this CPU has no instructions for %s: the run is not faster than with --precision "
@@ -107,6 +133,8 @@ def _why(config: Config, network: Resolved) -> str:
         return f"the only one that runs an ONNX file{unused}"
     if has_gpu():
         return "there is a GPU"
+    if has_accelerator():
+        return "there is a TPU"
     if importlib.util.find_spec("openvino") is None:
         return "openvino is not installed, and there is no GPU"
     return "it is installed, and there is no GPU"

@@ -12,6 +12,7 @@ from pipeline.runners.local import local_runner
 from pipeline.runners.notebook import plain_pipeline
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.stall import Stalled
+from transforms.engines.choose import NO_ACCELERATOR
 from transforms.errors import Refused, RunFailed, UserError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _how_to_go_on(error: Exception) -> str:
     """
     resumes = "un the same command again: it resumes the run."
     text = str(error)
-    if "self-check failed" in text or "Try --engine" in text:
+    if any(words in text for words in ("self-check failed", "Try --engine", NO_ACCELERATOR)):
         return "The same command would fail again."
     if any(name in text for name in ("ModuleNotFoundError", "ImportError")):
         return f"Install what is missing, on the workers too. Then r{resumes}"

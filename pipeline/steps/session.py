@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.config import Config
 from pipeline.runners.cluster import check_cluster
-from pipeline.runners.computing import check_engine, check_network
+from pipeline.runners.computing import check_network
 from pipeline.runners.options import RunnerOptions
 from pipeline.runners.services import check_scheduler
 from pipeline.tables import Table, Tables
@@ -60,8 +60,6 @@ def open_session(config: Config, runner: RunnerOptions) -> Session:
         Refused: The table was made with another recipe.
     """
     check_cluster(runner, config.accelerator)
-    for target in config.targets:
-        check_engine(target, runner)
     check_scheduler(runner)
     _check_folder(config.output)
     output = open_storage(config.output, config.stores)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import transforms.engines
-from transforms.engines import Engine, EngineConfig, read_exported
+from transforms.engines import Engine, EngineConfig, base, read_exported
 
 # Each takes some 300 MB.
 _KEPT = 2
@@ -41,3 +41,27 @@ def own_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 transforms.engines._open = _share
+
+
+@pytest.fixture
+def no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this machine show neither a GPU nor a TPU."""
+    monkeypatch.setattr(base, "_DEVICES", tmp_path / "dev")
+    monkeypatch.setattr(base, "_PCI", tmp_path / "pci")
+
+
+@pytest.fixture
+def gpu(no_device: None, tmp_path: Path) -> None:
+    """Have this machine show a GPU, which it may not have."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+
+
+@pytest.fixture
+def tpu(no_device: None, tmp_path: Path) -> None:
+    """Have this machine show Google's network card, and a TPU v5e."""
+    for place, device in (("0000:00:04.0", "0x0042"), ("0000:00:05.0", "0x0063")):
+        folder = tmp_path / "pci" / place
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text("0x1ae0\n")
+        (folder / "device").write_text(f"{device}\n")

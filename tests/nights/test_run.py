@@ -257,7 +257,7 @@ def test_an_engine_that_overlaps_gives_the_same_table(folder, run, tmp_path, mon
 
     (folder / "broken.jpg").write_bytes(b"not an image")
     run(folder, tmp_path / "in-turn", max_failure_rate=0.5, engine="openvino")
-    monkeypatch.setattr(OpenVinoEngine, "overlaps", True)
+    monkeypatch.setattr(OpenVinoEngine, "accelerated", True)
     monkeypatch.setattr(transforms.extract, "_CHUNK_BYTES", 1)
     monkeypatch.setattr("transforms.engines.openvino_engine._BATCH", 2)
     run(folder, tmp_path / "overlapped", max_failure_rate=0.5, engine="openvino")

@@ -23,6 +23,10 @@ from transforms.recipe import recipe_id
 _FORMAT = 1
 
 
+class CannotLower(UserError):
+    """XLA lacks an operation of a network."""
+
+
 def stablehlo_id(model_id: str) -> str:
     """Return the name of the lowered export that belongs to an export."""
     return recipe_id({"model": model_id, "stablehlo": _FORMAT, "batches": str(STABLEHLO_BATCHES)})
@@ -39,7 +43,7 @@ def lower(exported: Path, directory: Path) -> None:
             ``model.json``.
 
     Raises:
-        UserError: XLA has no such operation.
+        CannotLower: XLA lacks an operation.
     """
     tf = import_tensorflow()
     model = read_exported(exported)
@@ -60,7 +64,7 @@ def _lowered(function: Callable[..., Any], images: Any) -> bytes:
             stage="stablehlo_serialized"
         )
     except Exception as error:  # TensorFlow raises many kinds
-        raise UserError(
+        raise CannotLower(
             f"--engine xla: XLA cannot compile this network ({first_line(error)}); use --engine "
             "tensorflow or openvino"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Sequence
@@ -14,18 +13,15 @@ import numpy as np
 from transforms.allocator import keep_freed_memory
 from transforms.choices import EngineName, Precision
 from transforms.engines.base import (
-    GRAPHDEF,
     OPENVINO,
     Engine,
     ExportedModel,
-    Network,
     Outputs,
     available_cores,
-    has_gpu,
+    has_accelerator,
     read_exported,
 )
-from transforms.errors import UserError
-from transforms.extras import install_command
+from transforms.engines.choose import choose_engine, no_accelerator
 
 __all__ = ["Engine", "EngineConfig", "ExportedModel", "Outputs"]
 __all__ += [
@@ -57,23 +53,8 @@ class EngineConfig:
     precision: Precision = "float32"
     # To compute with; None: all that this process may use
     cores: int | None = None
-
-
-def choose_engine(engine: EngineName, network: Network = GRAPHDEF) -> EngineName:
-    """Resolve ``auto``: OpenVINO if it is installed and there is no GPU, otherwise TensorFlow.
-
-    OpenVINO also where TensorFlow cannot read the network.
-    """
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    if engine == "openvino" and not has_openvino:
-        raise UserError(f"--engine openvino: openvino is not installed. {install_command('cpu')}")
-    if engine == "xla" and importlib.util.find_spec("jax") is None:
-        raise UserError(f"--engine xla: jax is not installed. {install_command('xla')}")
-    if engine != "auto":
-        return engine
-    if network.format == OPENVINO.format:
-        return choose_engine("openvino")
-    return "openvino" if has_openvino and not has_gpu() else "tensorflow"
+    # Whether to fail instead of computing on a CPU
+    require_accelerator: bool = False
 
 
 _loaded: dict[EngineConfig, Engine] = {}
@@ -85,10 +66,18 @@ def load_engine(config: EngineConfig) -> Engine:
 
     It lives in the process and not in a DoFn, because runners call ``setup`` when and as often as
     they like.
+
+    Raises:
+        UserError: The engine is not installed.
+        RuntimeError: It cannot load the network, computes wrong vectors, or lacks the accelerator.
     """
+    if config.require_accelerator and not has_accelerator():
+        raise RuntimeError(no_accelerator())
     with _loading:
         if config not in _loaded:
             engine = _open(config)
+            if config.require_accelerator and not engine.accelerated:
+                raise RuntimeError(no_accelerator(engine.name))
             check_golden(engine, config)
             _loaded[config] = engine
         return _loaded[config]
@@ -104,12 +93,13 @@ def _open(config: EngineConfig) -> Engine:
     keep_freed_memory()
     model = read_exported(Path(config.model))
     cores = config.cores or available_cores()
-    if config.engine == "xla":
+    chosen = choose_engine(config.engine, model.network)
+    if chosen == "xla":
         from transforms.engines.xla_engine import XlaEngine
 
         _check_format(XlaEngine.name, XlaEngine.formats, model)
         return XlaEngine(model, config.precision)
-    if choose_engine(config.engine, model.network) == "openvino":
+    if chosen == "openvino":
         from transforms.engines.openvino_engine import OpenVinoEngine
 
         try:

@@ -19,6 +19,11 @@ Images = Pixels | Sequence[Pixels]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Batch sizes of a network as StableHLO, whose shapes are fixed.
 STABLEHLO_BATCHES = (8, 64)
+_DEVICES = Path("/dev")
+_PCI = Path("/sys/bus/pci/devices")
+# The maker and the devices of TPUs v3 to 7x, on the PCI bus.
+_GOOGLE = "0x1ae0"
+_TPUS = {"0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,9 @@ class Engine(Protocol):
     model: ExportedModel
     # Images a step; may shrink when the device runs out of memory
     batch_size: int
-    # Whether to decode the next images meanwhile: on a GPU yes, on a CPU it needs the same cores
-    overlaps: bool
+    # Whether it computes on a GPU or TPU. Then the next images are decoded meanwhile; on a CPU that
+    # would need the same cores.
+    accelerated: bool
 
     def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``.
@@ -137,7 +143,27 @@ def available_cores() -> int:
 
 def has_gpu() -> bool:
     """Tell whether this machine has a GPU of NVIDIA's, asked without TensorFlow."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+    return any(_DEVICES.glob("nvidia[0-9]*"))
+
+
+def has_tpu() -> bool:
+    """Tell whether this machine has a TPU, asked without JAX.
+
+    The numbers on the PCI bus are those of JAX 0.10, jax/_src/hardware_utils.py (Apache-2.0).
+    """
+    for folder in _PCI.glob("*"):
+        try:
+            maker, device = ((folder / name).read_text().strip() for name in ("vendor", "device"))
+        except OSError:
+            continue
+        if maker == _GOOGLE and device in _TPUS:
+            return True
+    return False
+
+
+def has_accelerator() -> bool:
+    """Tell whether this machine has a GPU or a TPU that an engine may use."""
+    return has_gpu() or has_tpu()
 
 
 def as_batch(images: Images, batch_size: int) -> Pixels:

@@ -29,7 +29,7 @@ class OpenVinoEngine:
 
     name = "openvino"
     formats: tuple[str, ...] = (GRAPHDEF.format, OPENVINO.format)
-    overlaps = False
+    accelerated = False
 
     def __init__(self, model: ExportedModel, precision: Precision, cores: int) -> None:
         import openvino as ov

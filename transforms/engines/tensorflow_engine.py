@@ -61,7 +61,7 @@ class TensorFlowEngine:
                 install_command("gpu"),
             )
         self.batch_size = _GPU_BATCH if gpu else _CPU_BATCH
-        self.overlaps = gpu
+        self.accelerated = gpu
         self._turn = threading.Lock()
         rewrite = _REWRITES.get(("GPU" if gpu else "CPU", precision))
         if precision != "float32" and rewrite is None:
@@ -76,7 +76,7 @@ class TensorFlowEngine:
         pruned = import_graph(self.model)
         # XLA gains 14-20 % on a GPU (docs/decisions/0008-batches.md); on a CPU it took 19 of 20
         # parts of Lite0's speed.
-        return self._tf.function(pruned, jit_compile=True) if self.overlaps else pruned
+        return self._tf.function(pruned, jit_compile=True) if self.accelerated else pruned
 
     def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``."""

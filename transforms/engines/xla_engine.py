@@ -37,10 +37,10 @@ class XlaEngine:
         self._jax = import_jax()
         self.model = model
         self._device = self._jax.local_devices()[0]
-        self.overlaps = self._device.platform != "cpu"
+        self.accelerated = self._device.platform != "cpu"
         self._turn = threading.Lock()
         self._programs: dict[int, Any] = {}
-        self.batch_size = self._fastest() if self.overlaps else min(BATCHES)
+        self.batch_size = self._fastest() if self.accelerated else min(BATCHES)
         _LOG.info("xla: %s, batches of %d", self._device.device_kind, self.batch_size)
 
     def run(self, images: Images) -> Outputs:

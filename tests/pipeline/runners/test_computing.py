@@ -11,9 +11,8 @@ from pipeline.runners import computing
 from pipeline.runners.computing import log_computing
 from pipeline.runners.options import RunnerOptions
 from tests.helpers.onnx_nets import save, small_net
-from transforms import engines
 from transforms.backbones import resolve
-from transforms.engines.base import OPENVINO, available_cores
+from transforms.engines.base import available_cores
 from transforms.engines.processor import is_native
 
 
@@ -65,16 +64,11 @@ def test_the_log_says_what_computes_and_why(caplog):
     assert logged(caplog, *far) == "engine: each worker chooses (--engine auto), in float32"
 
 
-def test_an_onnx_file_is_computed_by_openvino_beside_a_gpu_too(caplog, monkeypatch, tmp_path):
-    """This machine may have no GPU, so the test says that there is one."""
-    monkeypatch.setattr(computing, "has_gpu", lambda: True)
-    monkeypatch.setattr(engines, "has_gpu", lambda: True)
+def test_an_onnx_file_is_computed_by_openvino_beside_a_gpu_too(caplog, gpu, tmp_path):
     network = {"backbone": save(small_net(), tmp_path / "net.onnx"), "preprocess": "unit"}
     why = "the only one that runs an ONNX file, and the GPU is not used"
     assert f"engine: openvino ({why})" in logged(caplog, **network)
     assert "engine: tensorflow (there is a GPU)" in logged(caplog)
-    assert engines.choose_engine("auto") == "tensorflow"
-    assert engines.choose_engine("auto", OPENVINO) == "openvino"
 
 
 def test_tensorflow_on_a_cpu_recommends_the_extra(caplog, no_openvino):

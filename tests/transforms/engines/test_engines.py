@@ -11,8 +11,7 @@ import pytest
 from benchmarks.images import PHOTOS, SIZES, crop, load_photo
 from transforms.backbones import BackboneConfig, export, resolve
 from transforms.decode.image import DecodePolicy, decode
-from transforms.engines import EngineConfig, choose_engine, cosine, load_engine, unload_engines
-from transforms.errors import UserError
+from transforms.engines import EngineConfig, cosine, load_engine, unload_engines
 from transforms.preprocess import image_chain
 
 pytestmark = pytest.mark.usefixtures("own_engines")
@@ -121,19 +120,6 @@ def test_a_smaller_batch_gives_the_same_vectors(model, images):
     np.testing.assert_allclose(engine.run(images[:10]).features, before, atol=1e-5)
 
 
-def test_openvino_is_chosen_without_a_gpu_and_missed_with_a_hint(monkeypatch):
-    import transforms.engines as engines
-
-    monkeypatch.setattr(engines, "has_gpu", lambda: False)
-    assert choose_engine("auto") == "openvino"
-    monkeypatch.setattr(engines, "has_gpu", lambda: True)
-    assert choose_engine("auto") == "tensorflow"
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
-    assert choose_engine("auto") == "tensorflow"
-    with pytest.raises(UserError, match=r"pip install 'openvino"):
-        choose_engine("openvino")
-
-
 @pytest.fixture(scope="module")
 def lgamma(tmp_path_factory):
     """A network with an operation that OpenVINO does not have."""
@@ -153,10 +139,9 @@ def lgamma(tmp_path_factory):
     return folder / "out"
 
 
-def test_auto_takes_tensorflow_where_openvino_cannot_load_and_says_so(lgamma, monkeypatch, caplog):
+def test_auto_takes_tensorflow_where_openvino_cannot_load_and_says_so(lgamma, no_device, caplog):
     import transforms.engines as engines
 
-    monkeypatch.setattr(engines, "has_gpu", lambda: False)
     loaded = load_engine(EngineConfig(str(lgamma)))
     assert loaded.name == "tensorflow"
     (line,) = [record.getMessage() for record in caplog.records if record.name == engines.__name__]
