@@ -19,6 +19,7 @@ from pipeline.runners.options import RunnerOptions
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.extract import extract_missing
+from pipeline.steps.networks import save_networks
 from pipeline.steps.plan import Compared, compare, settle
 from pipeline.steps.publish import check_failures, publish
 from pipeline.steps.receipts import missing_shards
@@ -121,7 +122,13 @@ def plan_each(config: Config) -> tuple[Summary, ...]:
         def work() -> Sequence[Summary]:
             session = open_session(config, runner)
             check_labels(session)
-            return _planned(_plan(relabel(session), metrics), config)
+            session = relabel(session)
+            runs = _plan(session, metrics)
+            if not config.dry_run:
+                # Here, so that the machine that extracts needs no TensorFlow.
+                planned = [n for n, run in enumerate(runs) if run.state == "planned"]
+                save_networks(session, planned)
+            return _planned(runs, config)
 
         return metrics.end(*run_with_repair(config, work))
 

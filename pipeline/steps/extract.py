@@ -7,24 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.maintenance.announce import announce_commit
 from pipeline.reports.progress import OnProgress, Progress
 from pipeline.runners.cluster import extract_args
-from pipeline.runners.computing import log_computing, may_use_xla
+from pipeline.runners.computing import log_computing
 from pipeline.runners.jobs import Job, Submission, find_running
 from pipeline.runners.pipeline import new_pipeline, run_failed
 from pipeline.runners.stall import StallWatch
 from pipeline.state.run import Run
+from pipeline.steps.networks import SavedNetwork, save_networks, worker_cores
 from pipeline.steps.receipts import missing_shards
 from pipeline.steps.session import Session
-from transforms.backbones.exported import exported
 from transforms.backbones.model_json import resize_of
-from transforms.backbones.stablehlo import CannotLower
 from transforms.carried_types import to_arrow
-from transforms.engines.models import save_model
 from transforms.extract import extract_shard
 from transforms.parts.reuse import INDEX_FILE
 from transforms.storage import Storage
@@ -184,11 +180,7 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
     from transforms.targets import ExtractJob
 
     config, first = session.config, runs[0]
-    networks = {number: save_network(session.targets[number]) for number in wanted}
-    saved = [key for network in networks.values() for key in network.keys]
-    with announce_commit(session.output, saved):
-        # The networks are there, and any later vacuum sees the notes of these runs.
-        pass
+    networks = save_networks(session, wanted)
     return ExtractJob(
         output=session.output.url,
         run_id=first.run_id,
@@ -197,51 +189,12 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
             _target(runs[number], session.targets[number], networks[number], 1 << number)
             for number in wanted
         ),
-        cores=_cores(session),
+        cores=worker_cores(session),
         require_accelerator=config.require_accelerator,
         decode=DecodePolicy(max_bytes=config.max_image_bytes, max_pixels=config.max_pixels),
         read=ReadPolicy(max_bytes=config.max_image_bytes, stores=config.stores),
         stores=config.stores,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SavedNetwork:
-    """An exported network in the output."""
-
-    id: str  # of its graph
-    lowered_id: str | None  # of what is lowered from it for XLA
-    keys: tuple[str, ...]  # the files of both
-
-
-def save_network(session: Session) -> SavedNetwork:
-    """Put the exported network of one backbone into the output; export it at the first use.
-
-    Raises:
-        UserError: The weights do not fit, or the engine that was asked for cannot run it.
-    """
-    folders = _exported(session)
-    keys = [
-        key
-        for network_id, folder in folders.items()
-        for key in save_model(session.output, network_id, folder)
-    ]
-    network_id, lowered_id = (*folders, None)[:2]
-    assert network_id
-    return SavedNetwork(network_id, lowered_id, tuple(keys))
-
-
-def _exported(session: Session) -> dict[str, Path]:
-    """Export for the engines that workers may choose; those of ``auto`` need not have XLA."""
-    config, network, cores = session.config, session.network, _cores(session)
-    lowered = may_use_xla(config, network, session.runner)
-    try:
-        return exported(network, lowered, cores)
-    except CannotLower as error:
-        if config.engine == "xla":
-            raise
-        _LOG.warning("%s: tensorflow computes it", str(error).partition(": ")[2].partition(";")[0])
-        return exported(network, False, cores)
 
 
 def _cores(session: Session) -> int | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id
-from pipeline.steps.extract import save_network
+from pipeline.steps.networks import save_network
 from pipeline.steps.session import Session
 from pipeline.tables import Table, Tables
 from pipeline.tables.table import Commit

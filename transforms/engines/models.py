@@ -88,18 +88,26 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
+def saved_keys(output: Storage, model_id: str) -> list[str] | None:
+    """Return the keys of the files of a whole export in the output; None if there is none."""
+    if not _is_saved(output, model_id):
+        return None
+    network = read_network(output.read(f"models/{model_id}/{_FACTS}"))
+    return [f"models/{model_id}/{name}" for name in (*network.files, *_OTHERS, _SUMS)]
+
+
 def save_model(output: Storage, model_id: str, folder: Path) -> list[str]:
     """Copy an exported folder to ``OUTPUT/models/<model_id>/`` unless a whole one is there.
 
     Returns the keys of its files there.
     """
-    names = (*_files(folder), _SUMS)
-    keys = {f"models/{model_id}/{name}": folder / name for name in names}
-    if not _is_saved(output, model_id):
-        if not (folder / _SUMS).exists():
-            seal(folder)
-        for key, path in keys.items():
-            output.write(key, path.read_bytes())
+    if saved := saved_keys(output, model_id):
+        return saved
+    if not (folder / _SUMS).exists():
+        seal(folder)
+    keys = {f"models/{model_id}/{name}": folder / name for name in (*_files(folder), _SUMS)}
+    for key, path in keys.items():
+        output.write(key, path.read_bytes())
     return list(keys)
 
 

@@ -141,7 +141,7 @@ def test_a_network_that_xla_cannot_compile_is_left_to_tensorflow(
         raise CannotLower("--engine xla: XLA cannot compile this network (no Lgamma); use another")
 
     monkeypatch.setattr("transforms.backbones.exported.lower", refuse)
-    monkeypatch.setattr("pipeline.steps.extract.may_use_xla", lambda *arguments: True)
+    monkeypatch.setattr("pipeline.steps.networks.may_use_xla", lambda *arguments: True)
     net().save(tmp_path / "own.keras")
     network = BackboneConfig(str(tmp_path / "own.keras"), preprocess="tf")
     config = {"inputs": (str(folder),), "network": network}
