@@ -114,6 +114,8 @@ EXTRAS = {
         "milvus-lite>=3,<4",
         "tensorboard>=2.20,<3",
         "datasets>=4,<6",
+        # ClickHouse in a wheel.
+        "chdb>=4,<5",
         "webdataset>=1,<2",
         # A real kernel, for the example of a notebook in docs/python.md.
         "ipykernel>=6.29,<8",

@@ -1,12 +1,16 @@
 """Each line that --to open prints reads the table where it lies."""
 
+import json
 import shutil
+import subprocess
+import sys
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
 
+import pipeline
 from pipeline.cli import main
 from pipeline.exporting.lines import open_lines
 
@@ -43,6 +47,21 @@ def rows(opened):
     if isinstance(opened, duckdb.DuckDBPyRelation):
         return len(opened.fetchall())
     return opened.count_rows() if hasattr(opened, "count_rows") else len(opened)
+
+
+def test_clickhouse_finds_the_nearest_rows(place, monkeypatch):
+    output = place.root / "a folder é"
+    shutil.copytree(place.night(2), output)
+    [query] = [line.code for line in open_lines(output) if line.reader == "ClickHouse"]
+    uri = min(place.table()["uri"].to_pylist())
+    # In a process of its own: ClickHouse brings an allocator and threads.
+    program = "import sys, chdb; print(chdb.query(sys.argv[1], 'JSONCompactEachRow'))"
+    words = [sys.executable, "-c", program, query.replace("'URI'", f"'{uri}'")]
+    # ClickHouse reads only files below its own folder, which is the current one here.
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, cwd=place.root)
+    found = [json.loads(line)[0] for line in done.stdout.splitlines() if line]
+    exact = pipeline.search(output, uri=uri)["uri"].to_pylist()
+    assert found == exact, done.stderr
 
 
 def test_the_statements_name_the_parts_that_count(place):
