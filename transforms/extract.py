@@ -27,7 +27,7 @@ __all__ = ["ExtractJob", "Target", "extract_shard"]
 
 # Bytes of pixels held at once: 384 images of 224×224.
 _CHUNK_BYTES = 64 << 20
-# Chunks are multiples of this: whole batches of every engine, padded only in the last chunk.
+# Chunks are multiples of this, or of a larger batch: only the last one's end is padded.
 _ROUND = 64
 
 
@@ -107,7 +107,8 @@ def _prepared(
     """
     pixels = sum(3 * height * width for height, width in {work.decode.size for work in works})
     batch = max((work.engine.batch_size for work in works), default=1)
-    size = max(batch, _CHUNK_BYTES // max(pixels, 1) // _ROUND * _ROUND)
+    whole = max(batch, _ROUND)
+    size = max(whole, _CHUNK_BYTES // max(pixels, 1) // whole * whole)
     # The first chunk is small, so that reading the next overlaps computing it.
     sizes = chain([min(size, _ROUND)], repeat(size))
     while group := list(islice(images, next(sizes))):

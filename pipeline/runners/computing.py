@@ -34,10 +34,6 @@ def check_engine(config: Config, runner: RunnerOptions) -> None:
         return
     check_accelerator(config)
     engine = choose_engine(config.engine)
-    if engine == "xla" and config.precision != "float32":
-        raise UserError(
-            f"--precision {config.precision}: xla computes in float32 only; leave the option out"
-        )
     if engine == "tensorflow" and config.precision == "float16" and not has_gpu():
         raise UserError(
             "--precision float16: tensorflow computes in it only on a GPU, and this machine has "

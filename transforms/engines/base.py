@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 Images = Pixels | Sequence[Pixels]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Batch sizes of a network as StableHLO, whose shapes are fixed.
-STABLEHLO_BATCHES = (8, 64)
+STABLEHLO_BATCHES = (8, 32, 64, 128, 256)
 _DEVICES = Path("/dev")
 _PCI = Path("/sys/bus/pci/devices")
 # The maker and the devices of TPUs v3 to 7x, on the PCI bus.
@@ -37,10 +37,12 @@ class Network:
     def files(self) -> tuple[str, ...]:
         """Names of all its files.
 
-        OpenVINO keeps the weights in a second one. StableHLO has one for each batch size.
+        OpenVINO keeps the weights in a second one. StableHLO has one for each batch size, and the
+        weights in the last one.
         """
         if self.format == "stablehlo":
-            return tuple(f"network-{batch}.stablehlo" for batch in STABLEHLO_BATCHES)
+            names = (f"network-{batch}.stablehlo" for batch in STABLEHLO_BATCHES)
+            return (*names, "weights.npz")
         is_pair = self.format == "openvino" and self.file.endswith(".xml")
         return (self.file, f"{self.file.removesuffix('.xml')}.bin") if is_pair else (self.file,)
 

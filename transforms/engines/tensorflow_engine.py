@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -104,11 +104,27 @@ def import_graph(model: ExportedModel) -> Any:
     tf = import_tensorflow()
     graph_def = tf.compat.v1.GraphDef()
     graph_def.ParseFromString(model.path.read_bytes())
+    return function_of(graph_def, model)
+
+
+def function_of(graph_def: Any, model: ExportedModel, more_inputs: Sequence[str] = ()) -> Any:
+    """Return a graph as a function: images uint8 [N, H, W, 3] → the outputs of a network.
+
+    Args:
+        graph_def: The graph, as in ``model``.
+        model: The network, for the number of outputs.
+        more_inputs: Names of placeholders that are inputs after the images.
+    """
+    tf = import_tensorflow()
     wrapped = tf.compat.v1.wrap_function(
         lambda: tf.compat.v1.import_graph_def(graph_def, name=""), []
     )
-    names = ["features:0"] + (["scores:0", "indices:0"] if model.top_k else [])
-    return wrapped.prune("images:0", [wrapped.graph.get_tensor_by_name(name) for name in names])
+
+    def tensors(names: Sequence[str]) -> list[Any]:
+        return [wrapped.graph.get_tensor_by_name(f"{name}:0") for name in names]
+
+    outputs = ["features"] + (["scores", "indices"] if model.top_k else [])
+    return wrapped.prune(tensors(["images", *more_inputs]), tensors(outputs))
 
 
 def import_tensorflow(cores: int | None = None) -> Any:

@@ -1,16 +1,14 @@
-"""XLA through JAX: the network as StableHLO on a GPU or TPU, in a process without TensorFlow.
-
-JAX has no public call that compiles a module of StableHLO that another program made. ``_compile``
-uses its client, in which setup.py pins JAX' version.
-"""
+"""XLA through JAX: the network as StableHLO on a GPU or TPU, in a process without TensorFlow."""
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,34 +16,48 @@ import numpy as np
 from transforms.choices import Precision
 from transforms.engines.base import STABLEHLO, ExportedModel, Images, Outputs, as_batch
 from transforms.engines.base import STABLEHLO_BATCHES as BATCHES
-from transforms.errors import UserError
-from transforms.extras import install_command
+from transforms.engines.xla_program import compile_program, keep_programs
+from transforms.recipe import recipe_id
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 3
+# Smaller ones leave most of a GPU idle; they are for one that is short of memory.
+_LEAST_TRIED = 32
+# A larger batch must gain this much. It takes more memory, and shards end with a padded one.
+_GAIN = 1.03
 
 
 class XlaEngine:
-    """One compiled program for each batch size that it needs."""
+    """One compiled program for each batch size that it needs; all share the weights."""
 
     name = "xla"
     formats: tuple[str, ...] = (STABLEHLO.format,)
 
     def __init__(self, model: ExportedModel, precision: Precision) -> None:
-        if precision != "float32":
-            raise ValueError("xla computes in float32 only")
         self._jax = import_jax()
         self.model = model
+        self._precision = precision
         self._device = self._jax.local_devices()[0]
         self.accelerated = self._device.platform != "cpu"
         self._turn = threading.Lock()
+        self._folder = keep_programs(self._device)
+        with np.load(model.directory / STABLEHLO.files[-1]) as weights:
+            self._weights = [
+                self._jax.device_put(weights[name], self._device) for name in weights.files
+            ]
         self._programs: dict[int, Any] = {}
         self.batch_size = self._fastest() if self.accelerated else min(BATCHES)
         _LOG.info("xla: %s, batches of %d", self._device.device_kind, self.batch_size)
 
     def run(self, images: Images) -> Outputs:
-        """Compute any number of images, in steps of ``batch_size``."""
-        with self._turn:
+        """Compute any number of images, in steps of ``batch_size``.
+
+        All batches are started at once: JAX copies the next one while it computes.
+
+        Raises:
+            MemoryError: The device has not enough.
+        """
+        with self._turn, self._memory_error():
             steps = []
             for start in range(0, len(images), self._step):
                 batch = images[start : start + self._step]
@@ -64,54 +76,73 @@ class XlaEngine:
         return max((size for size in BATCHES if size <= self.batch_size), default=min(BATCHES))
 
     def _start(self, pixels: np.ndarray, size: int) -> list[Any]:
-        """Start a batch. JAX returns before it is computed, so the next one's copy overlaps it."""
+        """Start a batch, and return its outputs before they are computed.
+
+        Nothing but this call holds the copied pixels, so the device frees them at the batch's end.
+        To donate them would free nothing earlier: no output has their shape.
+        """
         if size not in self._programs:
-            self._programs[size] = self._compile(size)
+            code = (self.model.directory / STABLEHLO.files[BATCHES.index(size)]).read_bytes()
+            self._programs[size] = compile_program(code, self._precision, self._device)
+        copied = self._jax.device_put(pixels, self._device)
+        outputs: list[Any] = self._programs[size].execute([copied, *self._weights])
+        return outputs
+
+    @contextmanager
+    def _memory_error(self) -> Iterator[None]:
         try:
-            copied = self._jax.device_put(pixels, self._device)
-            outputs: list[Any] = self._programs[size].execute([copied])
+            yield
         except self._jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" in str(error):
                 raise MemoryError(str(error)) from error
             raise
-        return outputs
-
-    def _compile(self, size: int) -> Any:
-        from jax._src.lib import xla_client
-
-        name = STABLEHLO.files[BATCHES.index(size)]
-        code = (self.model.directory / name).read_bytes()
-        devices = xla_client.DeviceList((self._device,))
-        return self._device.client.compile_and_load(code, devices)
 
     def _fastest(self) -> int:
-        """Return the batch size with the most images per second that fits into memory."""
-        rates: dict[int, float] = {}
-        for size in BATCHES:
+        """Return the batch size with the most images per second, measured once on a machine."""
+        note = self._folder / f"batch-{self._key()}.json"
+        with suppress(OSError, ValueError, TypeError):
+            noted = json.loads(note.read_bytes())
+            if noted in BATCHES:
+                return int(noted)
+        best = self._measure()
+        scratch = note.with_suffix(f".{os.getpid()}")
+        # A machine whose disk cannot be written to measures again.
+        with suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_text(json.dumps(best))
+            scratch.replace(note)
+        return best
+
+    def _key(self) -> str:
+        """Return the name of this network in this precision, in a folder of this kind of device."""
+        files = [self.model.directory / name for name in ("model.json", "SHA256SUMS")]
+        known = [path.read_text() for path in files if path.exists()]
+        return recipe_id({"network": "".join(known), "precision": self._precision})
+
+    def _measure(self) -> int:
+        """Try larger batches while they are faster and fit into memory."""
+        best, rate = min(BATCHES), 0.0
+        for size in (size for size in BATCHES if size >= _LEAST_TRIED):
             pixels = np.zeros((size, *self.model.input_size, 3), np.uint8)
             try:
-                self._wait(pixels, size)
-                start = time.perf_counter()
-                for _ in range(_TRIES):
-                    self._wait(pixels, size)
+                with self._memory_error():
+                    self._wait([self._start(pixels, size)])
+                    start = time.perf_counter()
+                    self._wait([self._start(pixels, size) for _ in range(_TRIES)])
             except MemoryError:
                 break
-            rates[size] = _TRIES * size / (time.perf_counter() - start)
-        return max(rates, key=lambda size: rates[size], default=min(BATCHES))
+            seen = _TRIES * size / (time.perf_counter() - start)
+            if seen < rate * _GAIN:
+                break
+            best, rate = size, seen
+        return best
 
-    def _wait(self, pixels: np.ndarray, size: int) -> None:
-        for output in self._start(pixels, size):
-            output.block_until_ready()
+    def _wait(self, started: list[list[Any]]) -> None:
+        self._jax.block_until_ready(started)
 
 
 def import_jax() -> Any:
-    """Import JAX; it takes memory of the device as it needs it.
-
-    Raises:
-        UserError: JAX is not installed.
-    """
-    if importlib.util.find_spec("jax") is None:
-        raise UserError(f"--engine xla: jax is not installed. {install_command('xla')}")
+    """Import JAX; it takes memory of the device as it needs it."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,9 +18,16 @@ from tests.helpers.runs import read_features, vectors
 from transforms.backbones import resolve
 from transforms.backbones.exported import exported, network_ids
 from transforms.embed import embed
-from transforms.engines import EngineConfig, load_engine
+from transforms.engines import (
+    MIN_COSINE,
+    EngineConfig,
+    cosine,
+    load_engine,
+    unload_engines,
+    xla_program,
+)
 from transforms.engines.base import STABLEHLO_BATCHES
-from transforms.errors import UserError
+from transforms.engines.xla_program import keep_programs
 
 SMALL = BackboneConfig("MobileNetV3Small", weights="random", input_size=32)
 
@@ -125,9 +133,10 @@ def test_a_whole_run_gives_the_table_of_tensorflow(folder, tmp_path):
     assert {path.name for path in (tmp_path / "xla/models").iterdir()} == stored
 
 
-def test_each_batch_size_has_a_file(small):
-    names = {path.name for path in small[1].glob("*.stablehlo")}
-    assert names == {f"network-{batch}.stablehlo" for batch in STABLEHLO_BATCHES}
+def test_the_batch_sizes_share_the_weights(small):
+    sizes = {path.name: path.stat().st_size for path in small[1].iterdir()}
+    modules = [sizes[f"network-{batch}.stablehlo"] for batch in STABLEHLO_BATCHES]
+    assert max(modules) < sizes["weights.npz"] / 10
 
 
 def test_without_jax_one_line_says_what_to_install(folder, tmp_path, monkeypatch, capsys):
@@ -138,13 +147,93 @@ def test_without_jax_one_line_says_what_to_install(folder, tmp_path, monkeypatch
     assert "--engine xla: jax is not installed. pip install" in said
 
 
-def test_another_precision_is_refused_before_any_work(folder, tmp_path):
-    config = Config(
-        inputs=(str(folder),), output=str(tmp_path / "out"), engine="xla", precision="bfloat16"
-    )
-    with pytest.raises(UserError, match="xla computes in float32 only"):
-        extract(config)
-    assert not (tmp_path / "out").exists()
+@pytest.fixture(scope="module")
+def lite():
+    """Return the folder of EfficientNet-Lite0, with its real weights, at a small size."""
+    *_, folder = exported(resolve(BackboneConfig(input_size=64)), True).values()
+    return folder
+
+
+@pytest.mark.parametrize(("precision", "most"), [("bfloat16", 0.9995), ("float16", 0.999999)])
+def test_shorter_types_stay_close_to_keras_and_are_not_float32(lite, precision, most):
+    """The worst of the golden images is noise, at 0.9990 and 0.99997; the bound is the run's."""
+    with np.load(lite / "golden.npz") as golden:
+        images, expected = golden["images"], golden["vectors"]
+    got = load_engine(EngineConfig(str(lite), "xla", precision)).run(images).features
+    cosines = cosine(got, expected)
+    assert MIN_COSINE[precision] <= cosines.min() <= most
+
+
+def products(folder, precision):
+    """The types of the inputs of convolutions and products of matrices, and their precision."""
+    from jax._src.interpreters import mlir
+    from jax._src.lib.mlir import ir
+
+    with mlir.make_ir_context(), ir.Location.unknown():
+        module = ir.Module.parse((folder / "network-8.stablehlo").read_bytes())
+        if precision != "float32":
+            xla_program._shorten_products(module, precision)
+        found = []
+
+        def note(operation):
+            if operation.name in xla_program._PRODUCTS:
+                types = {str(ir.RankedTensorType(o.type).element_type) for o in operation.operands}
+                how = str(operation.attributes["precision_config"]).count("HIGHEST")
+                found.append((*types, how))
+            return ir.WalkResult.ADVANCE
+
+        module.operation.walk(note)
+        assert module.operation.verify()
+    return set(found)
+
+
+def test_products_take_the_type_that_was_asked_for_and_float32_is_not_tf32(lite):
+    assert products(lite, "float32") == {("f32", 2)}
+    assert products(lite, "float16") == {("f16", 0)}
+    # Depthwise convolutions stay.
+    assert products(lite, "bfloat16") == {("bf16", 0), ("f32", 2)}
+
+
+def test_a_program_is_compiled_once_a_machine(small, own_engines, monkeypatch, caplog):
+    from jax._src import compiler
+
+    load_engine(EngineConfig(str(small[1]), "xla"))
+    unload_engines()
+    folder = keep_programs(jax.local_devices()[0])
+    kept = {path: path.read_bytes() for path in folder.glob("*-cache")}
+    assert kept
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "backend_compile_and_load", None)
+        load_engine(EngineConfig(str(small[1]), "xla"))
+    unload_engines()
+    for path in kept:
+        path.write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="Error reading persistent compilation cache"):
+        load_engine(EngineConfig(str(small[1]), "xla"))
+    for path, data in kept.items():
+        path.write_bytes(data)
+
+
+def test_the_fastest_batch_size_is_measured_once_a_machine(small, monkeypatch):
+    """On a CPU it is not measured, so the test asks for it."""
+    engine = load_engine(EngineConfig(str(small[1]), "xla"))
+    started = []
+
+    def start(pixels, size):
+        started.append(size)
+        if size > 64:
+            raise engine._jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return []
+
+    monkeypatch.setattr(engine, "_start", start)
+    assert engine._fastest() in (32, 64)
+    assert {32, 64} <= set(started) <= {32, 64, 128}
+    note = engine._folder / f"batch-{engine._key()}.json"
+    note.write_text("128")
+    assert engine._fastest() == 128
+    for damaged in ("17", "", "[]", "{"):
+        note.write_text(damaged)
+        assert engine._fastest() in (32, 64)
 
 
 def test_selfcheck_and_trace_take_it(folder, capsys):
