@@ -10,6 +10,8 @@ from transforms.errors import UserError
 from transforms.extras import install_command
 
 _EXAMPLE = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
+# Dataflow's option that gives accelerators to all workers of a job, the only one for TPUs.
+_FOR_ALL_WORKERS = "worker_accelerator="
 _SECRETS = (
     "s3_access_key_id",
     "s3_secret_access_key",
@@ -73,11 +75,12 @@ def check_cluster(runner: RunnerOptions, accelerator: str | None = None) -> None
         raise UserError(
             "--dry_run is Beam's and would submit nothing; --dry-run shows what a run would do"
         )
-    if given.get("flexrs_goal") or any(
-        "worker_accelerator" in o for o in given.get("dataflow_service_options") or []
-    ):
+    asked = given.get("dataflow_service_options") or []
+    services = [option for option in asked if option.startswith(_FOR_ALL_WORKERS)]
+    if given.get("flexrs_goal") or (services and (accelerator or "type:tpu" not in services[0])):
         raise UserError(
-            "--flexrs_goal and worker_accelerator do not go with resource hints; use --accelerator"
+            "--flexrs_goal and worker_accelerator do not go with resource hints; use --accelerator "
+            "(worker_accelerator is for TPUs: launch/dataflow_tpu.args)"
         )
     image = runner.values.get("sdk_container_image")
     if runner.on_dataflow and not image:

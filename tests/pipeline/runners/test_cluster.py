@@ -133,6 +133,13 @@ def test_what_cannot_work_is_refused(words, said):
         check_cluster(RunnerOptions.parse(words))
 
 
+def test_tpus_are_for_all_workers_and_do_not_go_with_a_hint():
+    runner = RunnerOptions.parse(arguments("dataflow_tpu").beam_args)
+    check_cluster(runner)
+    with pytest.raises(UserError, match="do not go with resource hints"):
+        check_cluster(runner, L4)
+
+
 def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monkeypatch):
     """The message comes before Beam goes on without credentials. A dry run needs none."""
     import google.auth
@@ -151,7 +158,7 @@ def test_a_driver_without_credentials_is_told_how_to_get_some(folder, run, monke
         run(folder, beam_args=beam_args)
 
 
-@pytest.mark.parametrize("name", ["dataflow_cpu", "dataflow_gpu"])
+@pytest.mark.parametrize("name", ["dataflow_cpu", "dataflow_gpu", "dataflow_tpu"])
 def test_an_arguments_file_passes_all_checks(name):
     config = arguments(name)
     check_cluster(RunnerOptions.parse(config.beam_args), config.accelerator)

@@ -149,6 +149,19 @@ def test_the_extraction_on_dataflow_without_gpus(submitted, job):
     assert b"beam:resources:accelerator" not in objects["pipeline.pb"]
 
 
+def test_the_extraction_on_dataflow_with_tpus(submitted, job):
+    config = dry(arguments("dataflow_tpu"))
+    assert (config.engine, config.require_accelerator) == ("xla", True)
+    description, objects = submitted(lambda: extract_shards(SHARDS, job, submission(config)))
+    [pool] = description["environment"]["workerPools"]
+    assert pool["machineType"] == "ct5lp-hightpu-1t"
+    assert pool["workerHarnessContainerImage"].endswith(f"/tpu:{versions()}")
+    assert description["environment"]["serviceOptions"] == [
+        "worker_accelerator=type:tpu-v5-lite-podslice;topology:1x1"
+    ]
+    assert b"beam:resources:accelerator" not in objects["pipeline.pb"]
+
+
 def test_the_plan_on_dataflow_is_a_job_without_gpus(submitted, tmp_path, monkeypatch):
     config = dry(arguments("dataflow_gpu"))
     monkeypatch.setattr("transforms.sources.named.Named.split", lambda source: [source, source])
