@@ -18,6 +18,7 @@ from pipeline.reports.night import verdict
 from pipeline.reports.night.content import Content
 from pipeline.reports.night.drift import Floats, main_directions
 from pipeline.reports.night.facts import WEEK, Facts, Failure
+from pipeline.reports.night.sources import rows_by_source
 from pipeline.reports.text import size_text
 from pipeline.state.run import Run
 from transforms.names import printable
@@ -48,6 +49,7 @@ def night_page(content: Content, before: str = "") -> str:
             before=facts.before[0].run if facts.before else None,
             link=before,
             nights=[*reversed(facts.before), facts.tonight],
+            sources=rows_by_source(run.inputs, facts.rows["uri"]),
             folders=facts.folders,
             failures=_first_failures(facts),
             seconds=sum(counts.seconds.values()),

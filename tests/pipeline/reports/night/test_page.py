@@ -15,6 +15,7 @@ from pipeline.reports.night.facts import Facts, Failure, Night
 from pipeline.reports.night.page import night_page, templates
 from pipeline.reports.night.pictures import Pictures, Shown
 from pipeline.reports.night.sample import Sample
+from pipeline.reports.night.sources import rows_by_source
 from pipeline.reports.night.verdict import Verdict
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
@@ -26,7 +27,8 @@ ATTACK = """</title><img src=x onerror="alert(1)"> ' {{ 7 * 7 }} {% raw %} \u202
 
 def made(name):
     """Return all that a page shows, with this name for everything that has one."""
-    run = Run(name, name, (name,), {name: name}, "published", table=name)
+    inputs = (name.replace("\0", ""), "list:x")
+    run = Run(name, name, inputs, {name: name}, "published", table=name)
     counts = Summary(name, listed=3, new=3, embedded=2, failed=1, seconds={name: 1.5})
     night = Night(run, replace(counts, failures_by_kind={name: 1}))
     rows = {"uri": [f"{name}/1", f"{name}/2"], "label": [name, name], "score": [0.5, 0.6]}
@@ -89,3 +91,23 @@ def test_a_page_without_the_extra_is_refused_before_the_work(words, capsys, monk
     said = capsys.readouterr().err
     assert said.startswith("image-features: the page of a night needs jinja2. pip install '")
     assert len(said.splitlines()) == 1
+
+
+def test_rows_are_counted_by_the_start_of_their_names():
+    inputs = ("/a", "/a/b/", "/c/x*.tar", "list:names.txt")
+    uris = ["/a/1.jpg", "/a/b/2.jpg", "/ab/3.jpg", "/c/x1.tar::4.jpg", "/c/y.tar::5.jpg"]
+    counted = rows_by_source(inputs, pa.chunked_array([uris]))
+    assert counted == [("/a", 2), ("/a/b", 1), ("/c/x*", 1), ("lists and manifests", 2)]
+    assert rows_by_source(("/a",), pa.chunked_array([uris])) == []
+    assert rows_by_source(("/a", "/c"), pa.chunked_array([[]], pa.string())) == [
+        ("/a", 0),
+        ("/c", 0),
+    ]
+
+
+def test_the_cost_is_that_of_the_seconds_in_the_receipts():
+    content = made("x")
+    assert "Cost:" not in night_page(content)
+    assert "Cost: 0.50 = 0.000 hours of workers × 1200.0" in night_page(
+        replace(content, price=1200.0)
+    )
