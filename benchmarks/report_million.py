@@ -57,6 +57,7 @@ def make_nights(output: Path, images: int) -> None:
             failed=failed if night == _NIGHTS else 0,
             failures_by_kind={"truncated": failed} if night == _NIGHTS else {},
             seconds={"decode": new / 400, "embed": new / 100},
+            version=1,
             bytes_read=new * 120_000,
         )
         run = Run(_RUN.format(night), start.isoformat(), ("/made",), {"backbone": "made"})

@@ -102,7 +102,7 @@ def report_night(output: str | PathLike[str], config: ReportConfig | None = None
     tables = Tables.open(storage, config.table)
     facts = read_facts(storage, tables, config.run_id)
     features = tables.features
-    tonight = read_sample(features, draw(facts.rows))
+    tonight = read_sample(features, draw(features, facts.rows))
     earlier = _earlier(features, storage, facts.tonight.run.run_id)
     drift = measure(earlier.vectors, tonight.vectors) if earlier else None
     zeros = int((~tonight.vectors.any(axis=1)).sum()) if len(tonight.vectors) else 0

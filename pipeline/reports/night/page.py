@@ -82,6 +82,7 @@ def templates() -> Environment:
         made.globals[draw.__name__] = draw
     made.filters |= {
         "number": lambda value: "" if value is None else f"{value:,.0f}",
+        "short": lambda value: f"{value:,.2f}" if value >= 1 else f"{value:.3g}",
         "size": size_text,
         "command": lambda run, output: _command(output, run),
         "base64": lambda data: base64.b64encode(data).decode(),

@@ -1,9 +1,14 @@
 """The figures of drift: what each of them sees, on vectors with known differences."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from pipeline.reports.night import sample
 from pipeline.reports.night.drift import FEWEST, measure
+from pipeline.reports.night.sample import draw
 
 
 def samples(rows, share=0.0, shift=0.0):
@@ -51,3 +56,19 @@ def test_a_few_vectors_are_not_compared(rows):
 def test_vectors_of_zeros_and_equal_ones_give_figures():
     drift = measure(np.zeros((60, 8), np.float32), np.ones((60, 8), np.float32))
     assert (drift.components, drift.separability) == (1.0, 1.0)
+
+
+def test_a_sample_of_a_large_table_reads_some_of_its_parts(monkeypatch):
+    names = [f"part-x-shard-0000{number}-{digest}.parquet" for number, digest in enumerate("cabd")]
+    table = SimpleNamespace(parts=[{"path": name, "size_bytes": 10} for name in names])
+    paths = [f"/out/features/{name}" for name in names] * 3
+    hashes = [f"{number * 7 % 12:02d}" for number in range(12)]
+    columns = {"uri": [str(n) for n in range(12)], "content_sha256": hashes, "__filename": paths}
+    rows = pa.table(columns)
+    assert draw(table, rows, 3)["content_sha256"].to_pylist() == ["00", "01", "02"]
+    monkeypatch.setattr(sample, "_PARTS", 1)
+    monkeypatch.setattr(sample, "_BYTES", 20)
+    drawn = draw(table, rows)
+    assert set(drawn["__filename"].to_pylist()) == {paths[1], paths[2]}
+    assert drawn["content_sha256"].to_pylist() == sorted(drawn["content_sha256"].to_pylist())
+    assert len(draw(table, rows.slice(0, 0))) == 0

@@ -1,8 +1,9 @@
 """The report of a night: its figures equal those of tables and receipts, whatever happened."""
 
 import json
-import re
 import shutil
+from collections import Counter
+from datetime import datetime
 from html import unescape
 
 import numpy as np
@@ -11,51 +12,25 @@ import pytest
 
 from pipeline import Config, ReportConfig, extract, report_night
 from pipeline.cli import main
+from pipeline.reports.night.drift import measure
+from pipeline.reports.text import size_text
 from pipeline.state.run import latest_run
-from tests.helpers.crops import make_crops
 from tests.helpers.outputs import break_off
+from tests.helpers.reported import make_nights, night, numbers
 from tests.helpers.runs import read_errors, read_features
 from transforms.storage import open_storage
-
-OLD = "chelsea coffee camera astronaut"
-HOSTILE = "<script>alert(1)<!-- \u202e.jpg"
-
-
-def night(root, output="out", **options):
-    inputs = (str(root / "crops"),)
-    config = Config(inputs=inputs, output=str(root / output), max_failure_rate=1, **options)
-    return extract(config)
 
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory, photos):
-    """Extract crops of four photos, then more of them, and then of two others; for reading only."""
-    root = tmp_path_factory.mktemp("nights")
-    make_crops(root / "made", photos, f"{OLD} rocket", 80, 96)
-    for start, stop, names in ((0, 60, OLD), (60, 80, OLD), (0, 60, "rocket")):
-        for name in names.split():
-            for number in range(start, stop):
-                place = root / f"crops/{name}/{number:03d}.jpg"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                (root / f"made/{name}/{number:03d}.jpg").rename(place)
-        if names == "rocket":
-            (root / "crops/rocket" / HOSTILE).write_bytes(b"no image")
-        night(root)
-        shutil.copytree(root / "out", root / f"out-{start}-{len(names)}")
-    return root
+    """Make three nights; for reading only."""
+    return make_nights(tmp_path_factory.mktemp("nights"), photos)
 
 
 @pytest.fixture
 def output(nights, tmp_path):
     """Copy the output after the last night."""
     return shutil.copytree(nights / "out", tmp_path / "out")
-
-
-def numbers(page, row):
-    """Return the cells of the row of a table that begins with a word, as text."""
-    found = re.search(rf"<tr><td[^>]*>{re.escape(row)}</td>(.*?)</tr>", page, re.DOTALL)
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", found[1], re.DOTALL)
-    return [unescape(cell) for cell in cells if not cell.startswith("<svg")]
 
 
 def test_a_first_night_has_nothing_to_compare(nights):
@@ -84,33 +59,67 @@ def test_a_night_of_other_images_is_named(output, capsys):
     assert main(["report", str(output), "--json"]) == 0
 
 
-def test_each_figure_equals_what_the_tables_say(output):
+def test_each_count_equals_what_tables_and_receipts_say(output):
+    storage = open_storage(str(output))
     page = report_night(output).html
-    run = latest_run(open_storage(str(output)))
-    rows = read_features(output)
+    run = latest_run(storage)
+    rows, receipts = read_features(output), run.receipts(storage)
     own = rows.filter(pa.compute.equal(rows["run_id"], run.run_id))
     assert (own.num_rows, rows.num_rows) == (60, 380)
     assert numbers(page, "listed") == ["381", "280"]
     assert numbers(page, "new") == ["61", "160"]
+    assert numbers(page, "changed") == numbers(page, "removed") == ["0", "0"]
     assert numbers(page, "failed") == ["1", "0"]
+    # Three nights: a bar for each.
+    assert page.partition("listed, the last nights")[2].partition("</svg>")[0].count("<rect") == 3
+    took = datetime.fromisoformat(run.ended_at) - datetime.fromisoformat(run.started_at)
+    assert numbers(page, "images/s")[0] == f"{61 / took.total_seconds():,.0f}"
     folder = own["uri"][0].as_py().rsplit("/", 1)[0]
     assert numbers(page, folder) == ["60"]
-    assert "has 380 rows." in page
+    read = sum(receipt.bytes_read for receipt in receipts)
+    wrote = sum(receipt.part.size for receipt in receipts)
+    said = f"read {size_text(read)}, wrote {size_text(wrote)}; the table has 380 rows."
+    assert said in page
+    [failed] = read_errors(output)
+    assert numbers(page, failed["kind"])[:2] == ["1", "0"]
+    assert failed["message"].split(",")[0] in unescape(page)
+    seconds = Counter()
+    for receipt in receipts:
+        seconds.update(receipt.seconds)
+    for stage, taken in seconds.items():
+        share = f"{taken / sum(seconds.values()):.0%}"
+        assert numbers(page, stage)[:2] == [f"{taken:,.1f} s", share]
+
+
+def test_what_is_said_of_labels_and_vectors_equals_what_the_table_says(output):
+    made = report_night(output)
+    page = made.html
+    rows = read_features(output)
+    own = rows.filter(pa.compute.equal(rows["run_id"], made.run_id))
     best = own["label"].value_counts().to_pylist()
     for entry in sorted(best, key=lambda entry: -entry["counts"])[:3]:
         label, count = entry["values"], entry["counts"]
         every = pa.compute.sum(pa.compute.equal(rows["label"], label)).as_py()
         assert numbers(page, label) == [f"{count:,}", f"{count / 60:.1%}", f"{every / 380:.1%}"]
-    [failed] = read_errors(output)
-    assert f"{failed['kind']}</td>" in page
-    assert failed["message"].split(",")[0] in unescape(page)
-    seconds = run.summary["seconds"]
-    for stage, taken in seconds.items():
-        share = f"{taken / sum(seconds.values()):.0%}"
-        assert numbers(page, stage)[:2] == [f"{taken:,.1f} s", share]
-    lengths = np.linalg.norm(np.array(own["embedding"].to_pylist(), np.float32), axis=1)
+    least = own.sort_by("score").slice(0, 1).to_pylist()[0]
+    assert f"<b>{least['label']} {least['score']:.2f}</b>" in page
+    found = np.array(own["embedding"].to_pylist(), np.float32)
+    lengths = np.linalg.norm(found, axis=1)
+    assert "Lengths of 60 new vectors; 0 are zero." in page
     assert f">{lengths.min():.3g}<" in page
     assert f">{lengths.max():.3g}<" in page
+    earlier = rows.filter(pa.compute.not_equal(rows["run_id"], made.run_id))
+    drawn = earlier.sort_by([("content_sha256", "ascending"), ("uri", "ascending")])
+    drift = measure(np.array(drawn["embedding"].to_pylist(), np.float32), found)
+    assert numbers(page, "unlike any earlier image (novelty)") == [f"{drift.novelty:.1%}", "3%"]
+    assert numbers(page, "numbers of the vector that differ") == [f"{drift.components:.1%}", "20%"]
+    assert float(numbers(page, "new told from earlier (separability)")[0]) == pytest.approx(
+        drift.separability, abs=0.01
+    )
+    assert f"<b>cosine {drift.nearest.min():.3f}</b>" in page
+    recipe = page.partition("<h2>Recipe")[2]
+    for field, value in latest_run(open_storage(str(output))).recipe.items():
+        assert numbers(recipe, field) == [str(value)]
 
 
 def test_an_earlier_night_is_compared_with_the_nights_before_it(output):
@@ -145,6 +154,8 @@ def test_a_browser_shows_the_page(output, tmp_path, browser, width):
     assert browser.value("document.querySelectorAll('img').length") == 48
     assert browser.value("[...document.images].every(one => one.naturalWidth > 0)")
     assert browser.value("document.scrollingElement.scrollWidth") <= width
+    wide = "[...document.querySelectorAll('td svg')].map(one => one.clientWidth)"
+    assert min(browser.value(wide)) > 60
     assert not browser.problems
 
 

@@ -108,6 +108,6 @@ def test_rows_are_counted_by_the_start_of_their_names():
 def test_the_cost_is_that_of_the_seconds_in_the_receipts():
     content = made("x")
     assert "Cost:" not in night_page(content)
-    assert "Cost: 0.50 = 0.000 hours of workers × 1200.0" in night_page(
+    assert "Cost: 0.5 = 0.000417 hours of workers × 1200.0" in night_page(
         replace(content, price=1200.0)
     )
