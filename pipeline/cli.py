@@ -22,9 +22,12 @@ from pipeline.signals import end_children, stop_on_signals
 from transforms.allocator import share_one_heap
 from transforms.errors import Refused, RunFailed, UserError
 from transforms.names import printable, printable_lines
+from transforms.no_pandas import skip_pandas
 
+# The commands that do a run or a step of it.
+STEPS = frozenset({"extract", "plan", "publish"})
 # The commands that go on where an earlier start of them has stopped.
-RESUMABLE = frozenset({"extract", "plan", "publish", "train"})
+RESUMABLE = STEPS | {"train"}
 _RESUMES = " Run the same command again: it resumes the run."
 
 
@@ -33,7 +36,7 @@ def command() -> NoReturn:
     _open_closed_streams()
     stop_on_signals(_how_to_go_on)
     try:
-        code = main()
+        code = main(own_process=True)
     except SystemExit as asked:
         # ``--help`` and ``--version`` exit in this way.
         code = asked.code if isinstance(asked.code, int) else EXIT_PUBLISHED
@@ -73,11 +76,12 @@ def _open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, own_process: bool = False) -> int:
     """Run one command line, and print every error in one line.
 
     Args:
         argv: The words after ``image-features``; ``None`` takes those of this process.
+        own_process: Whether nothing else runs in this process, before or after.
 
     Returns:
         The exit code: 0 published or nothing new, 1 failed or refused, 2 invalid usage,
@@ -92,6 +96,8 @@ def main(argv: list[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         command = arguments.command
         _log_to_stderr(vars(arguments).pop("log_level", logging.INFO))
+        if own_process and command in STEPS:
+            skip_pandas()
         return _RUN[arguments.command](arguments)
     except UserError as error:
         return _complain(str(error), EXIT_USAGE)

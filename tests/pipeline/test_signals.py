@@ -128,7 +128,7 @@ def test_a_process_that_started_late_ends_with_the_command():
     """It would hold the standard streams, and whoever reads them would wait for ever."""
     code = (
         "import subprocess, pipeline.cli as cli\n"
-        "def main():\n"
+        "def main(**_):\n"
         "    print(subprocess.Popen(['sleep', '1000']).pid, flush=True)\n"
         "    return 1\n"
         "cli.main = main\n"
