@@ -59,16 +59,20 @@ class Case:
             precision=self.precision,
         )
 
-    def engine_of(self) -> Engine:
-        """Load the network from the user's cache of exported networks."""
+    def engine_folder(self) -> Path:
+        """Return the exported network, in the user's cache of exported networks."""
         from transforms.backbones import export, model_id, resolve
-        from transforms.engines import EngineConfig, load_engine
         from transforms.engines.models import cached_model
 
         network = resolve(self.network)
-        folder = cached_model(model_id(network), lambda scratch: export(network, scratch))
-        config = EngineConfig(str(folder), self.engine, self.precision)  # type: ignore[arg-type]
-        return load_engine(config)
+        return cached_model(model_id(network), lambda scratch: export(network, scratch))
+
+    def engine_of(self) -> Engine:
+        """Load the network from the user's cache of exported networks."""
+        from transforms.engines import EngineConfig, load_engine
+
+        folder = str(self.engine_folder())
+        return load_engine(EngineConfig(folder, self.engine, self.precision))  # type: ignore[arg-type]
 
 
 _FEW = 64  # images of the smallest run

@@ -20,6 +20,7 @@ from benchmarks.command import Command, extract
 from benchmarks.duplicates import duplicates
 from benchmarks.export import export
 from benchmarks.images import make_images
+from benchmarks.jobs import jobs
 from benchmarks.measure import alternate, median_ratio, median_speed
 from benchmarks.networks import networks
 from benchmarks.quality import quality
@@ -224,6 +225,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "speed": speed,
     "backbones": networks,
     "peers": against_peers,
+    "jobs": jobs,
     "memory": memory,
     "search": search,
     "duplicates": duplicates,
