@@ -53,6 +53,12 @@ def test_a_run_that_has_to_export_says_where_to_plan_it(folder, tmp_path):
     assert "image-features plan" in last
 
 
+def test_the_self_check_says_what_it_needs():
+    done = without_tensorflow("selfcheck", *NETWORK, "--engine", "openvino")
+    assert done.returncode == 2
+    assert "tensorflow is not installed here" in done.stderr.splitlines()[-1]
+
+
 def test_the_engine_tensorflow_is_refused_in_one_line(folder, tmp_path):
     words = ["--input", folder, "--output", tmp_path / "out", *NETWORK, "--engine", "tensorflow"]
     done = without_tensorflow("extract", *words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from transforms.backbones.export import export, model_id, model_id_of
@@ -10,14 +9,7 @@ from transforms.backbones.spec import Resolved
 from transforms.backbones.stablehlo import lower, stablehlo_id
 from transforms.engines.models import cached_model
 from transforms.engines.tensorflow_engine import import_tensorflow
-from transforms.errors import UserError
 from transforms.recipe import Recipe
-
-_NO_TENSORFLOW = (
-    "tensorflow is not installed here, and the output does not hold this network yet. Run "
-    "'image-features plan' with the same options where TensorFlow is installed, and then "
-    "'image-features extract --planned' here"
-)
 
 
 def exported(network: Resolved, lowered: bool, cores: int | None = None) -> dict[str, Path]:
@@ -40,8 +32,6 @@ def exported(network: Resolved, lowered: bool, cores: int | None = None) -> dict
 
     def fill(scratch: Path) -> None:
         if "tensorflow" in network.engines:
-            if find_spec("tensorflow") is None:
-                raise UserError(_NO_TENSORFLOW)
             import_tensorflow(cores)
         export(network, scratch)
 

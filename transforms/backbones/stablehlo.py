@@ -80,7 +80,8 @@ def lowered(model: ExportedModel, batches: Sequence[int]) -> tuple[list[bytes], 
     modules = []
     for batch in batches:
         images = tf.TensorSpec([batch, *model.input_size, 3], tf.uint8)
-        with _full_precision(tf):
+        # A GPU of the driver would be asked what it wants; the module is for any device.
+        with _full_precision(tf), tf.device("/CPU:0"):
             modules.append(_module(function, [images, *specs]))
     return modules, weights
 

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from transforms.engines.base import (
     available_cores,
     has_gpu,
 )
+from transforms.errors import UserError
 from transforms.extras import install_command
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +42,12 @@ _REWRITES = {
     ("GPU", "bfloat16"): "auto_mixed_precision",
     ("GPU", "float16"): "auto_mixed_precision",
 }
+
+_NOT_INSTALLED = (
+    "tensorflow is not installed here, and exporting a network needs it. Run 'image-features plan' "
+    "where it is installed, with the same options, and --engine xla for a GPU or TPU; it puts the "
+    "network into the output. Then run 'image-features extract --planned' here"
+)
 
 # Two threads that import TensorFlow first, at the same time, find it half imported.
 _IMPORTING = threading.Lock()
@@ -131,7 +139,12 @@ def import_tensorflow(cores: int | None = None) -> Any:
     """Import TensorFlow quietly, with as many threads as cores and GPU memory taken as needed.
 
     Its threads are set once a process: by whoever imports it first.
+
+    Raises:
+        UserError: It is not installed.
     """
+    if find_spec("tensorflow") is None:
+        raise UserError(_NOT_INSTALLED)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes are no news
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with _IMPORTING:

@@ -14,9 +14,17 @@ from typing import Any
 import numpy as np
 
 from transforms.choices import Precision
-from transforms.engines.base import STABLEHLO, ExportedModel, Images, Outputs, as_batch
+from transforms.engines.base import (
+    STABLEHLO,
+    ExportedModel,
+    Images,
+    Outputs,
+    as_batch,
+    has_accelerator,
+)
 from transforms.engines.base import STABLEHLO_BATCHES as BATCHES
 from transforms.engines.xla_program import compile_program, keep_programs
+from transforms.extras import install_command
 from transforms.recipe import recipe_id
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +47,11 @@ class XlaEngine:
         self._precision = precision
         self._device = self._jax.local_devices()[0]
         self.accelerated = self._device.platform != "cpu"
+        if has_accelerator() and not self.accelerated:
+            _LOG.warning(
+                "JAX does not find the GPU or TPU of this machine and computes on the CPU: %s",
+                install_command("xla-cuda"),
+            )
         self._turn = threading.Lock()
         self._folder = keep_programs(self._device)
         with np.load(model.directory / STABLEHLO.files[-1]) as weights:

@@ -122,11 +122,14 @@ def test_a_worker_without_the_required_device_fails_with_that_line(
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "xla"])
-def test_a_device_that_the_engine_does_not_use_is_no_device(engine, gpu):
+def test_a_device_that_the_engine_does_not_use_is_no_device(engine, gpu, own_engines, caplog):
     *_, folder = exported(resolve(SMALL), engine == "xla").values()
     said = f"--require-accelerator: a GPU or TPU is seen, but {engine} computes on the CPU"
     with pytest.raises(RuntimeError, match=said):
         load_engine(EngineConfig(str(folder), engine, require_accelerator=True))
+    # Without the option, it is only logged.
+    assert "find the GPU" in caplog.text
+    assert load_engine(EngineConfig(str(folder), engine)).accelerated is False
 
 
 def test_openvino_cannot_be_asked_for_with_a_device():
