@@ -32,11 +32,11 @@ def _add_options(parser: Parser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pipeline.reports.html import check_templates
+    from pipeline.reports.html import check_page
     from pipeline.reports.night.night import ReportConfig, report_night, write_report
 
-    if arguments.html:
-        check_templates()
+    if arguments.html is not None:
+        check_page(arguments.html)
     config = ReportConfig(
         arguments.table,
         arguments.run,

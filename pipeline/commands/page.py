@@ -49,12 +49,12 @@ def night_page(arguments: argparse.Namespace, wanted: bool = True) -> Iterator[N
         Nothing.
 
     Raises:
-        UserError: A page is asked for and the extra is not installed; before the block.
+        UserError: No page can be made for ``--report``; before the block.
     """
-    from pipeline.reports.html import check_templates, has_templates
+    from pipeline.reports.html import check_page, has_templates
 
     if arguments.report not in (None, _NONE):
-        check_templates()
+        check_page(arguments.report)
     wanted = wanted and arguments.report != _NONE and has_templates()
     start = datetime.now(UTC)
     try:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from transforms.errors import UserError
 from transforms.extras import install_command
 from transforms.names import printable
+from transforms.storage.urls import local_path
 
 # The policy holds whatever a file name or a label may contain.
 _START = """\
@@ -54,8 +55,23 @@ def has_templates() -> bool:
     return find_spec("jinja2") is not None
 
 
+def check_page(place: str) -> None:
+    """Check that the page of a night can be made for a place, before the work that it tells about.
+
+    Args:
+        place: Path or URL of the file.
+
+    Raises:
+        UserError: The extra is not installed, or the place is a folder.
+    """
+    check_templates()
+    path = local_path(place) if place else None
+    if (path is not None and path.is_dir()) or not place.rpartition("/")[2]:
+        raise UserError(f"{place!r} is a folder; name a file for the page, such as report.html")
+
+
 def check_templates() -> None:
-    """Check that templates can be filled, before the work that a page is to tell about.
+    """Check that templates can be filled.
 
     Raises:
         UserError: The extra is not installed.

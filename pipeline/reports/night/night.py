@@ -10,7 +10,7 @@ from os import PathLike, fspath
 from posixpath import relpath
 from typing import Any
 
-from pipeline.reports.html import check_templates
+from pipeline.reports.html import check_page, check_templates
 from pipeline.reports.night.content import Content
 from pipeline.reports.night.drift import Drift, measure
 from pipeline.reports.night.facts import Facts, Night, read_facts
@@ -18,8 +18,8 @@ from pipeline.reports.night.pictures import choose_pictures
 from pipeline.reports.night.sample import Sample, draw, read_sample, reference
 from pipeline.reports.night.verdict import Verdict, judge
 from pipeline.tables import Table, Tables
-from transforms.errors import Damaged, UserError
-from transforms.storage import NotFound, Storage, StorageError, local_path, open_storage
+from transforms.errors import Damaged
+from transforms.storage import NotFound, Storage, StorageError, open_storage
 from transforms.storage.settings import Stores
 
 _LOG = logging.getLogger(__name__)
@@ -120,13 +120,11 @@ def write_report(made: Report, place: str, stores: Stores = ()) -> None:
     """Write a page to a file on this machine or in a bucket.
 
     Raises:
-        UserError: The place is a folder, or no file can be there.
+        UserError: The place is a folder, or the extra is not installed.
         StorageError: The file cannot be written.
     """
+    check_page(place)
     folder, found, name = place.rpartition("/")
-    path = local_path(place)
-    if (path is not None and path.is_dir()) or not name:
-        raise UserError(f"--html {place}: is a folder; name a file, such as report.html")
     open_storage((folder or "/") if found else ".", stores).write(name, made.html.encode())
 
 

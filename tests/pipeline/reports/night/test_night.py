@@ -188,7 +188,7 @@ def test_an_unfinished_night_is_reported(nights, tmp_path, monkeypatch):
 def test_a_report_that_cannot_be_written_changes_nothing_of_the_run(nights, tmp_path, caplog):
     shutil.copytree(nights / "out", tmp_path / "out")
     words = ["extract", "--input", str(nights / "crops"), "--output", str(tmp_path / "out")]
-    assert main([*words, "--report", f"{tmp_path}/"]) == 0
+    assert main([*words, "--report", f"{nights}/crops/coffee/000.jpg/night.html"]) == 0
     assert "no report was written" in caplog.text
 
 
@@ -225,6 +225,7 @@ def test_a_mistake_is_one_clear_line(output, tmp_path, capsys):
         ([str(output), "--run", "20200101T000000Z-0000"], "no run 20200101T000000Z-0000"),
         ([str(output), "--table", "x"], "no run has published a table features-x"),
         ([str(output), "--html", f"{tmp_path}/"], "name a file"),
+        ([str(output), "--html", ""], "name a file"),
     ):
         assert main(["report", *words]) == 2
         said = capsys.readouterr().err.strip()
@@ -241,3 +242,6 @@ def test_a_report_of_a_bucket_lies_in_the_bucket(nights, s3, tmp_path):
     stored = s3.get("reports/night.html")
     assert b"Published version 0: 3 new images" in stored
     assert stored.count(b"<img ") == 6
+    assert main(words) == 0
+    keys = [entry.key for entry in open_storage(f"{s3.url}/out").list("runs/")]
+    assert len([key for key in keys if key.endswith("/report.html")]) == 1

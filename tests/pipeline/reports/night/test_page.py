@@ -93,6 +93,12 @@ def test_a_page_without_the_extra_is_refused_before_the_work(words, capsys, monk
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("place", ["", "/", "new/", "/tmp", "s3://bucket/"])
+def test_a_place_that_is_a_folder_is_refused_before_the_work(place, capsys):
+    assert main(["publish", "nowhere", "--report", place]) == 2
+    assert "is a folder; name a file for the page" in capsys.readouterr().err
+
+
 def test_rows_are_counted_by_the_start_of_their_names():
     inputs = ("/a", "/a/b/", "/c/x*.tar", "list:names.txt")
     uris = ["/a/1.jpg", "/a/b/2.jpg", "/ab/3.jpg", "/c/x1.tar::4.jpg", "/c/y.tar::5.jpg"]
