@@ -58,16 +58,26 @@ def has_templates() -> bool:
 def check_page(place: str) -> None:
     """Check that the page of a night can be made for a place, before the work that it tells about.
 
+    Raises:
+        UserError: The extra is not installed, or the place is a folder or a device.
+    """
+    check_templates()
+    check_place(place)
+
+
+def check_place(place: str) -> None:
+    """Check that a page may be written to a place: it replaces what is there.
+
     Args:
         place: Path or URL of the file.
 
     Raises:
-        UserError: The extra is not installed, or the place is a folder.
+        UserError: The place is a folder, or a device such as ``/dev/stdout``.
     """
-    check_templates()
     path = local_path(place) if place else None
-    if (path is not None and path.is_dir()) or not place.rpartition("/")[2]:
-        raise UserError(f"{place!r} is a folder; name a file for the page, such as report.html")
+    taken = path is not None and path.exists() and not path.is_file()
+    if taken or not place.rpartition("/")[2]:
+        raise UserError(f"{place!r} is no file; name one for the page, such as report.html")
 
 
 def check_templates() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from pipeline.reports.html import html_page, text_of
+from pipeline.reports.html import check_place, html_page, text_of
 from pipeline.retrieval.query import Query
 from transforms.errors import ImageError, UserError
 from transforms.storage import local_path, open_storage
@@ -36,7 +36,7 @@ def write_page(file: str, query: Query, hits: pa.Table, pictures: Iterable[Pictu
         pictures: For each hit a JPEG, or why there is none.
 
     Raises:
-        UserError: The file is named by a URL of another scheme.
+        UserError: The file is named by a URL of another scheme, or is a folder or a device.
         StorageError: The file cannot be written, or a container cannot be read.
     """
     write_html(file, page(query, hits, pictures))
@@ -46,12 +46,13 @@ def write_html(file: str, html: str) -> None:
     """Write a page to a file on this machine.
 
     Raises:
-        UserError: The file is named by a URL of another scheme.
+        UserError: The file is named by a URL of another scheme, or is a folder or a device.
         StorageError: The file cannot be written.
     """
     path = local_path(file)
     if path is None:
         raise UserError(f"--html {file}: a file on this machine, not in a bucket")
+    check_place(file)
     open_storage(str(path.parent)).write(path.name, html.encode())
 
 

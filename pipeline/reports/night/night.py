@@ -120,7 +120,7 @@ def write_report(made: Report, place: str, stores: Stores = ()) -> None:
     """Write a page to a file on this machine or in a bucket.
 
     Raises:
-        UserError: The place is a folder, or the extra is not installed.
+        UserError: The place is no file, or the extra is not installed.
         StorageError: The file cannot be written.
     """
     check_page(place)

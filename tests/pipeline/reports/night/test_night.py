@@ -224,8 +224,8 @@ def test_a_mistake_is_one_clear_line(output, tmp_path, capsys):
         ([str(tmp_path / "nothing")], "no run has got as far as a plan"),
         ([str(output), "--run", "20200101T000000Z-0000"], "no run 20200101T000000Z-0000"),
         ([str(output), "--table", "x"], "no run has published a table features-x"),
-        ([str(output), "--html", f"{tmp_path}/"], "name a file"),
-        ([str(output), "--html", ""], "name a file"),
+        ([str(output), "--html", f"{tmp_path}/"], "name one for the page"),
+        ([str(output), "--html", ""], "name one for the page"),
     ):
         assert main(["report", *words]) == 2
         said = capsys.readouterr().err.strip()

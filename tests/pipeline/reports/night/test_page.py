@@ -93,10 +93,10 @@ def test_a_page_without_the_extra_is_refused_before_the_work(words, capsys, monk
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("place", ["", "/", "new/", "/tmp", "s3://bucket/"])
-def test_a_place_that_is_a_folder_is_refused_before_the_work(place, capsys):
+@pytest.mark.parametrize("place", ["", "/", "new/", "/tmp", "/dev/null", "s3://bucket/"])
+def test_a_place_that_is_no_file_is_refused_before_the_work(place, capsys):
     assert main(["publish", "nowhere", "--report", place]) == 2
-    assert "is a folder; name a file for the page" in capsys.readouterr().err
+    assert "is no file; name one for the page" in capsys.readouterr().err
 
 
 def test_rows_are_counted_by_the_start_of_their_names():
