@@ -14,6 +14,9 @@ from transforms import parquet
 from transforms.records import LISTING_SCHEMA, TARGETS, ImageReference, references_of
 from transforms.storage import Storage
 
+# Images of a shard that is made smaller to give each worker some; and where there is one worker.
+_FEWEST, _FEWEST_ALONE = 64, 256
+
 
 @dataclass(frozen=True, slots=True)
 class ShardPolicy:
@@ -96,7 +99,8 @@ def shard_bounds(
     An image takes a share of its shard: 1 / ``images`` or its part of ``bytes``, whichever is more.
     A shard has at most ``images`` images, and exceeds ``bytes`` by at most one image. Each worker
     gets at least four shards, so that a slow shard leaves no worker idle for long, unless shards
-    would have fewer than 64 images, where start-up and padding show.
+    would have fewer than 64 images, where start-up and padding show. A single worker can wait for
+    no other one: its shards have at least 256 images.
 
     Args:
         sizes: Sizes in bytes, int64 [N]; -1 where unknown, which counts as the mean known size.
@@ -112,7 +116,8 @@ def shard_bounds(
     known = sizes >= 0
     sizes = np.where(known, sizes, sizes[known].mean() if known.any() else 0)
     shares = np.cumsum(np.maximum(1 / policy.images, np.minimum(sizes / policy.bytes, 1)))
-    enough = min(4 * policy.workers, -(-len(sizes) // 64))
+    fewest = _FEWEST_ALONE if policy.workers == 1 else _FEWEST
+    enough = min(4 * policy.workers, -(-len(sizes) // fewest))
     # The sum of rounding errors stays below this.
     slack = 0.25 / policy.images
     shards = max(int(np.ceil(shares[-1] - slack)), enough, 1)

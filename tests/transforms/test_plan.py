@@ -141,6 +141,7 @@ def test_the_order_of_the_listing_does_not_matter():
 @pytest.mark.parametrize(
     ("count", "shard_size", "workers", "shards"),
     [(0, 2048, 1, 0), (1, 2048, 1, 1), (26, 2048, 8, 1), (1000, 2048, 1, 4), (1000, 2048, 2, 8),
+     (200, 2048, 1, 1), (200, 2048, 2, 4),
      (4096, 2048, 0, 2), (1000, 100, 1, 10), (1_000_000, 2048, 4, 489), (10, 3, 1, 4)],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [100_000, 0, -1])

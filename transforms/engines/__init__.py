@@ -75,12 +75,25 @@ def load_engine(config: EngineConfig) -> Engine:
         raise RuntimeError(no_accelerator())
     with _loading:
         if config not in _loaded:
-            engine = _open(config)
-            if config.require_accelerator and not engine.accelerated:
-                raise RuntimeError(no_accelerator(engine.name))
-            check_golden(engine, config)
-            _loaded[config] = engine
+            _loaded[config] = _checked(config)
         return _loaded[config]
+
+
+def _checked(config: EngineConfig) -> Engine:
+    """Load an engine and check it. A kept network that does not pass is compiled anew."""
+    engine = _open(config)
+    if config.require_accelerator and not engine.accelerated:
+        raise RuntimeError(no_accelerator(engine.name))
+    try:
+        check_golden(engine, config)
+    except RuntimeError as error:
+        kept: Path | None = getattr(engine, "kept", None)
+        if kept is None or not kept.exists():
+            raise
+        _LOG.warning("%s is deleted, and the network compiled anew: %s", kept, error)
+        kept.unlink()
+        return _checked(config)
+    return engine
 
 
 def unload_engines() -> None:

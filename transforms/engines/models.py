@@ -77,6 +77,14 @@ def seal(folder: Path) -> None:
             os.close(descriptor)
 
 
+def sums_of(folder: Path) -> bytes | None:
+    """Return the sums of an exported folder as they are written there; None where none are."""
+    try:
+        return (folder / _SUMS).read_bytes()
+    except OSError:
+        return None
+
+
 def is_whole(folder: Path) -> bool:
     """Tell whether a folder holds an exported network just as it was written.
 

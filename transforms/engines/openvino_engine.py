@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from transforms.engines.base import (
     Pixels,
     as_batch,
 )
+from transforms.engines.compiled import keep, kept_file, load_kept
 
 # Activations stay in the cache: EfficientNet-Lite0 437 images/s, at 16 379, at 64 348; ResNet50 the
 # same
@@ -35,6 +37,8 @@ class OpenVinoEngine:
         import openvino as ov
 
         self.model = model
+        # Where the compiled network was loaded from; None for one that was compiled now.
+        self.kept: Path | None = None
         self.batch_size = _BATCH
         self._turn = threading.Lock()
         self._names = ["features"] + (["scores", "indices"] if model.top_k else [])
@@ -50,18 +54,28 @@ class OpenVinoEngine:
     def _compile(self) -> Any:
         import openvino as ov
 
-        network = self._core.read_model(str(self.model.path))
-        batch = network.input(0).get_partial_shape()[0]
-        # Some ONNX files take a fixed number of images.
-        self._compiled_batch = self.batch_size if batch.is_dynamic else batch.get_length()
-        network.reshape([self._compiled_batch, *self.model.input_size, 3])
-        compiled = self._core.compile_model(network, "CPU", self._settings)
+        file = kept_file(self._core, self.model, self._settings, self.batch_size)
+        compiled = load_kept(self._core, file, self._settings) if file else None
+        self.kept = file if compiled else None
+        if not compiled:
+            compiled = self._compile_anew()
+            if file:
+                keep(compiled, file)
+        self._compiled_batch = compiled.input(0).shape[0]
         queue = ov.AsyncInferQueue(compiled)
         queue.set_callback(
             _collect
             # No method: the queue would hold its engine, and both for ever
         )
         return queue
+
+    def _compile_anew(self) -> Any:
+        network = self._core.read_model(str(self.model.path))
+        batch = network.input(0).get_partial_shape()[0]
+        # Some ONNX files take a fixed number of images.
+        size = self.batch_size if batch.is_dynamic else batch.get_length()
+        network.reshape([size, *self.model.input_size, 3])
+        return self._core.compile_model(network, "CPU", self._settings)
 
     def run(self, images: Images) -> Outputs:
         """Compute any number of images, in steps of ``batch_size``, several at once."""
