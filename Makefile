@@ -10,10 +10,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 # Beam's workers talk over local gRPC, which a proxy would swallow.
 export no_proxy := localhost,127.0.0.1,$(no_proxy)
 
-.PHONY: help demo test engines lint bench clean
+.PHONY: help demo test engines lint bench gpu-bundle clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 13
 
 demo: $(VENV)/.demo  ## extract features of scikit-image's sample photos and show them
 	@photos="$$($(PY) -c 'import importlib.util as u; print(u.find_spec("skimage.data").submodule_search_locations[0])')" \
@@ -32,6 +32,9 @@ lint: $(VENV)/.test  ## ruff and mypy --strict
 
 bench: $(VENV)/.bench  ## speed as ratios, against the machine's bound and the peers; some 90 minutes, or BENCH="--part decode"
 	$(PY) -m benchmarks --results docs/benchmark.json --chart docs/benchmark.png $(BENCH)
+
+gpu-bundle: $(VENV)/.test  ## dist/gpu-bundle.tar.gz, to check a GPU machine that has JAX and no network
+	$(PY) -m benchmarks.gpu_bundle dist/gpu-bundle.tar.gz
 
 clean:  ## remove the environment, the demo's output and all caches
 	rm -rf $(VENV) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
