@@ -130,6 +130,27 @@ def in_openvino(folder: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     return network_in_openvino(read_exported(folder).path)
 
 
+def in_xla(model: Any, images: np.ndarray) -> list[np.ndarray]:
+    """Compute images with the graph of an export, lowered for them and compiled for this CPU.
+
+    XLA does not optimize, since that takes longer than all the rest.
+    """
+    import jax
+    from jax._src import compiler
+    from jax._src.lib import xla_client
+
+    from transforms.backbones.stablehlo import lowered
+
+    [module], weights = lowered(model, [len(images)])
+    device = jax.local_devices()[0]
+    options = compiler.get_compile_options(
+        1, 1, env_options_overrides={"xla_backend_optimization_level": "0"}
+    )
+    devices = xla_client.DeviceList((device,))
+    program = device.client.compile_and_load(module, devices, options)
+    return [np.asarray(own) for own in program.execute(jax.device_put([images, *weights]))]
+
+
 def network_in_openvino(file: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     """Open the network of an export alone; see ``in_openvino``."""
     import openvino as ov

@@ -15,6 +15,7 @@ from tests.helpers.nets import (
     exported,
     headless,
     in_openvino,
+    in_xla,
     keras_says,
     network_in_openvino,
     pixels,
@@ -23,6 +24,7 @@ from transforms.backbones import BACKBONES, BackboneConfig, Resolved, export, na
 from transforms.backbones.export import write_graph
 from transforms.backbones.named import builder, open_named
 from transforms.backbones.network import import_keras
+from transforms.engines import ExportedModel
 
 
 @pytest.fixture
@@ -58,10 +60,15 @@ def test_vectors_and_labels_equal_keras(
     models = filled(images)
     resolved, graph = _graph(tmp_path, backbone=name, input_size=SMALLEST[name])
     ours, scores, indices = graph(images)
+    model = ExportedModel(tmp_path, resolved.input_size, resolved.dimension, resolved.top_k, ())
+    by_xla = in_xla(model, images)
     (tmp_path / "graph.pb").unlink()  # a hundred megabytes each add up
     # A processor with AVX512-VNNI rounds its 94 convolutions so that they differ by 1.13e-4.
     within = 2e-4 if name == "InceptionV3" else 1e-4
-    assert_same(ours, keras_says(name, headless(name, models[0]), images), within)
+    truth = keras_says(name, headless(name, models[0]), images)
+    assert_same(ours, truth, within)
+    assert_same(by_xla[0], truth, within)
+    np.testing.assert_array_equal(by_xla[2], indices)
     assert resolved.dimension == ours.shape[1] == BACKBONES[name].dimension
     probabilities = keras_says(name, models[0], images)
     assert len(set(probabilities.argmax(1))) > 1

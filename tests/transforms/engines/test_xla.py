@@ -38,20 +38,15 @@ def small():
     return list(exported(resolve(SMALL), True).values())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ConvNeXtTiny", "own"])
-def test_networks_give_the_vectors_of_keras(name, tmp_path):
-    config = BackboneConfig(name, weights="random", input_size=32)
-    if name == "own":
-        net().save(tmp_path / "own.keras")
-        config = BackboneConfig(str(tmp_path / "own.keras"), preprocess="tf")
+def test_a_model_of_ones_own_gives_the_vectors_of_keras(tmp_path):
+    """The families of named networks: tests/transforms/backbones/test_families.py."""
+    net().save(tmp_path / "own.keras")
+    config = BackboneConfig(str(tmp_path / "own.keras"), preprocess="tf")
     *_, folder = exported(resolve(config), True).values()
     with np.load(folder / "golden.npz") as golden:
         outputs = load_engine(EngineConfig(str(folder), "xla")).run(golden["images"])
         scale = np.abs(golden["vectors"]).max()
         np.testing.assert_allclose(outputs.features, golden["vectors"], atol=1e-4 * scale)
-        if outputs.indices.size:
-            assert (outputs.indices[:, 0] == golden["indices"][:, 0]).all()
 
 
 def test_any_number_of_images_gives_the_vectors_of_tensorflow(small):
@@ -184,6 +179,8 @@ def products(folder, precision):
 
         module.operation.walk(note)
         assert module.operation.verify()
+        # One kind of device may have what another lacks.
+        assert "custom_call" not in str(module)
     return set(found)
 
 
