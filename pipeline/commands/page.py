@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.commands.base import price
+from transforms.errors import UserError
+from transforms.storage.urls import without_password
 
 _LOG = logging.getLogger(__name__)
 _NONE = "none"
@@ -59,6 +61,9 @@ def night_page(arguments: argparse.Namespace, wanted: bool = True) -> Iterator[N
     start = datetime.now(UTC)
     try:
         yield
+    except UserError:
+        # Nothing was done.
+        raise
     except Exception:
         if wanted:
             _write(arguments, start, unfinished=True)
@@ -76,8 +81,8 @@ def _write(arguments: argparse.Namespace, start: datetime, unfinished: bool = Fa
         # Catch any error: the run has ended, and its result stands.
         _LOG.warning(
             "no report was written: %s. 'image-features report %s' tries again.",
-            str(error).rstrip("."),
-            arguments.output,
+            without_password(str(error)).rstrip("."),
+            without_password(arguments.output),
         )
 
 
@@ -100,7 +105,7 @@ def _pages(arguments: argparse.Namespace, start: datetime, unfinished: bool) -> 
             arguments.report,
             stores,
         )
-        yield arguments.report
+        yield without_password(arguments.report)
         return
     for own in night_of(run, storage):
         # Who may read the output need not be allowed to read the images.

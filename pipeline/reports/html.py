@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from transforms.errors import UserError
 from transforms.extras import install_command
 from transforms.names import printable
-from transforms.storage.urls import local_path
+from transforms.storage.urls import local_path, without_password
 
 # The policy holds whatever a file name or a label may contain.
 _START = """\
@@ -77,7 +77,8 @@ def check_place(place: str) -> None:
     path = local_path(place) if place else None
     taken = path is not None and path.exists() and not path.is_file()
     if taken or not place.rpartition("/")[2]:
-        raise UserError(f"{place!r} is no file; name one for the page, such as report.html")
+        shown = without_password(place)
+        raise UserError(f"{shown!r} is no file; name one for the page, such as report.html")
 
 
 def check_templates() -> None:
