@@ -37,10 +37,19 @@ def keep_programs(device: Any) -> Path:
         kind += f" {platform.machine()} {_instructions()}"
     name = hashlib.sha256(kind.encode()).hexdigest()[:16]
     folder = cache_folder().parent / "xla" / name
-    if not jax.config.jax_compilation_cache_dir:
+    # JAX would warn at each program where it cannot write.
+    if not jax.config.jax_compilation_cache_dir and _is_folder(folder):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     return folder
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _instructions() -> str:
