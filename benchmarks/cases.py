@@ -60,12 +60,12 @@ class Case:
         )
 
     def engine_folder(self) -> Path:
-        """Return the exported network, in the user's cache of exported networks."""
-        from transforms.backbones import export, model_id, resolve
-        from transforms.engines.models import cached_model
+        """Return the exported network of the engine, in the user's cache."""
+        from transforms.backbones import resolve
+        from transforms.backbones.exported import exported
 
-        network = resolve(self.network)
-        return cached_model(model_id(network), lambda scratch: export(network, scratch))
+        *_, folder = exported(resolve(self.network), self.engine == "xla").values()
+        return folder
 
     def engine_of(self) -> Engine:
         """Load the network from the user's cache of exported networks."""

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 
 from benchmarks.cases import KINDS, Case
+from benchmarks.engines import engine_alone
 from benchmarks.measure import Figure, peak_mib
 from benchmarks.peers import PEERS
 from benchmarks.quality import agreement, scaling
@@ -16,7 +17,8 @@ from benchmarks.training import TRAINING
 def main() -> None:
     """Measure the case that the command line gives as JSON."""
     case = Case(**json.loads(sys.argv[1]))
-    kinds = {**KINDS, **PEERS, **TRAINING, "agreement": agreement, "scaling": scaling}
+    more = {"agreement": agreement, "scaling": scaling, "engine_alone": engine_alone}
+    kinds = {**KINDS, **PEERS, **TRAINING, **more}
     seen = kinds[case.kind](case)
     by_name = seen if isinstance(seen, dict) else {"ours": seen}
     figure = Figure(by_name.get("ours", float("nan")), peak_mib(), by_name)

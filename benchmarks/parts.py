@@ -18,6 +18,7 @@ from benchmarks.bound import of_bound
 from benchmarks.cases import Case
 from benchmarks.command import Command, extract
 from benchmarks.duplicates import duplicates
+from benchmarks.engines import engines
 from benchmarks.export import export
 from benchmarks.images import make_images
 from benchmarks.jobs import jobs
@@ -224,6 +225,7 @@ PARTS: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "latency": latency,
     "speed": speed,
     "backbones": networks,
+    "engines": engines,
     "peers": against_peers,
     "jobs": jobs,
     "memory": memory,
