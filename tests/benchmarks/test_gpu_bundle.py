@@ -14,6 +14,8 @@ from tests.helpers.dockerfile_runs import ROOT
 from tests.helpers.nets import net
 from transforms.backbones import BackboneConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
@@ -42,7 +44,6 @@ def check(bundle, folder, *words):
     )
 
 
-@pytest.mark.slow
 def test_the_check_measures_each_precision_and_finds_wrong_weights(bundle, tmp_path):
     precisions = ["--precision", "float32", "--precision", "bfloat16"]
     done = check(bundle, tmp_path, *precisions)
