@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.reports.night.drift import Drift
 from pipeline.reports.night.facts import Facts
+from pipeline.reports.text import counted
 
 # A few images that are unlike all others are usual: 1 to 2 % of them are, by the way that novelty
 # is measured. The other two read 0.5 and 0.03 when nothing has changed.
@@ -42,7 +43,7 @@ def judge(
     drifted = _drifted(drift, novelties)
     unusual = [*_counts(facts), *drifted]
     if zeros:
-        unusual.append(f"{zeros:,} vectors are zero")
+        unusual.append(f"{counted(zeros, 'vector')} of zeros")
     start = _start(facts)
     what = f"unusual: {'; '.join(unusual)}" if unusual else "nothing unusual"
     return Verdict(f"{start}, {what}.", tuple(unusual), bool(drifted))
@@ -50,7 +51,7 @@ def judge(
 
 def _start(facts: Facts) -> str:
     run, counts = facts.tonight.run, facts.tonight.counts
-    came = f"{counts.new:,} new images, {counts.failed:,} failed"
+    came = f"{counted(counts.new, 'new image')}, {counts.failed:,} failed"
     if run.state == "published":
         return f"Published version {counts.version}: {came}"
     if run.state == "unchanged" and counts.relabelled:
@@ -61,7 +62,8 @@ def _start(facts: Facts) -> str:
         "superseded": "Given up, nothing was published: other options or another run replaced it",
     }
     return done.get(
-        run.state, f"Not finished, nothing is published yet: {counts.todo:,} images to do at first"
+        run.state,
+        f"Not finished, nothing is published yet: {counted(counts.todo, 'image')} to do at first",
     )
 
 

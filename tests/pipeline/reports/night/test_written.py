@@ -58,7 +58,7 @@ def test_each_night_has_a_page_that_shows_no_images_and_links_to_the_one_before(
     (first, one), (second, two), (_, three) = pages(root).items()
     assert "Published version 0: 3 new images" in one
     assert "<a " not in one
-    assert "Published version 1: 1 new images" in two
+    assert "Published version 1: 1 new image," in two
     assert f'<a href="../{first}/report.html">' in two
     assert "Nothing was to be done" in three
     assert f'<a href="../{second}/report.html">' in three
@@ -90,9 +90,9 @@ def test_a_run_that_failed_or_was_refused_has_a_page(root, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.run.publish", fail)
         assert night(root) == 1
-    assert "Not finished, nothing is published yet: 1 images to do" in [*pages(root).values()][-1]
+    assert "Not finished, nothing is published yet: 1 image to do" in [*pages(root).values()][-1]
     assert night(root) == 0
-    assert "Published version 1: 1 new images" in [*pages(root).values()][-1]
+    assert "Published version 1: 1 new image," in [*pages(root).values()][-1]
     for number in range(5):
         add(root, f"{number}.jpg")
     assert night(root, "--max-failure-rate", "0") == 1
