@@ -8,6 +8,7 @@ from pipeline.commands.base import EXIT_CODES, EXIT_PUBLISHED, Command, Parser
 from pipeline.commands.options import config_of, run_options
 from pipeline.commands.page import night_page, page_option
 from pipeline.commands.report import report
+from transforms.errors import UserError
 
 _EXAMPLES = """\
 examples:
@@ -44,6 +45,8 @@ def _add_options(parser: Parser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
+    if config.planned and arguments.report not in (None, "none"):
+        raise UserError("--report: 'publish' ends the run and writes its page; give it there")
     with night_page(arguments, wanted=not (config.dry_run or config.planned)):
         from pipeline.run import extract_each
 

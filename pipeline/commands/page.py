@@ -100,11 +100,8 @@ def _pages(arguments: argparse.Namespace, start: datetime, unfinished: bool) -> 
     if not run or not (ended or (unfinished and run.state == "planned")):
         return
     if arguments.report:
-        write_report(
-            report_night(output, ReportConfig(run_id=run.run_id, stores=stores)),
-            arguments.report,
-            stores,
-        )
+        made = report_night(output, replace(config, run_id=run.run_id))
+        write_report(made, arguments.report, stores)
         yield without_password(arguments.report)
         return
     for own in night_of(run, storage):

@@ -118,12 +118,18 @@ def test_an_error_of_the_page_changes_nothing_of_the_run(root, monkeypatch, capl
     assert "no report was written: by the page." in caplog.text
 
 
-def test_the_last_of_three_steps_writes_the_page(root):
+def test_the_last_of_three_steps_writes_the_page(root, capsys):
     assert main(["plan", *inputs(root)]) == 0
-    assert main(["extract", "--planned", *inputs(root)]) == 0
+    assert night(root, "--planned", "--report", str(root / "page.html")) == 2
+    assert "'publish' ends the run" in capsys.readouterr().err
+    assert night(root, "--planned") == 0
     assert [*pages(root).values()][-1] == ""
-    assert main(["publish", str(root / "out")]) == 0
-    assert "Published version 1" in [*pages(root).values()][-1]
+    named = root / "page.html"
+    words = ["--report", str(named), "--price-per-worker-hour", "1200"]
+    assert main(["publish", str(root / "out"), *words]) == 0
+    assert "Published version 1" in named.read_text()
+    assert "Cost:" in named.read_text()
+    assert [*pages(root).values()][-1] == ""
 
 
 def test_vacuum_deletes_a_page_with_its_run(root):
