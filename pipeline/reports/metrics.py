@@ -94,6 +94,9 @@ class Metrics:
                     raise UserError(
                         f"--metrics-{option} {target}: cannot be written: {error.strerror}"
                     ) from error
+        # It is replaced, which would delete a device.
+        if self._textfile and not Path(self._textfile).is_file():
+            raise UserError(f"--metrics-prometheus {self._textfile}: is no file; name one")
         self._stop.__enter__()
         return self
 

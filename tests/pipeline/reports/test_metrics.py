@@ -225,3 +225,9 @@ def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):
         UserError, match=r"--metrics-prometheus .*none/m\.prom: cannot be written: No such file"
     ):
         Metrics("out", None, str(tmp_path / "none/m.prom")).__enter__()
+
+
+def test_a_device_is_no_prometheus_file():
+    """It would be replaced, for all programs of the machine."""
+    with pytest.raises(UserError, match="/dev/null: is no file"), Metrics("out", None, "/dev/null"):
+        pass
