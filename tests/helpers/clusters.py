@@ -1,4 +1,4 @@
-"""Share what tests on real engines need: 200 images, DirectRunner's table and a Dask cluster.
+"""Share what tests on real engines need: 200 images, their table and a Dask cluster.
 
 Use as a pytest plugin. All that is started here is on a leash: it ends with the test run, however
 that ends.
@@ -94,7 +94,7 @@ def two_hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(two_hundred: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Return the table that DirectRunner makes of them."""
+    """Return the table that a run without a runner makes of them."""
     from pipeline import Config
     from pipeline import extract as run
 

@@ -86,11 +86,11 @@ def _checked(config: EngineConfig) -> Engine:
         raise RuntimeError(no_accelerator(engine.name))
     try:
         check_golden(engine, config)
-    except RuntimeError as error:
+    except RuntimeError:
         kept: Path | None = getattr(engine, "kept", None)
         if kept is None or not kept.exists():
             raise
-        _LOG.warning("%s is deleted, and the network compiled anew: %s", kept, error)
+        _LOG.warning("%s computes other vectors; the network is compiled anew", kept)
         kept.unlink()
         return _checked(config)
     return engine

@@ -31,7 +31,8 @@ def kept_file(
         batch: Images of a batch.
 
     Returns:
-        A file in the user's cache, there or not; None for an export without sums.
+        A file in the user's cache, there or not; None for an export without sums, or a user
+        without a cache.
     """
     import openvino as ov
 
@@ -43,7 +44,10 @@ def kept_file(
     ]
     way = (ov.get_version(), processor, sorted(settings.items()), batch, model.input_size, sums)
     name = hashlib.sha256(repr(way).encode()).hexdigest()
-    return cache_folder().parent / "openvino" / name
+    # A worker's user may have no home.
+    with suppress(RuntimeError):
+        return cache_folder().parent / "openvino" / name
+    return None
 
 
 def load_kept(core: Any, path: Path, settings: Mapping[str, Any]) -> Any:

@@ -92,6 +92,15 @@ def test_a_cache_that_takes_no_file_is_left_alone(load, tmp_path):
     assert load().run(IMAGES).features.shape == (6, 1280)
 
 
+def test_a_user_without_a_home_has_no_cache(load, monkeypatch):
+    load()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    engine = load()
+    assert (engine.name, engine.kept) == ("openvino", None)
+
+
 def test_another_precision_has_a_file_of_its_own(load, model, tmp_path):
     load()
     load_engine(EngineConfig(str(model), "openvino", "bfloat16"))
