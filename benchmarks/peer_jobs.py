@@ -14,6 +14,7 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ class Network:
         self.export, self.dimension = export, facts["dimension"]
         self.height, self.width = facts["input_size"]
         self._queue: Any = None
+        # Daft calls from several threads.
+        self._turn = threading.Lock()
 
     def __reduce__(self) -> Any:
         return Network, (self.export,)
@@ -58,6 +61,10 @@ class Network:
 
     def __call__(self, pixels: Any) -> Any:
         """Compute any number of images."""
+        with self._turn:
+            return self._run(pixels)
+
+    def _run(self, pixels: Any) -> Any:
         self._queue = self._queue or self._open()
         vectors = np.empty((len(pixels), self.dimension), np.float32)
         for start in range(0, len(pixels), _BATCH):
