@@ -194,7 +194,7 @@ def test_hundreds_of_images_balance_in_bounded_memory(tmp_path, photos):
     assert "removed 0; embedded 600, reused 0, failed 0" in done.stdout, done.stderr
     # In KiB.
     assert int(done.stdout.splitlines()[-1]) < 2 << 20
-    assert len(list(Path(tmp_path / "out/features").glob("part-*.parquet"))) == 4
+    assert len(list(Path(tmp_path / "out/features").glob("part-*.parquet"))) == 3
 
 
 def test_a_run_needs_no_standard_streams(folder, tmp_path):
