@@ -20,8 +20,9 @@ demo: $(VENV)/.demo  ## extract features of scikit-image's sample photos and sho
 	&& $(VENV)/bin/image-features extract --input "$$photos" --output $(DEMO_OUTPUT) \
 	&& $(VENV)/bin/image-features show $(DEMO_OUTPUT) --rows 40
 
+# The tests start hundreds of processes, each of which would compile the package anew.
 test: $(VENV)/.test $(if $(shell command -v go),engines)  ## all tests; those on Prism are left out where there is no Go
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 engines: $(VENV)/bin/prism $(VENV)/bin/boot  ## Prism and Beam's worker, for launch/prism.args; needs Go
 
