@@ -1,6 +1,6 @@
 #!/bin/sh
-# Check the GPU of this machine; needs Python 3.11 to 3.13 with JAX for the GPU, NumPy and Pillow, and
-# no network. Options: --help. It writes a table to standard output, and gpu_check.json.
+# Check the GPU of this machine; needs Python 3.11 to 3.13 with JAX for the GPU, NumPy and Pillow,
+# and no network. Options: --help. It writes a table to standard output, and gpu_check.json.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}

@@ -197,10 +197,6 @@ def prepare_job(runs: Sequence[Run], session: Session, wanted: Sequence[int]) ->
     )
 
 
-def _cores(session: Session) -> int | None:
-    return session.config.cores_per_worker or session.runner.cores_per_worker
-
-
 def _target(run: Run, session: Session, network: SavedNetwork, bit: int) -> Target:
     """Return what the workers need to know of one backbone."""
     from transforms.targets import Target

@@ -91,7 +91,8 @@ def _checked(config: EngineConfig) -> Engine:
         if kept is None or not kept.exists():
             raise
         _LOG.warning("%s computes other vectors; the network is compiled anew", kept)
-        kept.unlink()
+        # Another process may have deleted it meanwhile.
+        kept.unlink(missing_ok=True)
         return _checked(config)
     return engine
 
