@@ -227,7 +227,10 @@ def test_a_prometheus_file_of_another_kind_is_written_anew(tmp_path):
         Metrics("out", None, str(tmp_path / "none/m.prom")).__enter__()
 
 
-def test_a_device_is_no_prometheus_file():
+def test_a_device_is_no_prometheus_file(tmp_path):
     """It would be replaced, for all programs of the machine."""
-    with pytest.raises(UserError, match="/dev/null: is no file"), Metrics("out", None, "/dev/null"):
+    # If it is replaced, the device stays.
+    link = tmp_path / "device"
+    link.symlink_to("/dev/null")
+    with pytest.raises(UserError, match="device: is no file"), Metrics("out", None, str(link)):
         pass
