@@ -1,34 +1,69 @@
 """A folder with an index of FAISS and a table of its rows.
 
 ``index-DIGEST.faiss`` holds the vectors, divided by their lengths, under int64 ids: an inner
-product is the cosine, and the search is exact. ``rows-DIGEST.parquet`` says which image each id is.
-``export.json`` names both. The index is in memory while it changes: 5 KB for each vector of 1280
-numbers, or half of that as float16.
+product is the cosine, and the search is exact. ``rows-DIGEST.parquet`` says which image each id is,
+in the order of the index. ``export.json`` names both. A call that has something to send writes both
+files anew, from the new rows and from the old ones that stay, one block after the other.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from io import BufferedRandom
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipeline.exporting import state as states
 from pipeline.exporting.base import NAMES, Batch, Job
+from pipeline.exporting.faiss_layout import Layout, dimension_of
+from pipeline.exporting.named_files import NamedFiles, disk_errors
 from pipeline.exporting.state import State
 from pipeline.indexing.ivf import faiss
 from pipeline.retrieval.blocks import scale_of
-from transforms import parquet
-from transforms.errors import UserError
-from transforms.storage import NotFound, Storage, open_storage
+from transforms.storage import Storage, open_storage
 
-_FILE = re.compile(r"(?:index|rows)-[0-9a-f]{16}\.(?:faiss|parquet)")
-_KINDS = {"float32": "IDMap,Flat", "float16": "IDMap,SQfp16"}
+_ENDINGS = {"index": "faiss", "rows": "parquet"}
+
+
+@dataclass(slots=True, eq=False)
+class _Draft:
+    """The new files."""
+
+    index: BufferedRandom
+    # They follow the codes in the index, and are kept apart until all codes are written.
+    ids: BufferedRandom
+    rows: pq.ParquetWriter
+    count: int = 0
+
+    @classmethod
+    def start(cls, folder: Path, layout: Layout, schema: pa.Schema) -> _Draft:
+        index, ids = (folder / "index").open("w+b"), (folder / "ids").open("w+b")
+        # The number of rows is not known yet.
+        index.write(layout.head(0))
+        return cls(index, ids, pq.ParquetWriter(folder / "rows", schema, compression="zstd"))
+
+    def add(self, codes: np.ndarray, ids: np.ndarray) -> None:
+        self.index.write(codes.data)
+        self.ids.write(ids.data)
+        self.count += len(ids)
+
+    def complete(self, layout: Layout) -> None:
+        self.index.write(layout.tail(self.count))
+        self.ids.seek(0)
+        shutil.copyfileobj(self.ids, self.index)
+        self.index.seek(0)
+        self.index.write(layout.head(self.count))
+        self.close()
+
+    def close(self) -> None:
+        for file in (self.index, self.ids, self.rows):
+            file.close()
 
 
 class FaissFile:
@@ -45,122 +80,118 @@ class FaissFile:
     adds = True
 
     def __init__(self, job: Job) -> None:
-        self._faiss = faiss()
-        self._job = job
+        self._shape = job.shape
+        faiss()
+        self._layout: Layout
         self._storage: Storage = open_storage(job.dest, job.stores)
-        self._index: Any = None
-        self._rows: list[pa.Table] = []
-        self._files: dict[str, dict[str, int]] = {}
+        self._files = NamedFiles(self._storage, _ENDINGS)
+        # The keys of the old index and of its rows; none when there are no old files.
+        self._keys: dict[str, str] = {}
+        self._old: dict[str, Path] = {}
+        self._draft: _Draft | None = None
+        # Ids that the old files have, and the new ones are not to copy; int64 arrays.
+        self._gone: list[np.ndarray] = []
 
     def read_state(self) -> State | None:
         return states.read_state(self._storage)
 
     def write_state(self, state: State) -> None:
         states.write_state(self._storage, state)
-        self._files = {name: dict(sizes) for name, sizes in state.files.items()}
+        self._keys = {name: next(iter(sizes), "") for name, sizes in state.files.items()}
 
     def is_empty(self) -> bool:
-        return next(self._own_files(), None) is None
+        return not self._files.sizes()
 
     def clear(self) -> None:
-        for key in list(self._own_files()):
-            self._storage.delete(key)
-        self._files = {}
+        self._files.delete_all()
+        self._keys = {}
 
     def stored(self) -> Iterator[pa.Table]:
-        self._load()
-        names = [self._job.shape.columns[name] for name in NAMES]
-        for rows in self._rows:
-            yield rows.select(names).rename_columns(list(NAMES))
+        self._open()
+        names = [self._shape.columns[name] for name in NAMES]
+        for rows in self._old_rows(names):
+            yield rows.rename_columns(list(NAMES))
 
     def send(self, batches: Iterator[Batch]) -> None:
-        self._load()
+        draft = self._open()
         for batch in batches:
-            ids = batch.keys.combine_chunks()
-            self._forget(ids)
+            ids = batch.keys.combine_chunks().to_numpy()
             vectors = batch.vectors * scale_of(batch.vectors)[:, None]
-            self._index.add_with_ids(vectors, ids.to_numpy())
-            self._rows.append(batch.rows)
+            self._gone.append(ids)
+            with disk_errors(self._files.scratch()):
+                draft.add(self._layout.encode(vectors), ids)
+                draft.rows.write_table(batch.rows)
 
     def remove(self, keys: Iterator[pa.Array]) -> None:
-        self._load()
-        for ids in keys:
-            self._forget(ids)
-
-    def close(self) -> None:
-        """Nothing is held open."""
+        self._open()
+        self._gone.extend(ids.to_numpy() for ids in keys)
 
     def count(self) -> int | None:
-        self._load()
-        return int(self._index.ntotal)
+        draft = self._open()
+        return draft.count + sum(int(stay.sum()) for *_, stay in self._old_codes())
 
     def finish(self, state: State) -> None:
-        rows = pa.concat_tables([self._job.shape.schema.empty_table(), *self._rows])
-        serialized = self._faiss.serialize_index(self._index)
-        files = dict(
-            [
-                # A view: the bytes of a large index are not copied once more.
-                self._save("index", "faiss", cast(bytes, memoryview(serialized))),
-                self._save("rows", "parquet", parquet.encode(rows)),
-            ]
-        )
+        draft = self._open()
+        scratch = self._files.scratch()
+        with disk_errors(scratch):
+            for codes, ids, stay in self._old_codes():
+                draft.add(codes[stay], ids[stay])
+            gone = pa.array(self._all_gone())
+            for rows in self._old_rows(self._shape.schema.names):
+                stays = pc.invert(pc.is_in(rows[self._shape.key], value_set=gone))
+                draft.rows.write_table(rows.filter(stays).cast(self._shape.schema))
+            draft.complete(self._layout)
+        files = {name: self._files.save(scratch / name, name) for name in _ENDINGS}
         states.write_state(self._storage, replace(state, files=files))
-        kept = {key for sizes in files.values() for key in sizes}
-        for key in list(self._own_files()):
-            if key not in kept:
-                self._storage.delete(key)
+        self._files.delete_all(but={key for sizes in files.values() for key in sizes})
 
-    def _load(self) -> None:
-        """Read the index and its rows into memory, or begin with none."""
-        if self._index is not None:
-            return
-        if not self._files:
-            kind = _KINDS[self._job.shape.options["numbers"]]
-            self._index = self._faiss.index_factory(
-                self._job.shape.dimension, kind, self._faiss.METRIC_INNER_PRODUCT
-            )
-            return
-        data = self._read("index")
-        self._index = self._faiss.deserialize_index(np.frombuffer(data, np.uint8))
-        self._rows = [parquet.read(self._read("rows"))]
+    def close(self) -> None:
+        if self._draft:
+            self._draft.close()
+        self._files.close()
 
-    def _read(self, name: str) -> bytes:
-        """Read a file and check it: FAISS would obey wrong sizes in it.
+    def _open(self) -> _Draft:
+        """Get the old files, and begin the new ones."""
+        if self._draft is None:
+            if self._keys:
+                checks = {"index": self._check_index, "rows": self._check_rows}
+                for name, check in checks.items():
+                    self._old[name] = self._files.fetch(self._keys.get(name, ""), check)
+            else:
+                self._layout = Layout.of(
+                    max(1, self._shape.dimension), self._shape.options["numbers"]
+                )
+            scratch = self._files.scratch()
+            with disk_errors(scratch):
+                self._draft = _Draft.start(scratch, self._layout, self._shape.schema)
+        return self._draft
 
-        Raises:
-            UserError: It is missing, or is not what was written.
-        """
-        key = next(iter(self._files.get(name, {})), "")
-        try:
-            data = self._storage.read(key) if _FILE.fullmatch(key) else b""
-        except NotFound:
-            data = b""
-        if key != _name(name, key.rpartition(".")[2], data):
-            raise UserError(
-                f"{self._storage.url}/{key} is not what was written. Give --replace to send all "
-                "rows anew"
-            )
-        return data
+    def _check_index(self, path: Path) -> None:
+        # A table that has lost all rows states no dimension.
+        dimension = self._shape.dimension or dimension_of(path)
+        self._layout = Layout.of(dimension, self._shape.options["numbers"])
+        self._layout.rows_of(path)
 
-    def _save(self, name: str, ending: str, data: bytes) -> tuple[str, dict[str, int]]:
-        key = _name(name, ending, data)
-        self._storage.write(key, data)
-        return name, {key: len(data)}
+    def _check_rows(self, path: Path) -> None:
+        with pq.ParquetFile(path) as file:
+            if set(self._shape.schema.names) - set(file.schema_arrow.names):
+                raise ValueError("another table")
 
-    def _forget(self, ids: pa.Array) -> None:
-        """Take ids out, if they are there."""
-        key = self._job.shape.key
-        kept = [rows.filter(pc.invert(pc.is_in(rows[key], value_set=ids))) for rows in self._rows]
-        if sum(rows.num_rows for rows in kept) < sum(rows.num_rows for rows in self._rows):
-            self._index.remove_ids(ids.to_numpy())
-            self._rows = kept
+    def _old_codes(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield codes, ids, and which of them stay."""
+        gone = self._all_gone()
+        if self._old:
+            for codes, ids in self._layout.blocks(self._old["index"]):
+                yield codes, ids, np.isin(ids, gone, invert=True)
 
-    def _own_files(self) -> Iterator[str]:
-        return (entry.key for entry in self._storage.list() if _FILE.fullmatch(entry.key))
+    def _old_rows(self, columns: list[str]) -> Iterator[pa.Table]:
+        if self._old:
+            with pq.ParquetFile(self._old["rows"]) as file:
+                for batch in file.iter_batches(columns=columns):
+                    yield pa.Table.from_batches([batch]).select(columns)
 
-
-def _name(name: str, ending: str, data: bytes) -> str:
-    return f"{name}-{hashlib.sha256(data).hexdigest()[:16]}.{ending}"
+    def _all_gone(self) -> np.ndarray:
+        return np.concatenate([np.empty(0, np.int64), *self._gone])
 
 
 def open_target(job: Job) -> FaissFile:

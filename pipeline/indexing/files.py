@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
 import shutil
 import tempfile
 import time
@@ -12,18 +10,15 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
 
 from pipeline.indexing.facts import FOLDER, FileFacts, IndexFacts
 from transforms.engines.models import cache_folder
-from transforms.storage import Storage, StorageError, local_path
-from transforms.storage.bucket_storage import BucketStorage
+from transforms.storage import Storage, StorageError, large, local_path
+from transforms.storage.large import scratch_folder
 
 # The cells and the sizes of the lists lie in the first bytes of the large file. Wrong ones could
 # end the process; wrong bytes behind them only change a score.
 HEAD_BYTES = 64 << 20
-# Of a download.
-_CHUNK = 64 << 20
 # Seconds.
 _YOUNG = 3600
 
@@ -44,8 +39,7 @@ def save_file(output: Storage, table: str, name: str, write: Callable[[Path], No
     Raises:
         StorageError: It cannot be written.
     """
-    here = local_path(output.url)
-    scratch = here / FOLDER / table if here else Path(tempfile.gettempdir())
+    scratch = scratch_folder(output, f"{FOLDER}/{table}")
     temporary = scratch / f".tmp-{uuid.uuid4().hex}"
     try:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -55,10 +49,7 @@ def save_file(output: Storage, table: str, name: str, write: Callable[[Path], No
             # FAISS: of a full disk, say.
             raise StorageError(f"cannot write {temporary}: {error}") from error
         facts = _describe(temporary, *name.split("."))
-        if here:
-            _move_durably(temporary, scratch / facts.name)
-        else:
-            _upload(output, f"{FOLDER}/{table}/{facts.name}", temporary)
+        large.store_file(output, f"{FOLDER}/{table}/{facts.name}", temporary)
     except OSError as error:
         raise StorageError(f"cannot write the index to {scratch}: {error.strerror}") from error
     finally:
@@ -144,36 +135,14 @@ def _check(path: Path, file: FileFacts, shown: str) -> None:
         raise IndexDamaged(f"{shown} cannot be read: {error.strerror}") from error
 
 
-def _move_durably(temporary: Path, path: Path) -> None:
-    for synced in (temporary, path.parent):
-        descriptor = os.open(synced, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if synced == temporary:
-            temporary.replace(path)
-
-
-def _upload(output: Storage, key: str, path: Path) -> None:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # Large files are sent in parts; none of them is copied first.
-        output.write(key, cast(bytes, data))
-
-
 def _download(output: Storage, key: str, file: FileFacts, path: Path) -> None:
     """Download a file in chunks, check it whole, and give it its name in the cache."""
-    assert isinstance(output, BucketStorage)
-    full_key = f"{output.prefix}/{key}".lstrip("/")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
         try:
             temporary = folder / file.name
-            with temporary.open("wb") as sink:
-                for start in range(0, file.size, _CHUNK):
-                    length = min(_CHUNK, file.size - start)
-                    sink.write(output.bucket.get_range(full_key, start, length))
+            large.fetch_file(output, key, temporary, file.size)
             if _sha256(temporary) != file.sha256:
                 raise IndexDamaged(f"{output.url}/{key} is not what was written")
             temporary.replace(path)

@@ -1,5 +1,6 @@
 """An index file of FAISS follows the table, and its ids lead back to the images."""
 
+import hashlib
 import json
 
 import faiss
@@ -8,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline
+from pipeline.exporting.faiss_layout import Layout
 from tests.helpers.exports import check_nearest, counts
-from transforms.errors import UserError
+from transforms.errors import RunFailed, UserError
 
 
 def opened(place):
@@ -57,6 +59,74 @@ def test_a_damaged_index_is_not_opened(place):
         place.export("faiss")
     place.export("faiss", replace=True)
     check(place)
+
+
+def test_a_bucket_is_a_destination(place, s3, tmp_path):
+    place.export("faiss", f"{s3.url}/index")
+    place.night(2)
+    assert counts(place.export("faiss", f"{s3.url}/index")) == (2, 1, 1)
+    place.dest.mkdir()
+    keys = list(s3.under("index/"))
+    assert len(keys) == 3
+    for key in keys:
+        (place.dest / key.rpartition("/")[2]).write_bytes(s3.get(key))
+    check(place)
+
+
+@pytest.mark.parametrize("kind", ["IDMap,Flat", "IDMap,SQfp16"])
+def test_the_files_are_those_of_faiss_itself(kind, tmp_path):
+    vectors = np.random.default_rng(3).normal(size=(500, 24)).astype(np.float32)
+    ids = np.random.default_rng(4).permutation(500)
+    index = faiss.index_factory(24, kind, faiss.METRIC_INNER_PRODUCT)
+    index.add_with_ids(vectors, ids)
+    layout = Layout.of(24, "float16" if kind.endswith("fp16") else "float32")
+    own = layout.head(500) + layout.encode(vectors).tobytes() + layout.tail(500) + ids.tobytes()
+    assert faiss.serialize_index(index).tobytes() == own
+    path = tmp_path / "x.faiss"
+    path.write_bytes(own)
+    assert layout.rows_of(path) == 500
+    ((codes, read),) = layout.blocks(path)
+    np.testing.assert_array_equal(codes, layout.encode(vectors))
+    np.testing.assert_array_equal(read, ids)
+    for other in (own[:-1], own[:-40], own + bytes(8), b"", Layout.of(25, "float32").head(0)):
+        path.write_bytes(other)
+        with pytest.raises(ValueError, match="not an index of this kind"):
+            layout.rows_of(path)
+
+
+def test_another_faiss_is_refused(monkeypatch):
+    write = faiss.serialize_index
+    monkeypatch.setattr(faiss, "serialize_index", lambda index: write(index)[::-1])
+    with pytest.raises(RunFailed, match="in a form that is not known here"):
+        Layout.of(8, "float32")
+
+
+def test_what_a_killed_call_left_is_deleted(place):
+    left = place.dest / ".tmp-export-x"
+    left.mkdir(parents=True)
+    (left / "index").write_bytes(b"half")
+    place.export("faiss")
+    check(place)
+
+
+def test_a_state_that_names_other_files_is_refused(place, tmp_path):
+    """Names come from the state: neither a path nor another table in our form is opened."""
+    place.export("faiss")
+    place.night(2)
+    file = place.dest / "export.json"
+    kept = json.loads(file.read_text())
+    table = next(iter(kept["files"]["rows"]))
+    (tmp_path / table).write_bytes((place.dest / table).read_bytes())
+    other = pq.read_table(place.dest / table).select(["id"])
+    pq.write_table(other, tmp_path / "other")
+    data = (tmp_path / "other").read_bytes()
+    foreign = f"rows-{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+    (place.dest / foreign).write_bytes(data)
+    for name in (f"../{table}", foreign, ""):
+        files = {**kept["files"], "rows": {name: 1}}
+        file.write_text(json.dumps({**kept, "files": files}))
+        with pytest.raises(UserError, match="is not what was written"):
+            place.export("faiss")
 
 
 def test_a_table_that_becomes_empty_and_full_again(place):
