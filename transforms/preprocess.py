@@ -16,7 +16,15 @@ from functools import cache
 from typing import Any, Protocol, get_args
 
 import numpy as np
-from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
+from cykooz_resizer import (
+    CropBox,
+    FilterType,
+    ImageData,
+    PixelType,
+    ResizeAlg,
+    ResizeOptions,
+    Resizer,
+)
 
 from transforms.choices import ResizeMode, ValueMode
 from transforms.mean_std import read_mean_std
@@ -60,9 +68,9 @@ class Resize:
     """Resize uint8 [H, W, 3] to uint8 [height, width, 3], antialiased.
 
     ``squash`` takes the whole picture and changes its aspect ratio. ``crop`` takes its largest
-    centred part of the right aspect ratio, as ``keras.utils.load_img(keep_aspect_ratio=True)``
-    does. Both are bilinear; ``squash-bicubic`` and ``crop-bicubic`` are bicubic, with a = -0.5 as
-    Pillow and TensorFlow have it.
+    centred part of the right aspect ratio, in whole pixels as KerasHub's converters and
+    ``keras.utils.load_img(keep_aspect_ratio=True)`` do. Both are bilinear; ``squash-bicubic`` and
+    ``crop-bicubic`` are bicubic, with a = -0.5 as Pillow and TensorFlow have it.
 
     Raises:
         ValueError: For a size below 1, an unknown mode, or pixels that are not uint8 [H, W, 3].
@@ -100,8 +108,18 @@ class Resize:
             )
         source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, _bytes_of(pixels))
         result = ImageData(self.width, self.height, PixelType.U8x3)
-        _resizer().resize(source, result, _options(self.mode))
+        _resizer().resize(source, result, self._options(*pixels.shape[:2]))
         return np.ndarray((self.height, self.width, 3), np.uint8, result.get_buffer())
+
+    def _options(self, height: int, width: int) -> ResizeOptions:
+        fit, kernel = split_resize(self.mode)
+        if fit == "squash":
+            return ResizeOptions(_kernel(kernel))
+        # At least one pixel of each side.
+        across = max(1, min(width, height * self.width // self.height))
+        down = max(1, min(height, width * self.height // self.width))
+        box = CropBox((width - across) // 2, (height - down) // 2, across, down)
+        return ResizeOptions(_kernel(kernel), crop_box=box)
 
     def __repr__(self) -> str:
         fit, kernel = split_resize(self.mode)
@@ -228,12 +246,8 @@ def split_resize(mode: ResizeMode) -> tuple[str, str]:
 
 
 @cache
-def _options(mode: ResizeMode) -> ResizeOptions:
-    fit, kernel = split_resize(mode)
+def _kernel(name: str) -> ResizeAlg:
     # Catmull and Rom's is the bicubic one with a = -0.5.
-    chosen = FilterType.catmull_rom if kernel == "bicubic" else FilterType.bilinear
-    return ResizeOptions(
-        ResizeAlg.convolution(chosen),
-        # (0.5, 0.5) centres the crop.
-        fit_into_destination=(0.5, 0.5) if fit == "crop" else False,
+    return ResizeAlg.convolution(
+        FilterType.catmull_rom if name == "bicubic" else FilterType.bilinear
     )

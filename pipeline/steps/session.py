@@ -93,10 +93,13 @@ def _check_folder(output: str) -> None:
 def make_recipe(config: Config, network: Resolved) -> Recipe:
     """Return everything that determines a vector, as one flat mapping."""
     resize = resize_of(network, config.resize)
+    fit, kernel = split_resize(resize)
+    # A crop took parts of pixels at its edges before.
+    whole = "-whole-pixels" if fit == "crop" else ""
     return {
         **network.recipe_fields,
         "decode": _DECODE,
-        "resize_kernel": f"{split_resize(resize)[1]}-antialias-8bit",
+        "resize_kernel": f"{kernel}-antialias-8bit{whole}",
         "resize": resize,
         "precision": config.precision,
     }

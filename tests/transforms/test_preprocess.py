@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import skimage
@@ -45,9 +46,9 @@ def with_pillow(image: Image.Image, op: Resize) -> np.ndarray:
     bicubic = op.mode.endswith("bicubic")
     kernel = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     if op.mode.startswith("crop"):
-        scale = max(op.height / image.height, op.width / image.width)
-        across, down = min(op.width / scale, image.width), min(op.height / scale, image.height)
-        left, top = (image.width - across) / 2, (image.height - down) / 2
+        across = max(1, min(image.width, image.height * op.width // op.height))
+        down = max(1, min(image.height, image.width * op.height // op.width))
+        left, top = (image.width - across) // 2, (image.height - down) // 2
         box = (left, top, left + across, top + down)
     return np.asarray(image.resize((op.width, op.height), kernel, box=box))
 
@@ -105,6 +106,19 @@ def test_crop_takes_the_middle_and_squash_everything() -> None:
         # The kernel reaches over the edge, as Pillow's does.
     ).all()
     assert (squash[:, [2, 30, -2]] == np.eye(3) * 255).all()
+
+
+def test_crop_is_that_of_keras(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "photo.png")
+    for size in ((224, 224), (100, 331), (331, 100), (600, 500)):
+        theirs = keras.utils.load_img(
+            tmp_path / "photo.png",
+            target_size=size,
+            interpolation="bilinear",
+            keep_aspect_ratio=True,
+        )
+        difference = np.abs(Resize(*size, "crop")(PIXELS).astype(int) - np.asarray(theirs))
+        assert difference.max() <= 1
 
 
 def test_resize_takes_turned_and_read_only_pixels() -> None:

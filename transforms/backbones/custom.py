@@ -70,7 +70,7 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         labels = read_labels(config.labels)
     facts = chosen.read_facts(path, config)
     value_range = _value_range(config, facts)
-    notes = facts.notes + _check_labels(labels, facts, config)
+    notes = _check_labels(labels, facts, config)
     return Resolved(
         config=replace(config, pooling=facts.pooling or config.pooling),
         name=_name(config, path),
@@ -83,6 +83,7 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         feature_layer=facts.feature_layer,
         dimension=facts.dimension,
         resize=stated.resize if stated else facts.resize,
+        resize_needed=facts.resize_needed,
         layout=facts.layout,
         notes=notes,
     )

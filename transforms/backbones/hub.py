@@ -112,7 +112,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
         value_range=_value_range(preset.converter),
         resize=_resize(preset.converter, path),
         pooling=pooling,
-        notes=_notes(preset.converter, path),
+        resize_needed=_resize_needed(preset.converter, path),
     )
 
 
@@ -236,10 +236,11 @@ def _resize(converter: Any, path: Path) -> ResizeMode:
     return "squash-bicubic" if kernel == "bicubic" else "squash"
 
 
-def _notes(converter: Any, path: Path) -> tuple[str, ...]:
+def _resize_needed(converter: Any, path: Path) -> str:
     if converter.antialias:
-        return ()
+        return ""
     return (
-        f"{PREFIX}{path.name}: its image converter resizes without antialiasing; here, images are "
-        "resized with it",
+        f"--backbone {PREFIX}{path}: its image converter resizes without antialiasing, which is "
+        f"not done here. Add --resize {_resize(converter, path)} to resize with it: vectors then "
+        "differ from KerasHub's own (docs/backbones.md)"
     )

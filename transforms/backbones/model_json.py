@@ -113,8 +113,10 @@ def resize_of(network: Resolved, asked: ResizeMode | None) -> ResizeMode:
     """Return how images are resized: as asked for, or as the network was trained.
 
     Raises:
-        UserError: The two contradict each other.
+        UserError: The two contradict each other, or nothing is asked for and has to be.
     """
+    if network.resize_needed and asked is None:
+        raise UserError(network.resize_needed)
     if network.resize and asked not in (None, network.resize):
         raise UserError(
             f"--resize {asked}: {network.name} was trained with {network.resize}, as the file "

@@ -56,7 +56,8 @@ class CustomFacts:
     value_range: str | None = None
     resize: ResizeMode | None = None
     pooling: Pooling | None = None
-    notes: tuple[str, ...] = ()
+    # Why --resize has to be given; "" where it has not.
+    resize_needed: str = ""
 
 
 def import_keras() -> Any:

@@ -112,6 +112,8 @@ class Resolved:
     dimension: int
     # How the model was trained to see images; None where any way will do.
     resize: ResizeMode | None = None
+    # Why --resize has to be given; "" where it has not.
+    resize_needed: str = ""
     # Gives the labels, instead of the network's own top.
     head: HeadFacts | None = None
     # Order of the axes of an ONNX file's input; None for any other network.

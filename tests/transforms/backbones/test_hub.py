@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.hub_nets import PLAIN, SIDE, TOWERS, save_preset
-from tests.helpers.nets import assert_same, exported, pixels
+from tests.helpers.nets import PHOTOS, assert_same, exported, pixels
 from transforms.backbones import BackboneConfig, model_id, resolve
 from transforms.backbones.hub_families import FAMILIES
+from transforms.backbones.model_json import resize_of
 from transforms.errors import UserError
-from transforms.preprocess import ValueRange
+from transforms.preprocess import Resize, ValueRange
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,41 @@ def test_a_damaged_or_foreign_preset_is_one_line(
     with pytest.raises(UserError, match=message) as raised:
         resolve(BackboneConfig(backbone=f"hub:{tmp_path}"))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", ["squash-bicubic", "crop-bicubic", "squash", "crop"])
+def test_the_kernels_are_those_of_keras_hub(mode: str, photos: Path, tmp_path: Path) -> None:
+    """Compare vectors of real weights: KerasHub's pixels are not rounded, so they are here."""
+    import keras_hub
+
+    _, run = exported(tmp_path, backbone="efficientnet_lite0")
+    converter = keras_hub.layers.ImageConverter(
+        image_size=(224, 224),
+        antialias=True,
+        interpolation=mode.partition("-")[2] or "bilinear",
+        crop_to_aspect_ratio=mode.startswith("crop"),
+    )
+    pictures = [np.asarray(Image.open(next(photos.glob(f"{name}.*"))).convert("RGB"))
+                for name in PHOTOS.split()]  # fmt: skip
+    theirs = [np.asarray(converter(picture)).round().clip(0, 255) for picture in pictures]
+    ours = [Resize(224, 224, mode)(picture) for picture in pictures]
+    for left, right in zip(run(np.stack(ours))[0], run(np.uint8(theirs))[0], strict=True):
+        assert left @ right / np.linalg.norm(left) / np.linalg.norm(right) > 0.999
+
+
+def test_a_converter_without_antialiasing_needs_an_answer(tmp_path: Path) -> None:
+    for number, (options, asked) in enumerate((
+        ({}, "crop-bicubic"),
+        ({"interpolation": "bilinear", "crop_to_aspect_ratio": False}, "squash"),
+    )):  # fmt: skip
+        folder = tmp_path / str(number)
+        save_preset("ResNet", folder, antialias=False, **options)
+        resolved = resolve(BackboneConfig(backbone=f"hub:{folder}"))
+        with pytest.raises(UserError, match=f"without antialiasing.*Add --resize {asked} to"):
+            resize_of(resolved, None)
+        assert resize_of(resolved, asked) == asked
+        with pytest.raises(UserError, match="was trained with"):
+            resize_of(resolved, "squash-bicubic")
 
 
 def test_without_the_extra_it_says_what_to_install(
