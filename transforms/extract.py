@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, repeat
+from threading import Lock
 
 from transforms.allocator import share_one_heap
 from transforms.decode.pool import DecodeAndResize, decode_all
@@ -29,6 +30,11 @@ __all__ = ["ExtractJob", "Target", "extract_shard"]
 _CHUNK_BYTES = 64 << 20
 # Chunks are multiples of this, or of a larger batch: only the last one's end is padded.
 _ROUND = 64
+# Held while a CPU decodes and computes a group of images: another shard of the same process reads
+# or writes meanwhile, and does not compete for the cores and their caches.
+_COMPUTING = Lock()
+# What was read of an image, and the targets that it is for.
+_Image = tuple[Result, list[Work]]
 
 
 def extract_shard(shard: str, job: ExtractJob) -> tuple[Receipt, ...]:
@@ -77,34 +83,22 @@ def _extract(
     shared = Stopwatch()
     places = sorted(to_read)
     images = shared.waiting("read", read_images([references[i] for i in places], job.read))
-    chunks = _prepared(zip(images, [to_read[i] for i in places], strict=True), works, shared, job)
-    accelerated = any(work.engine.accelerated for work in works)
-    for chunk in prefetch(chunks) if accelerated else chunks:
-        for work, one in zip(works, chunk, strict=True):
-            complete(one, work)
+    groups = _groups(zip(images, [to_read[i] for i in places], strict=True), works)
+    if any(work.engine.accelerated for work in works):
+        for chunks in prefetch(_prepare(group, works, shared, job) for group in groups):
+            _complete(chunks, works)
+    else:
+        for group in groups:
+            with _COMPUTING:
+                _complete(_prepare(group, works, shared, job), works)
     for work in works:
         for stage, seconds in shared.seconds.items():
             work.watch.add(stage, seconds / len(works))
     return [(work.target, write(shard, work, job, output)) for work in works]
 
 
-def _prepared(
-    images: Iterator[tuple[Result, list[Work]]],
-    works: Sequence[Work],
-    shared: Stopwatch,
-    job: ExtractJob,
-) -> Iterator[list[Chunk]]:
-    """Read, look up and decode, chunk by chunk; record images that cannot be read as failures.
-
-    Args:
-        images: Images of the shard, each with the targets that it is for.
-        works: All targets.
-        shared: Takes the time of decoding.
-        job: The run.
-
-    Yields:
-        One chunk for each of ``works``.
-    """
+def _groups(images: Iterator[_Image], works: Sequence[Work]) -> Iterator[list[_Image]]:
+    """Yield the images of the shard, as many at once as may be in memory decoded."""
     pixels = sum(3 * height * width for height, width in {work.decode.size for work in works})
     batch = max((work.engine.batch_size for work in works), default=1)
     whole = max(batch, _ROUND)
@@ -112,18 +106,23 @@ def _prepared(
     # The first chunk is small, so that reading the next overlaps computing it.
     sizes = chain([min(size, _ROUND)], repeat(size))
     while group := list(islice(images, next(sizes))):
-        chunks = _prepare(group, works, shared, job)
-        # Free the encoded bytes before reading the next ones.
-        group.clear()
-        yield chunks
+        yield group
 
 
 def _prepare(
-    group: Sequence[tuple[Result, list[Work]]],
-    works: Sequence[Work],
-    shared: Stopwatch,
-    job: ExtractJob,
+    group: list[_Image], works: Sequence[Work], shared: Stopwatch, job: ExtractJob
 ) -> list[Chunk]:
+    """Look up and decode some images; record those that could not be read as failures.
+
+    Args:
+        group: The images; the list is emptied, to free their bytes before others are read.
+        works: All targets.
+        shared: Takes the time of decoding.
+        job: The run.
+
+    Returns:
+        One chunk for each of ``works``.
+    """
     encoded: dict[str, bytes] = {}
     chunks = [Chunk() for _ in works]
     by_work = dict(zip(map(id, works), chunks, strict=True))
@@ -135,6 +134,7 @@ def _prepare(
                 work.bytes_read += len(item.data)
             else:
                 work.fail(*item)
+    group.clear()
     todo: dict[str, dict[DecodeAndResize, list[Chunk]]] = {}
     for work, chunk in zip(works, chunks, strict=True):
         with work.watch.time("reuse"):
@@ -146,6 +146,11 @@ def _prepare(
     with shared.time("decode"):
         _decode([(content, encoded[content], wanted) for content, wanted in todo.items()], job)
     return chunks
+
+
+def _complete(chunks: Sequence[Chunk], works: Sequence[Work]) -> None:
+    for work, chunk in zip(works, chunks, strict=True):
+        complete(chunk, work)
 
 
 def _decode(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.runners.options import DATAFLOW, RunnerOptions
@@ -64,14 +66,25 @@ class Submission:
     def do_here(
         self, function: Callable[[Item, Work], object], items: Sequence[Item], work: Work
     ) -> None:
-        """Do the work on each item in this process, one after the other, without a runner.
+        """Do the work on each item in this process, without a runner.
+
+        Two items are in work at once: one computes while the other reads or writes.
 
         Raises whatever ``function`` raises, at the first item that fails.
 
         Raises:
             Stalled: The work makes no progress any more.
         """
-        self.watch.wait(lambda: [function(item, work) for item in items])
+
+        def do_all() -> None:
+            pool = ThreadPoolExecutor(2, thread_name_prefix="work")
+            try:
+                for _ in pool.map(function, items, repeat(work)):
+                    pass
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+        self.watch.wait(do_all)
 
     def run(self, pipeline: beam.Pipeline) -> None:
         """Submit a graph, and wait for its end if ``wait`` is set.

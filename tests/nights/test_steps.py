@@ -96,8 +96,9 @@ def test_a_plan_with_other_options_is_refused_by_name_and_left_alone(command, tm
     )
     assert code == 1
     assert (
-        f"--input: {folder} → {folder} {more}; resize: squash → crop; --retry-failed: False → True"
-        in error
+        f"--input: {folder} → {folder} {more}; resize: squash → crop; resize_kernel: "
+        "bilinear-antialias-8bit → bilinear-antialias-8bit-whole-pixels; "
+        "--retry-failed: False → True" in error
     )
     assert newest(tmp_path / "out").state == "planned"
     # Without --planned it makes another plan.
