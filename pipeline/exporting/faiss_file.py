@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BufferedRandom
 from pathlib import Path
@@ -59,11 +60,14 @@ class _Draft:
         shutil.copyfileobj(self.ids, self.index)
         self.index.seek(0)
         self.index.write(layout.head(self.count))
-        self.close()
-
-    def close(self) -> None:
         for file in (self.index, self.ids, self.rows):
             file.close()
+
+    def give_up(self) -> None:
+        for file in (self.index, self.ids, self.rows):
+            # What could not be written before cannot be written now either.
+            with suppress(OSError):
+                file.close()
 
 
 class FaissFile:
@@ -147,7 +151,7 @@ class FaissFile:
 
     def close(self) -> None:
         if self._draft:
-            self._draft.close()
+            self._draft.give_up()
         self._files.close()
 
     def _open(self) -> _Draft:
