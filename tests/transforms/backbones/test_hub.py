@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ from transforms.preprocess import Resize, ValueRange
 def photos_32(photos: Path) -> np.ndarray:
     """Photos as uint8 [N, 32, 32, 3]."""
     return pixels(photos, SIDE)
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A network with real weights."""
+    return exported(tmp_path_factory.mktemp("lite"), backbone="efficientnet_lite0")[1]
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +167,12 @@ def test_a_damaged_or_foreign_preset_is_one_line(
 
 
 @pytest.mark.parametrize("mode", ["squash-bicubic", "crop-bicubic", "squash", "crop"])
-def test_the_kernels_are_those_of_keras_hub(mode: str, photos: Path, tmp_path: Path) -> None:
+def test_the_kernels_are_those_of_keras_hub(
+    mode: str, photos: Path, lite: Callable[[np.ndarray], list[np.ndarray]]
+) -> None:
     """Compare vectors of real weights: KerasHub's pixels are not rounded, so they are here."""
     import keras_hub
 
-    _, run = exported(tmp_path, backbone="efficientnet_lite0")
     converter = keras_hub.layers.ImageConverter(
         image_size=(224, 224),
         antialias=True,
@@ -175,7 +183,7 @@ def test_the_kernels_are_those_of_keras_hub(mode: str, photos: Path, tmp_path: P
                 for name in PHOTOS.split()]  # fmt: skip
     theirs = [np.asarray(converter(picture)).round().clip(0, 255) for picture in pictures]
     ours = [Resize(224, 224, mode)(picture) for picture in pictures]
-    for left, right in zip(run(np.stack(ours))[0], run(np.uint8(theirs))[0], strict=True):
+    for left, right in zip(lite(np.stack(ours))[0], lite(np.uint8(theirs))[0], strict=True):
         assert left @ right / np.linalg.norm(left) / np.linalg.norm(right) > 0.999
 
 
