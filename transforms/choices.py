@@ -193,3 +193,9 @@ class BackboneConfig:
         if self.mean is None or self.std is None:
             return self.preprocess
         return mean_std_text(self.mean, self.std)
+
+
+def split_resize(mode: ResizeMode) -> tuple[str, str]:
+    """Return how an image fits, squash or crop, and the kernel, bilinear or bicubic."""
+    fit, _, kernel = mode.partition("-")
+    return fit, kernel or "bilinear"

@@ -26,7 +26,7 @@ from cykooz_resizer import (
     Resizer,
 )
 
-from transforms.choices import ResizeMode, ValueMode
+from transforms.choices import ResizeMode, ValueMode, split_resize
 from transforms.mean_std import read_mean_std
 
 # From keras.applications.imagenet_utils.preprocess_input of Keras 3.15.
@@ -237,12 +237,6 @@ def _bytes_of(pixels: np.ndarray) -> bytes:
     if isinstance(base, bytes) and len(base) == pixels.nbytes and pixels.flags.c_contiguous:
         return base
     return pixels.tobytes()
-
-
-def split_resize(mode: ResizeMode) -> tuple[str, str]:
-    """Return how an image fits, squash or crop, and the kernel, bilinear or bicubic."""
-    fit, _, kernel = mode.partition("-")
-    return fit, kernel or "bilinear"
 
 
 @cache

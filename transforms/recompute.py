@@ -25,7 +25,7 @@ from transforms.engines import MIN_COSINE, Engine, EngineConfig, load_engine
 from transforms.errors import FailureKind, ImageError
 from transforms.parts.check import Problem
 from transforms.read import EncodedImage, ReadPolicy, Result, read_images
-from transforms.recipe import Recipe
+from transforms.recipe import Recipe, resize_in
 from transforms.records import ImageReference, references_of
 from transforms.storage.settings import Stores
 
@@ -72,14 +72,13 @@ def recompute(
     if not rows.num_rows:
         return result
     precision: Any = recipe["precision"]
-    resize: Any = recipe["resize"]
     engine = load_engine(EngineConfig(str(model), precision=precision))
     facts = rows.select(["size", "width", "height"]).to_pylist()
     max_bytes = max(row["size"] for row in facts)
     policy = DecodePolicy(
         max_bytes=max_bytes, max_pixels=max(row["width"] * row["height"] for row in facts)
     )
-    decode = DecodeAndResize(policy, engine.model.input_size, resize)
+    decode = DecodeAndResize(policy, engine.model.input_size, resize_in(recipe))
     reading = ReadPolicy(max_bytes=max_bytes, stores=stores)
     references = locate(references_of(rows), stores, indexes)
     # A stream is read from its start to its end, once.

@@ -22,8 +22,9 @@ from pipeline.tables.table import Table
 from transforms.backbones.export import model_id_of
 from transforms.containers.index import Indexes
 from transforms.engines.models import load_model
+from transforms.errors import UserError
 from transforms.parts.check import LoggedPart, PartReport, Problem, check_part
-from transforms.recipe import Recipe
+from transforms.recipe import Recipe, resize_in
 from transforms.recompute import Recomputed, recompute
 from transforms.storage import Storage, StorageError, open_storage
 from transforms.storage.settings import Stores
@@ -253,8 +254,9 @@ def _recompute(
         )
         return Recomputed()
     try:
+        resize_in(recipe)
         folder = load_model(storage, model)
-    except StorageError as error:
+    except (StorageError, UserError) as error:
         problems.append(Problem("model", f"models/{model}", str(error)))
         return Recomputed()
     result = recompute(

@@ -21,7 +21,7 @@ from transforms.errors import ImageError, UserError
 from transforms.parts.vectors import Vectors
 from transforms.photo import read_photo
 from transforms.read import ReadPolicy
-from transforms.recipe import Recipe
+from transforms.recipe import Recipe, resize_in
 from transforms.storage import Storage, StorageError
 from transforms.storage.settings import Stores
 
@@ -76,7 +76,7 @@ class Embedder:
                 "--uri searches without it"
             )
         precision: Any = recipe["precision"]
-        resize: Any = recipe["resize"]
+        resize = resize_in(recipe)
         folder = load_model(output, model)
         engine = load_engine(EngineConfig(str(folder), precision=precision))
         return cls(engine, DecodeAndResize(DecodePolicy(), engine.model.input_size, resize))

@@ -14,8 +14,7 @@ from transforms.backbones import Resolved, resolve
 from transforms.backbones.head import check_vectors
 from transforms.backbones.model_json import resize_of
 from transforms.errors import Refused, UserError
-from transforms.preprocess import split_resize
-from transforms.recipe import Recipe, differences, recipe_id, vector_fields
+from transforms.recipe import Recipe, differences, recipe_id, resize_fields, vector_fields
 from transforms.storage import Storage, local_path, open_storage
 
 # docs/decoding.md describes it, and the kernels of resizing.
@@ -92,15 +91,10 @@ def _check_folder(output: str) -> None:
 
 def make_recipe(config: Config, network: Resolved) -> Recipe:
     """Return everything that determines a vector, as one flat mapping."""
-    resize = resize_of(network, config.resize)
-    fit, kernel = split_resize(resize)
-    # A crop took parts of pixels at its edges before.
-    whole = "-whole-pixels" if fit == "crop" else ""
     return {
         **network.recipe_fields,
         "decode": _DECODE,
-        "resize_kernel": f"{kernel}-antialias-8bit{whole}",
-        "resize": resize,
+        **resize_fields(resize_of(network, config.resize)),
         "precision": config.precision,
     }
 

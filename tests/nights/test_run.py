@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable
 from PIL import Image
 
+from pipeline import search, verify
 from pipeline.state.run import Run
 from pipeline.state.summary import Summary
 from pipeline.steps.reconcile import check_failure_rate
@@ -150,6 +151,25 @@ def test_another_recipe_is_refused_field_by_field_and_rebuilt_on_demand(folder, 
     assert DeltaTable(tmp_path / "out/features").version() == 1
     assert read_features(tmp_path / "out").num_rows == 6
     assert len(read_features(tmp_path / "out")["recipe"].unique()) == 1
+
+
+def test_a_resize_of_an_earlier_version_is_not_taken_for_the_one_of_today(
+    folder, run, tmp_path, monkeypatch
+):
+    """Today's pixels are others: they would only look like the old ones."""
+    out, old = tmp_path / "out", {"resize": "crop", "resize_kernel": "bilinear-antialias-8bit"}
+    with monkeypatch.context() as before:
+        before.setattr("pipeline.steps.session.resize_fields", lambda _: old)
+        run(folder, resize="crop")
+    with pytest.raises(Refused, match="resize_kernel: bilinear-antialias-8bit → bilinear-anti"):
+        run(folder, resize="crop")
+    with pytest.raises(UserError, match="by an earlier version, which resized images by bilinear"):
+        search(out, image=str(folder / "chelsea.jpg"))
+    [problem] = verify(out, sample=2).problems
+    assert "by an earlier version, which resized images by bilinear" in problem.what
+    run(folder, resize="crop", rebuild=True)
+    assert search(out, image=str(folder / "chelsea.jpg"))["score"][0].as_py() > 0.9999
+    assert not list(verify(out, sample=2).problems)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from transforms.backbones.spec import file_sha256
 from transforms.choices import Precision, check_min
 from transforms.containers.index import Indexes
 from transforms.errors import UserError
-from transforms.recipe import Recipe, recipe_id
+from transforms.recipe import Recipe, recipe_id, resize_in
 from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 
@@ -119,7 +119,7 @@ def open_options(options: UnfreezeOptions) -> Opened:
         head = Path(options.head).expanduser()
         task = task.in_order(head_labels(head, recipe, task.classes))
     resolved = network_of(recipe, options.backbone, options.weights, options.stores)
-    resize: Any = recipe["resize"]
+    resize = resize_in(recipe)
     indexes = Indexes(storage, write=False)
     return Opened(
         options=options,
