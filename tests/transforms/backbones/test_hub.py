@@ -166,6 +166,20 @@ def test_a_damaged_or_foreign_preset_is_one_line(
     assert "\n" not in str(raised.value)
 
 
+def test_whole_photos_give_the_vectors_of_keras_hub(
+    dino: tuple[Path, Any, Any], photos: Path, tmp_path: Path
+) -> None:
+    """Crop and resize as well: KerasHub does both with floats, and ours gives bytes."""
+    folder, backbone, converter = dino
+    resolved, run = exported(tmp_path, backbone=f"hub:{folder}")
+    resize = Resize(SIDE, SIDE, resize_of(resolved, None))
+    for name in PHOTOS.split():
+        photo = np.asarray(Image.open(next(photos.glob(f"{name}.*"))).convert("RGB"))
+        left = run(resize(photo)[None])[0][0]
+        right = backbone({"images": converter(photo[None])}).numpy()[0, 0]
+        assert left @ right / np.linalg.norm(left) / np.linalg.norm(right) > 0.999
+
+
 @pytest.mark.parametrize("mode", ["squash-bicubic", "crop-bicubic", "squash", "crop"])
 def test_the_kernels_are_those_of_keras_hub(
     mode: str, photos: Path, lite: Callable[[np.ndarray], list[np.ndarray]]
