@@ -79,6 +79,8 @@ class Resize:
     height: int
     width: int
     mode: ResizeMode = "squash"
+    # Height and width of the picture in its file, of which the pixels are a smaller version.
+    whole: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -115,11 +117,13 @@ class Resize:
         fit, kernel = split_resize(self.mode)
         if fit == "squash":
             return ResizeOptions(_kernel(kernel))
+        rows, columns = self.whole or (height, width)
         # At least one pixel of each side.
-        across = max(1, min(width, height * self.width // self.height))
-        down = max(1, min(height, width * self.height // self.width))
-        box = CropBox((width - across) // 2, (height - down) // 2, across, down)
-        return ResizeOptions(_kernel(kernel), crop_box=box)
+        across = max(1, min(columns, rows * self.width // self.height))
+        down = max(1, min(rows, columns * self.height // self.width))
+        x, y = width / columns, height / rows
+        left, top = (columns - across) // 2 * x, (rows - down) // 2 * y
+        return ResizeOptions(_kernel(kernel), crop_box=CropBox(left, top, across * x, down * y))
 
     def __repr__(self) -> str:
         fit, kernel = split_resize(self.mode)
@@ -197,7 +201,9 @@ class ValueRange:
         return f"value_range({self.mode})"
 
 
-def image_chain(size: tuple[int, int], resize: ResizeMode) -> Chain:
+def image_chain(
+    size: tuple[int, int], resize: ResizeMode, whole: tuple[int, int] | None = None
+) -> Chain:
     """Return the ops that workers run on the CPU: uint8 [H, W, 3] → uint8 [*size, 3].
 
     The exported network applies the value range, so that pixels stay bytes until then.
@@ -205,8 +211,9 @@ def image_chain(size: tuple[int, int], resize: ResizeMode) -> Chain:
     Args:
         size: Height and width.
         resize: How to change the aspect ratio.
+        whole: Height and width of the picture, if it was decoded smaller.
     """
-    return Chain(Resize(*size, resize))
+    return Chain(Resize(*size, resize, whole))
 
 
 def _check_choice(what: str, seen: str, allowed: tuple[str, ...]) -> None:

@@ -190,10 +190,10 @@ def sorted_hashes(hashes: Sequence[np.ndarray]) -> np.ndarray:
     return np.sort(np.concatenate(hashes)) if hashes else np.empty(0, "S16")
 
 
-def is_in(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Tell which hashes are among the known ones, which are sorted: bool [n]."""
+def is_in(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Tell which hashes or ids are among the known ones, which are sorted: bool [n]."""
     if not len(known):
-        return np.zeros(len(hashes), bool)
-    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    found: np.ndarray = known[places] == hashes
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    found: np.ndarray = known[places] == values
     return found

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.exporting import state as states
 from pipeline.exporting.base import NAMES, Batch, Job
+from pipeline.exporting.differences import is_in
 from pipeline.exporting.faiss_layout import Layout, dimension_of
 from pipeline.exporting.named_files import NamedFiles, disk_errors
 from pipeline.exporting.state import State
@@ -140,10 +140,10 @@ class FaissFile:
         with disk_errors(scratch):
             for codes, ids, stay in self._old_codes():
                 draft.add(codes[stay], ids[stay])
-            gone = pa.array(self._all_gone())
+            gone = self._all_gone()
             for rows in self._old_rows(self._shape.schema.names):
-                stays = pc.invert(pc.is_in(rows[self._shape.key], value_set=gone))
-                draft.rows.write_table(rows.filter(stays).cast(self._shape.schema))
+                stay = ~is_in(rows[self._shape.key].to_numpy(), gone)
+                draft.rows.write_table(rows.filter(pa.array(stay)).cast(self._shape.schema))
             draft.complete(self._layout)
         files = {name: self._files.save(scratch / name, name) for name in _ENDINGS}
         states.write_state(self._storage, replace(state, files=files))
@@ -186,7 +186,7 @@ class FaissFile:
         gone = self._all_gone()
         if self._old:
             for codes, ids in self._layout.blocks(self._old["index"]):
-                yield codes, ids, np.isin(ids, gone, invert=True)
+                yield codes, ids, ~is_in(ids, gone)
 
     def _old_rows(self, columns: list[str]) -> Iterator[pa.Table]:
         if self._old:
@@ -195,7 +195,7 @@ class FaissFile:
                     yield pa.Table.from_batches([batch]).select(columns)
 
     def _all_gone(self) -> np.ndarray:
-        return np.concatenate([np.empty(0, np.int64), *self._gone])
+        return np.sort(np.concatenate([np.empty(0, np.int64), *self._gone]))
 
 
 def open_target(job: Job) -> FaissFile:

@@ -60,8 +60,8 @@ class Layout:
         index.add_with_ids(vectors, ids)
         if module.serialize_index(index).tobytes() != own:
             raise RunFailed(
-                f"FAISS {module.__version__} writes index files in a form that is not known here; "
-                "install the version that the extra names: pip install faiss-cpu==1.15.*"
+                f"FAISS {module.__version__} writes index files in a form that is not known here. "
+                "Version 1.15 writes the known one: pip install 'faiss-cpu==1.15.*'"
             )
         return layout
 

@@ -77,7 +77,10 @@ def inspect_preset(path: Path, config: BackboneConfig) -> Inspection:
         gives=("vectors",),
         layers=(),
         vector=vector,
-        options=(f"--backbone {hub.PREFIX}{path}",),
+        options=(
+            f"--backbone {hub.PREFIX}{path}",
+            *([f"--resize {facts.resize}"] if facts.resize_needed else []),
+        ),
     )
 
 

@@ -71,6 +71,8 @@ class DecodedImage:
     # As stored: before the EXIF orientation and before scaled decoding.
     width: int
     height: int
+    # Height and width of the upright picture, if a scaled decoding made ``pixels`` smaller.
+    whole: tuple[int, int] | None = None
 
 
 def decode(
@@ -137,11 +139,14 @@ def _decode_jpeg(data: bytes, policy: DecodePolicy, target: tuple[int, int] | No
     pixels = jpeg.decode_pixels(data, header, jpeg.scale_for(header, target))
     mode = _JPEG_MODES[header.components]
     if mode == "CMYK" or not keeps_colors(header.icc, mode):
-        size = pixels.shape[1], pixels.shape[0]
+        scaled = pixels.shape[1], pixels.shape[0]
         # A gray profile fits only gray pixels.
         samples = pixels[..., 0].copy() if mode == "L" else pixels
-        pixels = to_srgb(Image.frombuffer(mode, size, samples, "raw", mode, 0, 1), header.icc)
-    return DecodedImage(upright(pixels, header.orientation), "JPEG", header.width, header.height)
+        pixels = to_srgb(Image.frombuffer(mode, scaled, samples, "raw", mode, 0, 1), header.icc)
+    size = header.width, header.height
+    # Orientations from 5 on turn it on its side.
+    whole = size if header.orientation >= 5 else size[::-1]
+    return DecodedImage(upright(pixels, header.orientation), "JPEG", *size, whole)
 
 
 def _decode_other(data: bytes, name: str, policy: DecodePolicy) -> DecodedImage:

@@ -54,7 +54,7 @@ class DecodeAndResize:
 
     def resized(self, image: DecodedImage) -> PreparedImage:
         """Resize an image that was decoded for this size."""
-        pixels = image_chain(self.size, self.resize)(image.pixels)
+        pixels = image_chain(self.size, self.resize, image.whole)(image.pixels)
         # The network's picture is usually the smaller one, and takes a third of the time.
         use = self._keeps_enough and pixels.size < image.pixels.size
         whole = pixels if use else image.pixels

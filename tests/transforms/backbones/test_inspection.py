@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from pipeline.cli import main
+from tests.helpers.hub_nets import save_preset
 from tests.helpers.nets import net
 from tests.helpers.onnx_nets import save, small_net
 from transforms.backbones import BackboneConfig, resolve
@@ -81,6 +82,16 @@ def test_a_keras_file_and_its_saved_model(
     )
     assert resolve(config).dimension == 5
     assert "option --labels FILE, with 3 lines" in text
+
+
+def test_a_preset_of_keras_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for antialias, options in ((True, []), (False, ["--resize crop-bicubic"])):
+        folder = tmp_path / str(antialias)
+        save_preset("ResNet", folder, antialias=antialias)
+        assert main(["backbones", "--inspect", str(folder)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        found = [line.removeprefix("option ") for line in lines if line.startswith("option ")]
+        assert found == [f"--backbone hub:{folder}", *options]
 
 
 def test_a_backbone_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:

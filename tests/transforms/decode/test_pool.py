@@ -3,13 +3,15 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import transforms.decode.pool
-from transforms.decode.image import DecodePolicy
+from transforms.decode.image import DecodePolicy, decode
 from transforms.decode.pool import DecodeAndResize, decode_all
 from transforms.errors import ImageError
+from transforms.preprocess import Resize
 
 POLICY = DecodePolicy()
 SIZES = [(224, 224), (96, 96), (32, 64), (300, 300)]
@@ -73,3 +75,20 @@ def test_an_image_is_decoded_once_for_each_scale(files, monkeypatch):
     decoded.clear()
     [_] = decode_all([(files[2], FUNCTIONS)], 1)
     assert len(decoded) == 1
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_picture_that_was_decoded_smaller_is_cropped_where_it_is_cropped_whole(
+    photos, orientation
+):
+    """At 1/4 its width is odd: the middle in whole pixels there is two pixels beside the file's."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(photos / "chelsea.png") as opened:
+        data = encoded(opened.resize((4028, 3024)), "JPEG", quality=95, exif=exif)
+    smaller, whole = decode(data, POLICY, (224, 224)), decode(data, POLICY)
+    assert sorted(smaller.pixels.shape[:2]) == [756, 1007]
+    assert smaller.whole == whole.pixels.shape[:2]
+    ours = DecodeAndResize(POLICY, (224, 224), "crop")(data).pixels.astype(int)
+    # 0.15 levels; 1.01 beside the middle.
+    assert np.abs(ours - Resize(224, 224, "crop")(whole.pixels)).mean() < 0.5
