@@ -61,7 +61,19 @@ def test_a_damaged_index_is_not_opened(place):
     check(place)
 
 
-def test_a_bucket_is_a_destination(place, s3, tmp_path):
+@pytest.mark.parametrize("name", ["index", "rows"])
+def test_a_byte_that_has_changed_is_found(place, name):
+    place.export("faiss")
+    place.night(2)
+    file = next(place.dest.glob(f"{name}-*"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="not what was written"):
+        place.export("faiss")
+
+
+def test_a_bucket_is_a_destination(place, s3):
     place.export("faiss", f"{s3.url}/index")
     place.night(2)
     assert counts(place.export("faiss", f"{s3.url}/index")) == (2, 1, 1)
