@@ -12,9 +12,9 @@ from pipeline.exporting.base import Batch, Follower, Job
 from pipeline.exporting.differences import Counts, Difference, Sides
 from pipeline.exporting.ids import ids_of
 from pipeline.exporting.rows import read_batches
-from pipeline.exporting.state import State
+from pipeline.exporting.state import State, taken_over
 from pipeline.tables.snapshot import Snapshot
-from transforms.errors import Damaged, Refused, RunFailed
+from transforms.errors import Damaged, RunFailed
 from transforms.storage import StorageError
 
 _LOG = logging.getLogger(__name__)
@@ -67,10 +67,7 @@ def check_call(state: State | None, own: State, dest: str) -> None:
         Refused: Another one has.
     """
     if state is None or state.call != own.call:
-        raise Refused(
-            f"another export to {dest} has started in the meantime; this one has stopped. If no "
-            "other one is at work, run the same command again."
-        )
+        raise taken_over(dest)
 
 
 def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:

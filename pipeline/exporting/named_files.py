@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.exporting.state import taken_over
 from transforms.errors import UserError
 from transforms.storage import NotFound, Storage, StorageError, large, local_path
 
@@ -112,10 +113,13 @@ def disk_errors(folder: Path) -> Iterator[None]:
     """Turn an error of the operating system into one line.
 
     Raises:
-        StorageError: One was raised.
+        Refused: The folder is gone, since another call to the same destination deleted it.
+        StorageError: Another error was raised.
     """
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            raise taken_over(str(folder.parent)) from error
         room = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise StorageError(f"cannot write to {folder}: {error.strerror}{room}") from error

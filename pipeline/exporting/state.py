@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from transforms.errors import UserError
+from transforms.errors import Refused, UserError
 from transforms.storage import NotFound, Storage
 
 FILE = "export.json"
@@ -31,6 +31,14 @@ class State:
     call: str = ""  # the call that wrote this
     # Of a mirror: for each part the size in bytes of its files, by their keys.
     files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def taken_over(dest: str) -> Refused:
+    """Return the error of a call to whose destination another one writes now."""
+    return Refused(
+        f"another export to {dest} has started in the meantime; this one has stopped. If no other "
+        "one is at work, run the same command again."
+    )
 
 
 def encode_state(state: State) -> bytes:

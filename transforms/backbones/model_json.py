@@ -113,9 +113,9 @@ def resize_of(network: Resolved, asked: ResizeMode | None) -> ResizeMode:
     """Return how images are resized: as asked for, or as the network was trained.
 
     Raises:
-        UserError: The two contradict each other, or nothing is asked for and has to be.
+        UserError: The two contradict each other, or the one way that has to be asked for is not.
     """
-    if network.resize_needed and asked is None:
+    if network.resize_needed and asked != network.resize:
         raise UserError(network.resize_needed)
     if network.resize and asked not in (None, network.resize):
         raise UserError(

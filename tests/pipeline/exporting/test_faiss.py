@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline
+from pipeline.exporting import faiss_file
 from pipeline.exporting.faiss_layout import Layout
 from tests.helpers.exports import check_nearest, counts
-from transforms.errors import RunFailed, UserError
+from transforms.errors import Refused, RunFailed, UserError
 
 
 def opened(place):
@@ -118,6 +119,21 @@ def test_what_a_killed_call_left_is_deleted(place):
     left.mkdir(parents=True)
     (left / "index").write_bytes(b"half")
     place.export("faiss")
+    check(place)
+
+
+def test_a_call_whose_folder_another_call_deleted_says_so(place, monkeypatch):
+    complete = faiss_file._Draft.complete
+
+    def late(draft, layout):
+        complete(draft, layout)
+        # The other call is done before this one stores its files.
+        monkeypatch.undo()
+        place.export("faiss", replace=True)
+
+    monkeypatch.setattr(faiss_file._Draft, "complete", late)
+    with pytest.raises(Refused, match=f"another export to {place.dest} has started"):
+        place.export("faiss")
     check(place)
 
 
