@@ -21,6 +21,14 @@ def command_line(pid):
     return ""
 
 
+def start_environment(pid):
+    """Return the environment that the process was started with, as one text."""
+    # The process may have ended meanwhile.
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_text()
+    return ""
+
+
 def alive(pid):
     # The process may have ended, or may end meanwhile.
     with suppress(OSError):
