@@ -48,23 +48,6 @@ def workers(pid):
     return {child for child in descendants(pid) if "sdk_worker_main" in command_line(child)}
 
 
-def test_prism_makes_the_same_table_in_workers_that_have_the_package(
-    two_hundred, expected, tmp_path
-):
-    run = extract(two_hundred, tmp_path, "@launch/prism.args")
-    listing, extraction = set(), set()
-    until(lambda: listing.update(workers(run.pid)) or any(tmp_path.glob("runs/*/plan/*.parquet")))
-    until(lambda: receipts(tmp_path))
-    until(lambda: extraction.update(workers(run.pid)) or run.poll() is not None)
-    out, error = finish(run)
-    assert listing
-    # Another job starts new processes, which set themselves up again.
-    assert extraction - listing == extraction != set()
-    assert f"200 images in {SHARDS} shards" in error
-    assert "embedded 200, reused 0, failed 0" in out
-    assert same_table(tmp_path, expected)
-
-
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory):
     """Make workers start with a Python without this package; return the words for it."""
@@ -119,12 +102,18 @@ def test_a_worker_that_dies_at_its_start_stalls_the_run(two_hundred, tmp_path):
     assert line.startswith("image-features: the listing stalled: ")
 
 
-def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(
+def test_after_a_killed_worker_and_a_killed_driver_prism_makes_the_same_table(
     two_hundred, expected, tmp_path
 ):
     run = extract(two_hundred, tmp_path, "@launch/prism.args")
+    listing: set[int] = set()
+    until(lambda: listing.update(workers(run.pid)) or any(tmp_path.glob("runs/*/plan/*.parquet")))
+    assert listing
     until(lambda: receipts(tmp_path))
-    for worker in workers(run.pid):
+    extraction = workers(run.pid)
+    # Another job starts new processes, which set themselves up again.
+    assert extraction - listing == extraction != set()
+    for worker in extraction:
         os.kill(worker, signal.SIGKILL)
     out, error = run.communicate(timeout=100)
     assert (run.returncode, out) == (1, "")
@@ -144,6 +133,7 @@ def test_a_killed_worker_and_a_killed_driver_leave_nothing_behind_but_receipts(
     until(lambda: not any(alive(pid) for pid in left))
     assert receipts(tmp_path) < SHARDS
 
-    _, error = finish(extract(two_hundred, tmp_path, "@launch/prism.args"))
+    out, error = finish(extract(two_hundred, tmp_path, "@launch/prism.args"))
     assert "resuming run" in error
+    assert "embedded 200, reused 0, failed 0" in out
     assert same_table(tmp_path, expected)

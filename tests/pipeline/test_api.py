@@ -144,25 +144,6 @@ def test_a_file_that_hides_our_package_is_named(tmp_path):
     assert "Rename that file" in last
 
 
-def test_worker_processes_ignore_the_files_of_the_working_directory(folder, tmp_path):
-    work = tmp_path / "work"
-    work.mkdir()
-    for name in ("pipeline.py", "transforms.py", "numpy.py"):
-        (work / name).write_text("raise SystemExit('the wrong file')")
-    words = ["extract", "--input", folder, "--output", tmp_path / "out"]
-    words += ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline.cli", *words],
-        cwd=work,
-        env={**os.environ, "PYTHONPATH": str(Path(pipeline.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "embedded 6" in done.stdout
-
-
 def test_with_logging_on_nearly_all_lines_are_ours(folder, tmp_path):
     code = (
         "import logging, sys, pipeline\n"

@@ -31,11 +31,25 @@ def command(*words, **options):
     "workers", [(), ("--direct_num_workers=2", "--direct_running_mode=multi_processing")]
 )
 def test_extract_prints_a_reconciled_summary_and_no_noise(workers, folder, tmp_path):
-    """Test without Beam's ``gcp`` extra, since Beam then logs its absence in every process."""
+    """Test without Beam's ``gcp`` extra, since Beam then logs its absence in every process.
+
+    No process takes a module from the working directory.
+    """
     (tmp_path / "apitools.py").write_text("raise ImportError")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("pipeline.py", "transforms.py", "numpy.py"):
+        (work / name).write_text("raise SystemExit('the wrong file')")
     words = ["--input", folder, "--output", tmp_path / "out", "--shard-size", 3, *workers]
-    done = command("extract", *words, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pipeline.cli", "extract", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=work,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == (
