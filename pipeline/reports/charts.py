@@ -53,6 +53,8 @@ def bar(title: str, share: float, width: int = 160, other: float | None = None) 
 def histogram(title: str, values: np.ndarray, bins: int = 30) -> Markup:
     """Draw how often values [n] occur, with the smallest and the largest one as text."""
     width, height = 320, 90
+    # Float32 has not as many numbers between two lengths of about 1.
+    values = values.astype(np.float64)
     counts, edges = np.histogram(values, bins)
     step, most = width / bins, max(int(counts.max()), 1)
     parts = [

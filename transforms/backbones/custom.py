@@ -177,6 +177,11 @@ def _seen(path: Path, found: object, below: list[Path]) -> str:
 
 
 def _value_range(config: BackboneConfig, facts: CustomFacts) -> str:
+    if facts.integral and config.value_range not in (None, "none"):
+        raise UserError(
+            f"--preprocess {config.value_range}: {Path(config.backbone).name} takes whole numbers "
+            "from 0 to 255, and scales them itself: give none"
+        )
     if facts.value_range and config.value_range not in (None, facts.value_range):
         raise UserError(
             f"--preprocess {config.value_range}: {Path(config.backbone).name} has its own value "
@@ -190,6 +195,8 @@ def _value_range(config: BackboneConfig, facts: CustomFacts) -> str:
         if facts.own_scaling
         else ""
     )
+    if facts.integral:
+        hint = " It takes whole numbers from 0 to 255, and scales them itself: give none."
     path = Path(config.backbone)
     trained = path_beside(path).name
     beside = (

@@ -29,12 +29,15 @@ from transforms.backbones.spec import HEAD_FIELD, NETWORK_FIELDS, Resolved
 from transforms.backbones.stages import with_head, with_unit_vectors
 from transforms.backbones.zero_shot import open_classes
 from transforms.engines.base import GRAPHDEF, OPENVINO
+from transforms.errors import UserError
 from transforms.recipe import Recipe, recipe_id
 
 FORMAT = 1
 # Format 1 of custom models could apply softmax to sigmoids; its exports must not be used again.
 _SCORES_FORMAT = 2
 _ONNX_FORMAT = 1
+# Of a vector's largest number; the same image gives the same numbers but for rounding (1e-6).
+_MAX_CHANGE = 1e-3
 
 
 def model_id(resolved: Resolved) -> str:
@@ -64,7 +67,7 @@ def export(resolved: Resolved, directory: Path) -> None:
         directory: Gets the network's file, ``golden.npz`` and, last, ``model.json``.
 
     Raises:
-        UserError: The weights do not fit the network.
+        UserError: The weights do not fit the network, or its vectors are of no use.
     """
     with ONE_SESSION:
         _export(resolved, directory)
@@ -141,6 +144,14 @@ def _golden(network: Network | OnnxNetwork, resolved: Resolved) -> dict[str, Any
     """Compute the golden images, the reference's vectors of them, and its top-k."""
     images = golden_images(*resolved.input_size)
     vectors, probabilities = network.reference(images)
+    if not np.isfinite(vectors).all() or not vectors.any():
+        seen = "are all zero" if np.isfinite(vectors).all() else "hold NaN or infinite numbers"
+        raise UserError(
+            f"--backbone {resolved.name}: its vectors of the golden images {seen}; check its "
+            "weights, --preprocess and --feature-layer"
+        )
+    if resolved.backbone is None:
+        _check_alone(network, resolved.name, images, vectors)
     golden: dict[str, Any] = {"images": images, "vectors": vectors.astype(np.float32)}
     indices: np.ndarray = np.empty((len(images), 0))
     if probabilities is not None:
@@ -149,6 +160,31 @@ def _golden(network: Network | OnnxNetwork, resolved: Resolved) -> dict[str, Any
     if resolved.head and probabilities is not None:
         golden["scores"] = np.take_along_axis(probabilities, indices, axis=1)
     return golden
+
+
+def _check_alone(
+    network: Network | OnnxNetwork, name: str, images: np.ndarray, vectors: np.ndarray
+) -> None:
+    """Check that an image has the same vector in other company, and each time.
+
+    Args:
+        network: A model of the user's.
+        name: Its name, for the message.
+        images: The golden images, uint8 [4, H, W, 3].
+        vectors: The reference's vectors of them, float32 [4, D].
+
+    Raises:
+        UserError: It has another one.
+    """
+    # As many images as before: some models take no other number.
+    again, _ = network.reference(images[[0, 0, 1, 1]])
+    change = float(np.abs(again[[0, 2]] - vectors[:2]).max())
+    if change > _MAX_CHANGE * float(np.abs(vectors).max()):
+        raise UserError(
+            f"--backbone {name}: the vector of an image depends on the other images of its batch, "
+            f"or on chance (it changed by {change:.2g}). Save the model as it predicts: no "
+            "BatchNormalization, Dropout or random layer in training mode"
+        )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -211,6 +211,8 @@ def _value_range(converter: Any) -> str:
         return "none"
     scale = _three(1.0 if converter.scale is None else converter.scale)
     offset = _three(0.0 if converter.offset is None else converter.offset)
+    if 0 in scale:
+        raise UserError(f"{_CONVERTER}: a scale of 0 makes all pixels alike; correct it")
     std = [1 / (255 * factor) for factor in scale]
     mean = [-shift * deviation for shift, deviation in zip(offset, std, strict=True)]
     return mean_std_text((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

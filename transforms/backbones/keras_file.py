@@ -9,7 +9,7 @@ from zipfile import is_zipfile
 import numpy as np
 
 from transforms.backbones.inspection import how_to_list
-from transforms.backbones.keras_graph import classifier_input, follow
+from transforms.backbones.keras_graph import channels_last, classifier_input, follow
 from transforms.backbones.network import (
     CustomFacts,
     Images,
@@ -40,14 +40,18 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
         UserError: The file cannot be loaded or carries code, or the layer does not exist.
     """
     model = load(path, config.allow_code)
-    feature, name, _ = _feature(model, path, config, model.inputs[0])
+    entry = model.inputs[0]
+    size = choose_size(path.name, tuple(entry.shape), config.input_size)
+    _check_batch(model, path, size)
+    feature, name, _ = _feature(model, path, config, entry)
     return CustomFacts(
-        input_size=choose_size(path.name, tuple(model.inputs[0].shape), config.input_size),
+        input_size=size,
         feature_layer=name,
         dimension=int(feature.shape[-1]),
         classes=_classes(model),
         outputs=", ".join(str(list(output.shape)) for output in model.outputs),
         own_scaling=_own_scaling(model),
+        integral="int" in entry.dtype,
     )
 
 
@@ -126,6 +130,11 @@ def load(path: Path, allow_code: bool) -> Any:
             f"W, 3]{hint}"
         )
     for layer in model._flatten_layers():
+        if type(layer).__name__ == "TFSMLayer":
+            raise UserError(
+                f"--backbone {path}: its layer {layer.name} reads a SavedModel from another folder,"
+                " which may change; give that folder itself"
+            )
         if layer.compute_dtype in ("bfloat16", "float16"):
             # This is how the model was trained; --precision says how it runs.
             layer.dtype_policy = "float32"
@@ -167,7 +176,8 @@ def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tup
             raise UserError(
                 f"--feature-layer {name}: gives several outputs; choose a layer that gives one"
             )
-        return pooled(found[0].outputs[0], config.pooling, name), name, outputs[0]
+        tensor = channels_last(found[0], calls)
+        return pooled(tensor, config.pooling, name), name, outputs[0]
     taken = classifier_input(calls, outputs)
     if taken is None:
         last = ", ".join(call.name for call in calls[-5:])
@@ -178,6 +188,21 @@ def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tup
         )
     name = f"input of {taken[1]}"
     return pooled(taken[0], config.pooling, name), name, outputs[0]
+
+
+def _check_batch(model: Any, path: Path, size: tuple[int, int]) -> None:
+    """Check that a model with a fixed number of images takes four as well."""
+    count, *_ = model.inputs[0].shape
+    if count is None:
+        return
+    try:
+        run(model, np.zeros((4, *size, 3), model.inputs[0].dtype))
+    # Its layers raise many kinds.
+    except Exception as error:
+        raise UserError(
+            f"--backbone {path}: takes {count} images at once, and no other number; save it with "
+            "an input of any number of images, as keras.Input((height, width, 3)) is"
+        ) from error
 
 
 def _classes(model: Any) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.errors import UserError
+
 _BESIDES = (
     "BatchNormalization",
     "LayerNormalization",
@@ -53,6 +55,33 @@ def follow(model: Any, pixels: Any) -> tuple[list[Call], list[Any]]:
         return graph._run_through_graph(tensors, operation_fn=operation)
 
     return calls, keras.tree.flatten(through(model, pixels, ""))
+
+
+def channels_last(call: Call, calls: Sequence[Call]) -> Any:
+    """Return what a call gives; a map [N, C, H, W] as [N, H, W, C].
+
+    Args:
+        call: A call with one output.
+        calls: All calls of the model.
+
+    Raises:
+        UserError: It gives a map that does not say which one it is.
+    """
+    import keras
+
+    tensor, own = call.outputs[0], getattr(call.layer, "data_format", None)
+    if len(tensor.shape) != 4:
+        return tensor
+    if own == "channels_first":
+        return keras.ops.transpose(tensor, (0, 2, 3, 1))
+    if own is None and "channels_first" in {
+        getattr(other.layer, "data_format", None) for other in calls
+    }:
+        raise UserError(
+            f"--feature-layer {call.name}: does not say where its channels are, and other layers "
+            "of the model take them first; name a layer that gives [N, D], or a convolution"
+        )
+    return tensor
 
 
 def _graph(layer: Any) -> Any:

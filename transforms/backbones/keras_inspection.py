@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transforms.backbones import hub, keras_file, saved_model
 from transforms.backbones.inspection import Inspection, Layer, looks_like
-from transforms.backbones.keras_graph import follow
+from transforms.backbones.keras_graph import Call, channels_last, follow
 from transforms.backbones.named import builder
 from transforms.backbones.network import CustomFacts, import_keras
 from transforms.backbones.scores import last_operations
@@ -32,10 +33,7 @@ def inspect_keras(path: Path, config: BackboneConfig) -> Inspection:
     entry = model.inputs[0]
     calls, _ = follow(model, entry)
     layers = [
-        layer
-        for call in calls
-        if len(call.outputs) == 1
-        and (layer := _layer(call.name, type(call.layer).__name__, call.outputs[0].shape))
+        layer for call in calls if len(call.outputs) == 1 and (layer := _layer_of(call, calls))
     ]
     traced = tf.function(lambda pixels: tf.nest.flatten(model(pixels)), autograph=False)
     function = traced.get_concrete_function(tf.TensorSpec(entry.shape, entry.dtype))
@@ -121,6 +119,18 @@ def _layer(name: str, kind: str, shape: Any) -> Layer | None:
     return Layer(name, kind, _text(shape), int(shape[-1]))
 
 
+def _layer_of(call: Call, calls: Sequence[Call]) -> Layer | None:
+    """Describe a layer of a Keras model; return None for one that cannot be a vector."""
+    layer = _layer(call.name, type(call.layer).__name__, call.outputs[0].shape)
+    if layer is None:
+        return None
+    try:
+        numbers = channels_last(call, calls).shape[-1]
+    except UserError:
+        return None
+    return replace(layer, numbers=int(numbers)) if numbers else None
+
+
 def _text(shape: Any) -> str:
     if getattr(shape, "rank", True) is None:
         return "[…]"
@@ -138,7 +148,9 @@ def _inspection(
     if isinstance(facts, UserError):
         return Inspection(takes, outputs, tuple(layers), None, (str(facts),))
     options = []
-    if facts.own_scaling:
+    if facts.integral:
+        options.append("--preprocess none, since it takes whole numbers from 0 to 255")
+    elif facts.own_scaling:
         options.append(f"--preprocess none, since its own layer {facts.own_scaling} scales")
     else:
         options.append("--preprocess MODE, or --mean R,G,B --std R,G,B, as it was trained")

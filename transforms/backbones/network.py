@@ -50,6 +50,8 @@ class CustomFacts:
     outputs: str  # its outputs, in words for an error
     # The name of its own layer that scales pixels.
     own_scaling: str | None = None
+    # Whether it takes whole numbers from 0 to 255, which it scales itself.
+    integral: bool = False
     # Order of the axes of an ONNX file's input.
     layout: Layout | None = None
     # What a preset of KerasHub says itself: its value range, and how it resizes and pools.

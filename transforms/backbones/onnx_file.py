@@ -23,7 +23,6 @@ from transforms.backbones.onnx_wire import external_files
 from transforms.backbones.scores import still_due
 from transforms.backbones.spec import Resolved, file_sha256
 from transforms.choices import BackboneConfig
-from transforms.errors import UserError
 from transforms.preprocess import ValueRange
 
 
@@ -51,12 +50,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
         UserError: It is damaged or of no use here, or an option is missing.
     """
     opened = open_onnx(path, config)
-    if opened.input.get_element_type().is_integral() and config.value_range not in (None, "none"):
-        raise UserError(
-            f"--preprocess {config.value_range}: {path.name} takes whole numbers from 0 to 255, "
-            "and scales them itself: give none"
-        )
-    axes = pool_axes(opened.vector, opened.size, config)
+    axes = pool_axes(opened.vector, opened.size, config, opened.layout)
     lengths = list(opened.vector.get_shape())
     left = [n for axis, n in enumerate(lengths) if axis and axis not in axes]
     return CustomFacts(
@@ -65,6 +59,7 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
         dimension=left[0],
         classes=0 if opened.classes is None else opened.classes.get_shape()[1],
         outputs=opened.outputs,
+        integral=opened.input.get_element_type().is_integral(),
         layout=opened.layout,
     )
 
@@ -88,7 +83,7 @@ def open_model(resolved: Resolved, path: Path) -> OnnxNetwork:
     scale = ValueRange(resolved.preprocess)
     program, run = runner(opened)
     due = _still_due(opened, run, scale, resolved)
-    axes = pool_axes(opened.vector, opened.size, config)
+    axes = pool_axes(opened.vector, opened.size, config, opened.layout)
 
     def reference(images: Images) -> Rows:
         vectors, classes = run(np.asarray(scale(images)))

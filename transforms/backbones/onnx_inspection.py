@@ -8,7 +8,7 @@ from typing import Any
 
 from transforms.backbones.inspection import Inspection, Layer, looks_like
 from transforms.backbones.onnx_graph import is_named, last_operations
-from transforms.backbones.onnx_model import VECTORS, OnnxModel, open_onnx, open_shaped
+from transforms.backbones.onnx_model import VECTORS, OnnxModel, Shaped, open_onnx, open_shaped
 from transforms.backbones.onnx_tensors import described, name_of, pool_axes, tensors
 from transforms.choices import BackboneConfig
 from transforms.errors import UserError
@@ -21,7 +21,7 @@ def inspect(path: Path, config: BackboneConfig) -> Inspection:
         UserError: It is damaged or of no use here, or an option is missing.
     """
     shaped = open_shaped(path, config)
-    layers = [_layer(tensor, shaped.size, config) for tensor in tensors(shaped.model)]
+    layers = [_layer(tensor, shaped, config) for tensor in tensors(shaped.model)]
     gives = tuple(
         f"{described(output)}: {looks_like(last_operations(output), is_named(output, VECTORS))}"
         for output in shaped.model.outputs
@@ -36,7 +36,7 @@ def inspect(path: Path, config: BackboneConfig) -> Inspection:
     )
 
 
-def _layer(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> Layer | None:
+def _layer(tensor: Any, shaped: Shaped, config: BackboneConfig) -> Layer | None:
     """Describe a tensor; return None for one that cannot be a vector."""
     if tensor.get_partial_shape().is_dynamic or len(tensor.get_shape()) < 2:
         return None
@@ -44,7 +44,7 @@ def _layer(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> Layer 
         # Any way of pooling gives as many numbers.
         config = replace(config, pooling=config.pooling or "cls")
     try:
-        axes = pool_axes(tensor, size, config)
+        axes = pool_axes(tensor, shaped.size, config, shaped.layout)
     except UserError:
         return None
     lengths = tensor.get_shape()
@@ -55,13 +55,17 @@ def _layer(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> Layer 
 
 def _found(path: Path, config: BackboneConfig) -> tuple[OnnxModel | None, str]:
     try:
-        return open_onnx(path, config), ""
+        found = open_onnx(path, config)
+        pool_axes(found.vector, found.size, config, found.layout)
+        return found, ""
     except UserError as error:
         return None, str(error)
 
 
 def _options(config: BackboneConfig, found: OnnxModel) -> tuple[str, ...]:
     options = ["--preprocess MODE, or --mean R,G,B --std R,G,B, as the model was trained"]
+    if found.input.get_element_type().is_integral():
+        options = ["--preprocess none, since it takes whole numbers from 0 to 255"]
     if config.input_size:
         options.append(f"--input-size {config.input_size}")
     if config.layout != "auto":

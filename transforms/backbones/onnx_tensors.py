@@ -6,7 +6,7 @@ from typing import Any
 
 from transforms.backbones.inspection import how_to_list
 from transforms.backbones.network import pooling_of
-from transforms.choices import BackboneConfig
+from transforms.choices import BackboneConfig, Layout
 from transforms.errors import UserError
 from transforms.names import printable
 
@@ -44,10 +44,13 @@ def described(tensor: Any) -> str:
     return f"{printable(name_of(tensor))} [{shape}] {tensor.get_element_type().get_type_name()}"
 
 
-def pool_axes(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> tuple[int, ...]:
+def pool_axes(
+    tensor: Any, size: tuple[int, int], config: BackboneConfig, layout: Layout
+) -> tuple[int, ...]:
     """Return the axes over which a tensor [N, …] is pooled to [N, D]; none for [N, D] itself.
 
-    A map has the aspect ratio of the image, by which [N, D, H, W] and [N, H, W, D] are told apart.
+    A map has the aspect ratio of the image, but for the rounding of its sides. By that [N, D, H, W]
+    and [N, H, W, D] are told apart; the model's own layout decides where both have it.
 
     Raises:
         UserError: It is neither of these nor tokens [N, T, D], or it is not said how to pool.
@@ -57,12 +60,13 @@ def pool_axes(tensor: Any, size: tuple[int, int], config: BackboneConfig) -> tup
         pooling_of(len(shape), config.pooling, config.feature_layer or described(tensor))
     if len(shape) in (2, 3):
         return (1,) if len(shape) == 3 else ()
-    first = len(shape) == 4 and shape[2] * width == shape[3] * height
-    last = len(shape) == 4 and shape[1] * width == shape[2] * height
-    if first != last:
-        return (2, 3) if first else (1, 2)
+    first = len(shape) == 4 and abs(shape[2] * width - shape[3] * height) <= max(size)
+    last = len(shape) == 4 and abs(shape[1] * width - shape[2] * height) <= max(size)
+    if first or last:
+        return (2, 3) if first and (layout == "nchw" or not last) else (1, 2)
     raise UserError(
         f"--feature-layer {config.feature_layer or described(tensor)}: gives {list(shape)}; a "
         "vector needs a layer that gives [N, D], or a map [N, D, H, W] or [N, H, W, D] or "
-        f"tokens [N, T, D], which are pooled. All: {how_to_list(config.backbone)}"
+        f"tokens [N, T, D], which are pooled. A map has the sides of the image, {height}x{width}, "
+        f"divided by one number. All: {how_to_list(config.backbone)}"
     )

@@ -33,7 +33,7 @@ def save_graph(network: OnnxNetwork, resolved: Resolved, path: Path) -> None:
     from openvino import opset15 as op
 
     opened = network.opened
-    axes = pool_axes(opened.vector, opened.size, resolved.config)
+    axes = pool_axes(opened.vector, opened.size, resolved.config, opened.layout)
     _forget_names(opened.model)
     images = op.parameter([opened.batch or -1, *opened.size, 3], ov.Type.u8, name="images")
     pixels = _pixels(images, opened, ValueRange(resolved.preprocess))

@@ -38,11 +38,27 @@ def read_facts(path: Path, config: BackboneConfig) -> CustomFacts:
     frozen = freeze(path, config)
     size = choose_size(path.name, frozen.shape, config.input_size)
     tensor, name = _feature(frozen, path, config)
-    images = (golden_images(*size) / 255).astype(np.float32)[: frozen.shape[0]]
-    vectors, outputs = _run(frozen, tensor, config.pooling)(images)
-    _check_rows(frozen, path, images, vectors, outputs)
+    images = (golden_images(*size) / 255).astype(np.float32)
+    try:
+        vectors, outputs = _run(frozen, tensor, config.pooling)(images)
+        _check_rows(frozen, path, images, vectors, outputs)
+    except UserError:
+        raise
+    # TensorFlow raises many kinds.
+    except Exception as error:
+        if frozen.shape[0] is None:
+            raise
+        raise UserError(
+            f"--backbone {path}: takes {frozen.shape[0]} images at once, and no other number; save "
+            "a signature that takes any number, [None, height, width, 3]"
+        ) from error
     return CustomFacts(
-        size, name, vectors.shape[1], 0 if outputs is None else outputs.shape[1], frozen.outputs
+        input_size=size,
+        feature_layer=name,
+        dimension=vectors.shape[1],
+        classes=0 if outputs is None else outputs.shape[1],
+        outputs=frozen.outputs,
+        integral=frozen.dtype.is_integer,
     )
 
 

@@ -49,6 +49,8 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     try:
         fill(scratch)
         seal(scratch)
+        # Let other users of a shared cache read it: mkdtemp makes a folder for one user.
+        scratch.chmod(0o755)
         if folder.exists() and not is_whole(folder):
             _LOG.warning("the network in %s is not what was exported; it is made anew", folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +94,8 @@ def is_whole(folder: Path) -> bool:
     """
     try:
         return (folder / _SUMS).read_bytes() == _sums(folder)
-    except (FileNotFoundError, ValueError):
+    # Also one that another user wrote, or one with a folder in the place of a file.
+    except (OSError, ValueError):
         return False
 
 

@@ -21,6 +21,7 @@ DAMAGES = {
     "changed": lambda path: path.write_bytes(b"?" + path.read_bytes()[1:]),
     "lost": Path.unlink,
 }
+IN_CACHE = {**DAMAGES, "a folder": lambda path: (path.unlink(), path.mkdir())}
 
 
 def fill(folder):
@@ -33,7 +34,7 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", IN_CACHE.values(), ids=IN_CACHE)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_network_in_the_cache_is_made_anew(name, damage, caplog):
     folder = cached_model("1" * 64, fill)
@@ -43,6 +44,8 @@ def test_a_damaged_network_in_the_cache_is_made_anew(name, damage, caplog):
         path.name: path.read_bytes() for path in folder.iterdir() if path.name in FILES
     } == FILES
     assert f"the network in {folder} is not what was exported" in caplog.text
+    # Other users of the cache may read it.
+    assert folder.stat().st_mode & 0o777 == 0o755
     assert list(cache_folder().iterdir()) == [folder]
 
 

@@ -9,6 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from pipeline.cli import main
+from pipeline.reports.charts import histogram
 from pipeline.reports.night.content import Content
 from pipeline.reports.night.drift import measure
 from pipeline.reports.night.facts import Facts, Failure, Night
@@ -117,3 +118,10 @@ def test_the_cost_is_that_of_the_seconds_in_the_receipts():
     assert "Cost: 0.5 = 0.000417 hours of workers × 1200.0" in night_page(
         replace(content, price=1200.0)
     )
+
+
+def test_lengths_that_are_all_about_1_are_drawn():
+    """``--normalize l2`` gives such lengths; float32 has too few numbers between them."""
+    lengths = np.float32(1) + np.arange(-2, 3, dtype=np.float32) * np.float32(6e-8)
+    assert len(set(lengths.tolist())) > 2
+    assert "<rect" in histogram("lengths", lengths)
