@@ -11,7 +11,7 @@ import pyarrow as pa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -32,6 +32,8 @@ _FILES = {"/": "index.html", **{f"/{file.name}": file.name for file in _PAGE.glo
 _NEIGHBOURS = 60
 # Photos that are received or embedded at the same time. Each is in memory.
 _UPLOADS = 2
+# Longest time to receive a photo: one that does not come must not keep the others waiting.
+_RECEIVE_SECONDS = 30.0
 
 
 class Site:
@@ -133,6 +135,8 @@ def make_app(library: Library, pictures: Pictures) -> Guards:
         Refused: partial(_problem, 503),
         StorageError: partial(_problem, 503),
         HTTPException: _http_problem,
+        # Nobody reads this answer: the browser has left.
+        ClientDisconnect: partial(_problem, 400),
         # A mistake of ours; the server's log has the traceback.
         Exception: partial(_problem, 500),
     }
@@ -168,12 +172,17 @@ def _row(view: View, uri: str) -> pa.Table:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Receive a body, and stop when it is larger than ``limit`` bytes."""
+    """Receive a body, and stop when it is larger than ``limit`` bytes or does not come."""
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > limit:
-            raise HTTPException(413, f"the photo is larger than {limit:,} bytes")
+    try:
+        async with asyncio.timeout(_RECEIVE_SECONDS):
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > limit:
+                    raise HTTPException(413, f"the photo is larger than {limit:,} bytes")
+    except TimeoutError as error:
+        seconds = f"{_RECEIVE_SECONDS:g} seconds"
+        raise HTTPException(408, f"the photo did not arrive within {seconds}") from error
     return bytes(received)
 
 

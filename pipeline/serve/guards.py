@@ -67,7 +67,10 @@ def refusal(headers: Headers) -> str | None:
 
 
 def _name(url: str) -> str | None:
+    """Return the host of a URL; None when the host or its port is none."""
     try:
-        return urlsplit(url).hostname
+        parts = urlsplit(url)
+        # Reading a port that is no number raises.
+        return None if parts.port == 0 else parts.hostname
     except ValueError:
         return None

@@ -7,7 +7,9 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from transforms.engines.base import read_network
@@ -19,6 +21,7 @@ _OTHERS = ("golden.npz", _FACTS)
 # Of the network's files and the others, as coreutils writes it. It is written last: a folder whose
 # sums are right is whole.
 _SUMS = "SHA256SUMS"
+_DAY = 86_400
 
 
 def cache_folder() -> Path:
@@ -41,6 +44,7 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _delete_scratch(folder.parent)
         scratch = Path(tempfile.mkdtemp(prefix=f"{model_id[:12]}-", dir=folder.parent))
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="image-features-"))
@@ -66,6 +70,14 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _delete_scratch(cache: Path) -> None:
+    """Delete what killed processes left in the cache: folders that are older than a day."""
+    for scratch in cache.glob("?" * 12 + "-*"):
+        with suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > _DAY:
+                shutil.rmtree(scratch)
 
 
 def seal(folder: Path) -> None:

@@ -137,6 +137,7 @@ def test_only_the_files_of_the_page_are_served(client, path):
         ({"Host": "127.0.0.1"}, 200),
         ({"Host": "evil.example:8000"}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "127.0.0.1:8000.evil.example"}, 403),
         ({"Host": "localhost@evil.example"}, 403),
         ({"Host": "[::1"}, 403),
         ({"Host": ""}, 403),

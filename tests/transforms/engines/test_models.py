@@ -78,6 +78,20 @@ def test_changed_labels_in_a_bucket_are_refused_and_put_back(s3):
     assert (load_model(output, "1" * 64) / "model.json").read_bytes() == FILES["model.json"]
 
 
+def test_what_killed_exports_left_is_deleted_after_a_day():
+    cache_folder().mkdir(parents=True)
+    old, new, other = (
+        cache_folder() / name for name in ("2" * 12 + "-old", "2" * 12 + "-new", "x")
+    )
+    for folder in (old, new, other):
+        folder.mkdir()
+        (folder / "graph.pb").write_bytes(b"half")
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    made = cached_model("1" * 64, fill)
+    assert sorted(cache_folder().iterdir()) == sorted([made, new, other])
+
+
 def test_a_full_disk_under_the_cache_is_named():
     def full(folder):
         raise OSError(28, "No space left on device")
