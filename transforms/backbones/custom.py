@@ -69,6 +69,12 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
     if config.labels:
         labels = read_labels(config.labels)
     facts = chosen.read_facts(path, config)
+    if stated and facts.input_size != stated.input_size:
+        height, width = stated.input_size
+        raise UserError(
+            f"{path_beside(path)}: says that {path.name} takes images of {height}x{width}, and it "
+            "takes {}x{}; copy both files of one training here".format(*facts.input_size)
+        )
     value_range = _value_range(config, facts)
     notes = _check_labels(labels, facts, config)
     return Resolved(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
+from transforms.backbones.labels import is_text
 from transforms.backbones.network import import_keras
 from transforms.backbones.spec import Resolved, file_sha256
 from transforms.errors import UserError, first_line
@@ -97,11 +98,11 @@ def read_head(path: Path) -> HeadFacts:
 def _decoded(facts: Mapping[str, Any]) -> HeadFacts:
     """Check and convert; raises ``KeyError``, ``TypeError`` or ``ValueError``."""
     labels, recipe = facts["labels"], facts["recipe_fields"]
-    if not (isinstance(labels, list) and len(labels) > 1 and all(map(_is_text, labels))):
+    if not (isinstance(labels, list) and len(labels) > 1 and all(map(is_text, labels))):
         raise ValueError("labels is no list of texts")
     if not isinstance(recipe, dict) or not all(map(_is_flat, recipe.values())):
         raise ValueError("recipe_fields is no flat mapping")
-    if not _is_text(facts["sha256"]) or not isinstance(facts["exclusive"], bool):
+    if not is_text(facts["sha256"]) or not isinstance(facts["exclusive"], bool):
         raise ValueError("sha256 or exclusive has another type")
     return HeadFacts(
         sha256=facts["sha256"],
@@ -111,10 +112,6 @@ def _decoded(facts: Mapping[str, Any]) -> HeadFacts:
         temperature=float(facts.get("temperature", 1.0)),
         training=dict(facts.get("training") or {}),
     )
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 def _is_flat(value: object) -> bool:

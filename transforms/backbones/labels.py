@@ -45,6 +45,14 @@ def read_labels(path: str, option: str = "labels") -> tuple[str, ...]:
     return tuple(lines)
 
 
+def is_text(value: object) -> bool:
+    """Tell whether a value is a text, and not empty; JSON may hold half a character."""
+    # Half a character (a lone surrogate) becomes "?".
+    return (
+        isinstance(value, str) and bool(value) and value == value.encode(errors="replace").decode()
+    )
+
+
 def labels_sha256(labels: tuple[str, ...]) -> str:
     """Return the sha256 of the labels, joined by newlines."""
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()

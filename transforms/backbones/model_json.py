@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from transforms.backbones.labels import is_text
 from transforms.backbones.spec import Resolved, file_sha256
 from transforms.choices import BackboneConfig, ResizeMode, ValueMode
 from transforms.errors import UserError
@@ -161,10 +162,10 @@ def _decoded(facts: Mapping[str, Any]) -> Description:
             raise ValueError(f"{word} is {facts[word]!r}")
     if not (type(height) is type(width) is int and min(height, width) > 0):
         raise ValueError(f"input_size is {facts['input_size']!r}")
-    if not (isinstance(labels, list) and labels and all(map(_is_text, labels))):
+    if not (isinstance(labels, list) and labels and all(map(is_text, labels))):
         raise ValueError("labels is no list of texts")
     for word in ("sha256", "feature_layer"):
-        if not _is_text(facts[word]):
+        if not is_text(facts[word]):
             raise ValueError(f"{word} is {facts[word]!r}")
     return Description(
         sha256=facts["sha256"],
@@ -175,10 +176,6 @@ def _decoded(facts: Mapping[str, Any]) -> Description:
         labels=tuple(labels),
         training=dict(facts.get("training") or {}),
     )
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 def _damaged(path: Path, what: str) -> UserError:

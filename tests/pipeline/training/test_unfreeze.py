@@ -264,6 +264,7 @@ def test_a_model_of_your_own_is_trained_on_members_of_a_tar_in_a_bucket(
         ({"recipe_fields": {"resize": "crop"}}, "of another recipe: .*resize: crop → squash"),
         ({"sha256": "f" * 64}, r"head\.json belongs to another head"),
         ({"labels": 7}, r"head\.json is damaged"),
+        ({"labels": ["rocket", "chelsea", "\ud800"]}, r"head\.json is damaged"),
         ({"format": "another"}, r"head\.json describes no head of 'image-features train'"),
         ({"version": 2}, r"head\.json has version 2, and this program reads version 1"),
     ],

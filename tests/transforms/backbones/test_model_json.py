@@ -90,7 +90,12 @@ def _with(**changes: Any) -> Callable[[bytes], bytes]:
         (_with(preprocess="rgb"), r"is damaged \(ValueError: preprocess is 'rgb'\)"),
         (_with(input_size=[0, 9]), r"is damaged \(ValueError: input_size is \[0, 9\]\)"),
         (_with(input_size=7), "is damaged"),
+        (
+            _with(input_size=[SIZE, 9]),
+            rf"images of {SIZE}x9, and it takes {SIZE}x{SIZE}; copy both",
+        ),
         (_with(labels="abc"), "labels is no list of texts"),
+        (_with(labels=["a", "b", "\ud800"]), "labels is no list of texts"),
         (_with(sha256=None), "sha256 is None"),
         (_with(version=2), "has version 2, and this program reads version 1"),
         (_with(sha256="f" * 64), r"belongs to another model \(sha256 ffffffffffff…"),
