@@ -186,6 +186,13 @@ def _feature(model: Any, path: Path, config: BackboneConfig, pixels: Any) -> tup
             f"classifier; name a layer by --feature-layer. The last ones are {last}. All "
             f"{len(calls)}: {how_to_list(path)}"
         )
+    end = next(call for call in reversed(calls) if not call.whole)
+    if type(end.layer).__name__ == "UnitNormalization":
+        raise UserError(
+            f"--backbone {path}: ends in {end.name}, which makes vectors of length 1, so its "
+            f"output may be the vector. Say by --feature-layer which one to take: {end.name}, or "
+            f"another layer. All {len(calls)}: {how_to_list(path)}"
+        )
     name = f"input of {taken[1]}"
     return pooled(taken[0], config.pooling, name), name, outputs[0]
 

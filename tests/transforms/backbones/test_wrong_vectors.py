@@ -158,6 +158,20 @@ def test_a_map_of_a_picture_that_is_not_square_is_pooled(
     assert resolved.dimension == numbers
 
 
+def test_an_output_of_length_1_is_asked_for(images: np.ndarray, tmp_path: Path) -> None:
+    """Its last Dense layer is no classifier."""
+    keras, entry, vector = keras_net()
+    outputs = keras.layers.Dense(5, name="embedding")(vector)
+    model = keras.Model(entry, keras.layers.UnitNormalization(name="unit")(outputs))
+    path = str(tmp_path / "embedding.keras")
+    model.save(path)
+    with pytest.raises(UserError, match=r"ends in unit, .* by --feature-layer which one"):
+        resolve(BackboneConfig(backbone=path, preprocess="unit"))
+    options = {"backbone": path, "preprocess": "unit", "feature_layer": "unit"}
+    _, graph = exported(tmp_path / "out", **options)
+    assert_same(graph(images)[0], run(model, images / np.float32(255)))
+
+
 def test_a_fixed_number_of_images_is_one_line(tmp_path: Path) -> None:
     keras, entry, vector = keras_net(batch=1)
     outputs = keras.layers.Dense(3)(keras.ops.reshape(vector, (1, 8)))
