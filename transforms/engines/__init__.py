@@ -167,8 +167,8 @@ def check_golden(engine: Engine, config: EngineConfig) -> None:
     zero = ~expected.any(axis=1)
     worst = float(cosine(got[~zero], expected[~zero]).min(initial=1))
     lengths = np.linalg.norm(got[~zero], axis=1) / np.linalg.norm(expected[~zero], axis=1)
-    none = np.abs(got[zero]).max(initial=0) <= 0.01 * np.abs(expected).max()
-    if not worst >= allowed or not np.all(np.abs(lengths - 1) < 0.1) or not none:
+    same_zeros = np.abs(got[zero]).max(initial=0) <= 0.01 * np.abs(expected).max()
+    if not worst >= allowed or not np.all(np.abs(lengths - 1) < 0.1) or not same_zeros:
         raise RuntimeError(
             f"self-check failed: {engine.name} in {config.precision} computes other vectors "
             f"than {engine.model.reference} (cosine {worst:.5f}, at least {allowed} is needed) on "
