@@ -97,10 +97,16 @@ class FaissFile:
         self._gone: list[np.ndarray] = []
 
     def read_state(self) -> State | None:
-        return states.read_state(self._storage)
+        state = states.read_state(self._storage)
+        if state and not self._draft:
+            self._note(state)
+        return state
 
     def write_state(self, state: State) -> None:
         states.write_state(self._storage, state)
+        self._note(state)
+
+    def _note(self, state: State) -> None:
         self._keys = {name: next(iter(sizes), "") for name, sizes in state.files.items()}
 
     def is_empty(self) -> bool:

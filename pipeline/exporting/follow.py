@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -56,8 +57,19 @@ def follow(
             setattr(counts, name, getattr(counts, name) + getattr(difference.counts, name))
     _check_count(job, target)
     check_call(target.read_state(), start, job.dest)
-    target.finish(replace(start, stage="done", version=table.version, rows=job.rows))
+    target.finish(replace(start, stage="done", version=table.version, rows=job.rows,
+                          fingerprint=fingerprint_of(table)))  # fmt: skip
     return counts
+
+
+def fingerprint_of(table: Snapshot) -> str:
+    """Return what tells a version from one of the same number in a copy of the table.
+
+    A copy, or a table that was restored from one, keeps Delta's id and goes on with the same
+    numbers; the path of a part is unique.
+    """
+    paths = sorted(str(part["path"]) for part in table.parts)
+    return hashlib.sha256("\n".join(paths).encode()).hexdigest()
 
 
 def check_call(state: State | None, own: State, dest: str) -> None:
@@ -80,7 +92,13 @@ def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:
     if state.version is None:
         return Sides.first(table)
     try:
-        sides = Sides.of_versions(table, table.at(state.version))
+        old = table.at(state.version)
+        if fingerprint_of(old) != state.fingerprint:
+            _LOG.info("version %d of the table may have been another one when it was exported, as "
+                      "in a copy of the table: comparing with all rows that are there",
+                      state.version)  # fmt: skip
+            return Sides.of_rows(table, target.stored, target.count())
+        sides = Sides.of_versions(table, old)
         # A version whose parts were vacuumed is found out here, and not in the middle.
         for _ in sides.there():
             pass

@@ -10,7 +10,7 @@ from os import PathLike, fspath
 
 from pipeline.exporting.base import Follower, Job, Mirror
 from pipeline.exporting.differences import Counts
-from pipeline.exporting.follow import follow
+from pipeline.exporting.follow import fingerprint_of, follow
 from pipeline.exporting.mirror import Folder, mirror
 from pipeline.exporting.places import check_secrets
 from pipeline.exporting.progress import RowProgress
@@ -19,8 +19,8 @@ from pipeline.exporting.state import State, read_state
 from pipeline.exporting.targets import DEFAULT_COLUMNS, IdKind, parse_target
 from pipeline.tables import Tables
 from pipeline.tables.table import Table
-from transforms.errors import UserError
-from transforms.storage import open_storage
+from transforms.errors import Damaged, UserError
+from transforms.storage import StorageError, open_storage
 from transforms.storage.settings import Stores
 from transforms.storage.urls import local_path
 
@@ -146,15 +146,25 @@ def _follow(
             raise UserError(
                 f"--since {config.since}: the newest version of the table is {job.version}"
             )
-        start = replace(start, version=config.since, stage="done")
+        mark = _fingerprint_at(table, config.since)
+        start = replace(start, version=config.since, stage="done", fingerprint=mark)
     elif found is None:
         start = replace(start, stage="clearing")
     since = start.version
-    if config.since is None and (start.version, start.stage) == (table.version, "done"):
+    held = (start.version, start.stage, start.fingerprint)
+    if config.since is None and held == (table.version, "done", fingerprint_of(table)):
         return Counts(), since
     if not target.adds:
         start = replace(start, stage="clearing")
     return follow(job, table, target, start, on), since
+
+
+def _fingerprint_at(table: Table, version: int) -> str:
+    """Return the fingerprint of a version; "" for one that cannot be read any more."""
+    try:
+        return fingerprint_of(table.at(version))
+    except (Damaged, StorageError):
+        return ""
 
 
 def _start(found: State | None, wanted: State, job: Job, anew: bool) -> State:

@@ -29,6 +29,8 @@ class State:
     rows: int = 0
     stage: Stage = "done"
     call: str = ""  # the call that wrote this
+    # Of the version's parts; "" in a state of before it was noted.
+    fingerprint: str = ""
     # Of a mirror: for each part the size in bytes of its files, by their keys.
     files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -76,7 +78,10 @@ def _check_types(state: State) -> None:
     Raises:
         ValueError: A field has another type.
     """
-    texts = (state.target, state.table, state.table_id, state.recipe, state.stage, state.call)
+    texts = (
+        *(state.target, state.table, state.table_id, state.recipe, state.stage, state.call),
+        state.fingerprint,
+    )
     right = (
         all(isinstance(text, str) for text in texts)
         and isinstance(state.version, int | None)
