@@ -70,6 +70,8 @@ class Batches:
         return states.read_state(self._storage)
 
     def write_state(self, state: State) -> None:
+        if state.version is not None and state.version > self._job.version:
+            raise self._used(state.version)
         states.write_state(self._storage, state)
         self._until = state.version
         if state.stage == "sending":
@@ -111,6 +113,7 @@ class Batches:
 
     def remove(self, keys: Iterator[pa.Array]) -> None:
         for ids in keys:
+            self._begin()
             name = f"part-{self._files:05d}.{self._form.delete_ending}"
             self._storage.write(f"{self._folder}/delete/{name}", self._form.encode_keys(ids))
             self._note("removed", pa.table({"id": ids}))
@@ -130,7 +133,26 @@ class Batches:
     def _folder(self) -> str:
         return f"v{self._job.version:06d}"
 
+    def _used(self, version: int) -> UserError:
+        """Return the error of a batch that would take the number of an earlier one, or a lower."""
+        return UserError(
+            f"{self._job.dest} has batches up to version {version}, and this one would be version "
+            f"{self._job.version}, as after the table was restored from a copy. A batch needs a "
+            "higher number than those before: export again once the table has a later version, or "
+            "give --replace to send all rows anew"
+        )
+
+    def _begin(self) -> None:
+        """Check that the folder is not that of a whole batch, which may be loaded already.
+
+        Raises:
+            UserError: It is.
+        """
+        if self._until is not None and self._job.version <= self._until:
+            raise self._used(self._until)
+
     def _write(self, batches: list[Batch]) -> None:
+        self._begin()
         key = f"{self._folder}/part-{self._files:05d}.{self._form.ending}"
         self._storage.write(key, self._form.encode(batches))
         columns = self._job.shape.columns

@@ -104,9 +104,9 @@ def export(output: str | PathLike[str], config: ExportConfig) -> ExportResult:
     finally:
         progress.end()
     seconds = time.monotonic() - started
-    return ExportResult(
-        job.dest, table.url, version, since, rows, counts, seconds, target.hint(job)
-    )
+    # Without a change there is no new batch to load.
+    hint = "" if target.batches and counts == Counts() else target.hint(job)
+    return ExportResult(job.dest, table.url, version, since, rows, counts, seconds, hint)
 
 
 def _check_dest(dest: str, table: Table) -> None:

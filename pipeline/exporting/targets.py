@@ -32,6 +32,10 @@ class Target:
     ids: tuple[IdKind, ...] = _ALL
     # The words of each option; the first is the default. Without words it is any text.
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Whether each call that changes something leaves a folder of its own to load.
+    batches: bool = False
+    # Whether --dest may end in #NAME.
+    named: bool = False
 
     def open(self, job: Job) -> Follower | Mirror:
         """Open the destination.
@@ -59,15 +63,15 @@ TARGETS: Mapping[str, Target] = {
     ),
     "lance": Target("pipeline.exporting.lance"),
     "faiss": Target("pipeline.exporting.faiss_file", ("int64",), {"numbers": _NUMBERS}),
-    "qdrant": Target("pipeline.exporting.qdrant", ("uuid5", "int64")),
+    "qdrant": Target("pipeline.exporting.qdrant", ("uuid5", "int64"), named=True),
     # Its client writes ids into an expression without quoting them, so none is a file's name.
-    "milvus": Target("pipeline.exporting.milvus", ("sha256", "int64", "uuid5")),
-    "vertex": Target("pipeline.exporting.vertex", ("uri", "sha256", "uuid5")),
-    "pinecone": Target("pipeline.exporting.pinecone", ("sha256", "uuid5", "uri")),
-    "milvus-files": Target("pipeline.exporting.milvus_files"),
+    "milvus": Target("pipeline.exporting.milvus", ("sha256", "int64", "uuid5"), named=True),
+    "vertex": Target("pipeline.exporting.vertex", ("uri", "sha256", "uuid5"), batches=True),
+    "pinecone": Target("pipeline.exporting.pinecone", ("sha256", "uuid5", "uri"), batches=True),
+    "milvus-files": Target("pipeline.exporting.milvus_files", batches=True),
     "projector": Target("pipeline.exporting.projector"),
     "pgvector": Target(
-        "pipeline.exporting.pgvector", options={"type": ("auto", "vector", "halfvec")}
+        "pipeline.exporting.pgvector", options={"type": ("auto", "vector", "halfvec")}, named=True
     ),
 }
 

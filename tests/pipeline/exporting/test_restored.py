@@ -8,6 +8,7 @@ import pipeline
 from tests.helpers.exports import Readers, counts
 from tests.helpers.outputs import live
 from tests.helpers.runs import vectors
+from transforms.errors import UserError
 
 
 def restore(place):
@@ -92,3 +93,43 @@ def test_an_index_of_faiss_whose_version_was_vacuumed_is_compared_by_its_rows(pl
         if path.name not in kept:
             path.unlink()
     assert counts(place.export("faiss")) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("night", [1, 2])
+def test_a_batch_that_may_be_loaded_is_never_overwritten(place, night):
+    """The restored table has version 0 or another version 1."""
+    place.export("vertex")
+    place.night(2)
+    place.export("vertex")
+    before = {path: path.read_bytes() for path in place.dest.glob("v*/**/*") if path.is_file()}
+    place.night(1)
+    if night == 2:
+        pipeline.compact(place.output)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"has batches up to version 1, .*--replace"):
+            place.export("vertex")
+    assert all(path.read_bytes() == data for path, data in before.items())
+    place.export("vertex", replace=True)
+    check(place, "vertex", place.dest)
+
+
+def test_a_later_version_of_a_restored_table_is_a_batch_again(place):
+    place.night(2)
+    place.export("vertex")
+    restore(place)
+    with pytest.raises(UserError, match="has batches up to version 1"):
+        place.export("vertex")
+    pipeline.rollback(place.output, 0)
+    assert counts(place.export("vertex")) == (1, 1, 2)
+    check(place, "vertex", place.dest)
+
+
+def test_the_same_rows_under_a_used_number_need_no_batch(place):
+    place.export("vertex")
+    first = place.export("vertex")
+    assert first.hint == ""
+    pipeline.compact(place.output)
+    result = place.export("vertex")
+    assert (counts(result), result.version, result.hint) == ((0, 0, 0), 1, "")
+    place.night(2)
+    assert "v000001" in place.export("vertex", replace=True).hint
