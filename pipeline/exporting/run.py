@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from contextlib import closing
@@ -16,7 +17,7 @@ from pipeline.exporting.places import check_secrets
 from pipeline.exporting.progress import RowProgress
 from pipeline.exporting.shape import shape_of
 from pipeline.exporting.state import State, read_state
-from pipeline.exporting.targets import DEFAULT_COLUMNS, IdKind, parse_target
+from pipeline.exporting.targets import DEFAULT_COLUMNS, IdKind, Target, parse_target
 from pipeline.tables import Tables
 from pipeline.tables.table import Table
 from transforms.errors import Damaged, UserError
@@ -86,8 +87,9 @@ def export(output: str | PathLike[str], config: ExportConfig) -> ExportResult:
     name, target, options = parse_target(config.to)
     if config.id not in (None, *target.ids):
         raise UserError(f"--id {config.id}: {name} takes {' or '.join(target.ids)}")
-    table = Tables.published(open_storage(fspath(output), config.stores), config.table).features
-    _check_dest(config.dest, table)
+    storage = open_storage(fspath(output), config.stores)
+    table = Tables.published(storage, config.table).features
+    _check_dest(config.dest, target, storage.url)
     shape = shape_of(table, config.columns, config.id or target.ids[0], options)
     rows = sum(int(part["num_records"]) for part in table.parts)
     version = table.version or 0
@@ -109,13 +111,23 @@ def export(output: str | PathLike[str], config: ExportConfig) -> ExportResult:
     return ExportResult(job.dest, table.url, version, since, rows, counts, seconds, hint)
 
 
-def _check_dest(dest: str, table: Table) -> None:
+def _check_dest(dest: str, target: Target, output: str) -> None:
     if not dest:
         raise UserError("--dest: say where to export to")
     check_secrets(dest)
-    place = str(local_path(dest)) if "://" not in dest or dest.startswith("file:") else dest
-    if f"{place}/".startswith(f"{table.url}/"):
-        raise UserError(f"--dest {dest} lies in the table itself; give another folder")
+    place = _real(dest.partition("#")[0] if target.named else dest)
+    if f"{place}/".startswith(f"{_real(output)}/"):
+        raise UserError(
+            f"--dest {dest} lies in {output}, the folder of the tables themselves; give a folder "
+            "outside of it"
+        )
+
+
+def _real(url: str) -> str:
+    """Return the folder that a path leads to, without links; an address as it is."""
+    if "://" in url and not url.startswith("file:"):
+        return url.rstrip("/")
+    return os.path.realpath(local_path(url) or url)
 
 
 def _mirror(

@@ -180,9 +180,20 @@ def test_other_peoples_files_are_neither_read_nor_deleted(place):
     assert (place.dest / "img_emb/theirs.npy").read_bytes() == b"theirs"
 
 
-def test_the_table_itself_is_no_destination(place):
-    with pytest.raises(UserError, match="in the table itself"):
-        place.export("npy", place.output / "features")
+@pytest.mark.parametrize("name", ["", "features", "errors", "models/x", "index", "features-x"])
+def test_the_output_itself_is_no_destination(place, name):
+    link = place.root / "link"
+    link.symlink_to(place.output)
+    for to, dest in (
+        ("npy", place.output / name),
+        ("npy", f"file://{place.output}/{name}"),
+        ("npy", link / name),
+        ("qdrant", f"{place.output / name}#photos"),
+        ("milvus", f"{link / name}#photos"),
+    ):
+        with pytest.raises(UserError, match=r"lies in .*, the folder of the tables themselves"):
+            place.export(to, dest)
+    place.export("npy", f"{place.output}#x")
 
 
 def test_a_damaged_part_ends_the_export(place):
@@ -247,6 +258,10 @@ def test_a_bucket_is_source_and_destination(place, s3):
     config = pipeline.ExportConfig("npy", f"{s3.url}/dest")
     assert counts(pipeline.export(f"{s3.url}/out", config)) == (6, 0, 0)
     assert counts(pipeline.export(f"{s3.url}/out", config)) == (0, 0, 0)
+    for name in ("", "/x"):
+        config = pipeline.ExportConfig("npy", f"{s3.url}/out{name}")
+        with pytest.raises(UserError, match="the folder of the tables themselves"):
+            pipeline.export(f"{s3.url}/out", config)
     for key in s3.under("dest/"):
         file = place.root / key
         file.parent.mkdir(parents=True, exist_ok=True)
