@@ -34,6 +34,12 @@ class Counts:
     changed: int = 0
     removed: int = 0
 
+    def add(self, other: Counts) -> None:
+        """Count in what another step did."""
+        self.added += other.added
+        self.changed += other.changed
+        self.removed += other.removed
+
     @property
     def sent(self) -> int:
         """The number of rows that were written."""
@@ -76,8 +82,15 @@ class Sides:
         """
         if rows is None:
             rows = sum(count for _, count in table.row_counts())
+
+        def names() -> Iterator[pa.Table]:
+            """Yield the rows; others may have written some without these columns."""
+            for found in there():
+                columns = [pc.fill_null(column, "") for column in found.columns]
+                yield pa.table(columns, found.column_names)
+
         # 0 would mean that nothing has to be compared.
-        return cls(table, _paths(table), there, max(1, rows))
+        return cls(table, _paths(table), names, max(1, rows))
 
     def differences(self) -> Iterator[Difference]:
         """Yield the difference, in as many shares as keep the memory bounded."""

@@ -23,8 +23,28 @@ _LOG = logging.getLogger(__name__)
 _KEYS = 1000
 
 
+class WrongCount(RunFailed):
+    """In the end the destination has another number of rows than the table.
+
+    Args:
+        message: What the user is told.
+        counts: What was done, unless the destination takes it back.
+        since: The version that it was compared with; None when its rows were, or it had none.
+    """
+
+    def __init__(self, message: str, counts: Counts, since: int | None) -> None:
+        super().__init__(message)
+        self.counts = counts
+        self.since = since
+
+
 def follow(
-    job: Job, table: Snapshot, target: Follower, start: State, on_rows: Callable[[int], None]
+    job: Job,
+    table: Snapshot,
+    target: Follower,
+    start: State,
+    on_rows: Callable[[int], None],
+    everything: bool = False,
 ) -> Counts:
     """Send the rows that a destination lacks, and remove those that the table lacks.
 
@@ -34,10 +54,11 @@ def follow(
         target: The destination.
         start: What it holds, and in which stage it is, with the id of this call.
         on_rows: Is told each number of rows that were sent.
+        everything: Compare with all rows that are there, whatever the destination says.
 
     Raises:
         Refused: Another call took over.
-        RunFailed: In the end the destination has another number of rows than the table.
+        WrongCount: In the end the destination has another number of rows than the table.
         Damaged: A part of the table cannot be read.
         StorageError: The storage does not answer.
     """
@@ -46,16 +67,15 @@ def follow(
         target.write_state(start)
         target.clear()
         start = replace(start, version=None)
-    sides = _sides(table, target, start, was)
+    sides = _sides(table, target, start, was, everything)
     start = replace(start, stage="sending")
     target.write_state(start)
     counts = Counts()
     for difference in sides.differences():
         target.send(_batches(job, table, target, start, difference, on_rows))
         target.remove(_keys(job, target, start, difference))
-        for name in ("added", "changed", "removed"):
-            setattr(counts, name, getattr(counts, name) + getattr(difference.counts, name))
-    _check_count(job, target)
+        counts.add(difference.counts)
+    _check_count(job, target, counts, None if everything else start.version)
     check_call(target.read_state(), start, job.dest)
     target.finish(replace(start, stage="done", version=table.version, rows=job.rows,
                           fingerprint=fingerprint_of(table)))  # fmt: skip
@@ -82,7 +102,7 @@ def check_call(state: State | None, own: State, dest: str) -> None:
         raise taken_over(dest)
 
 
-def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:
+def _sides(table: Snapshot, target: Follower, state: State, was: str, everything: bool) -> Sides:
     """Choose what to compare the table with."""
     if was == "clearing":
         return Sides.first(table)
@@ -91,6 +111,9 @@ def _sides(table: Snapshot, target: Follower, state: State, was: str) -> Sides:
         return Sides.of_rows(table, target.stored, target.count())
     if state.version is None:
         return Sides.first(table)
+    if everything:
+        _LOG.info("the number of rows is wrong: comparing with all rows that are there")
+        return Sides.of_rows(table, target.stored, target.count())
     try:
         old = table.at(state.version)
         if fingerprint_of(old) != state.fingerprint:
@@ -136,12 +159,14 @@ def _keys(job: Job, target: Follower, own: State, difference: Difference) -> Ite
             yield ids_of(uris[start : start + _KEYS].to_pylist(), job.shape.id)
 
 
-def _check_count(job: Job, target: Follower) -> None:
+def _check_count(job: Job, target: Follower, counts: Counts, since: int | None) -> None:
     rows = target.count()
     if rows is None or rows == job.rows:
         return
-    raise RunFailed(
+    raise WrongCount(
         f"{job.dest} has {rows:,} rows, and the table has {job.rows:,}. Something else writes "
-        "there, or two images have one id. Run the same command again to compare all rows; if the "
-        "numbers still differ, give --replace, or another --id"
+        "there, or two images have one id. Give --replace to send all rows anew; if the numbers "
+        "still differ, give another --id",
+        counts,
+        since,
     )

@@ -172,9 +172,7 @@ def _count(table: Snapshot, folder: Folder, start: State, stems: list[str]) -> C
             difference.fresh(names)
         for _ in difference.removed():
             pass
-        counts.added += difference.counts.added
-        counts.changed += difference.counts.changed
-        counts.removed += difference.counts.removed
+        counts.add(difference.counts)
     return counts
 
 

@@ -106,6 +106,8 @@ class PgVector:
             self._run("DROP TABLE IF EXISTS {table}")
 
     def stored(self) -> Iterator[pa.Table]:
+        if self.is_empty():
+            return
         with self._errors(), self._link.cursor(name="stored") as cursor:
             cursor.execute(self._format("SELECT {uri}, {run_id} FROM {table}"))
             while rows := cursor.fetchmany(_AT_ONCE):
@@ -138,6 +140,8 @@ class PgVector:
                           ids.to_pylist())  # fmt: skip
 
     def count(self) -> int | None:
+        if self.is_empty():
+            return 0
         with self._errors():
             return int(self._one("SELECT count(*) FROM {table}"))
 

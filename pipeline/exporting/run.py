@@ -11,7 +11,7 @@ from os import PathLike, fspath
 
 from pipeline.exporting.base import Follower, Job, Mirror
 from pipeline.exporting.differences import Counts
-from pipeline.exporting.follow import fingerprint_of, follow
+from pipeline.exporting.follow import WrongCount, fingerprint_of, follow
 from pipeline.exporting.mirror import Folder, mirror
 from pipeline.exporting.places import check_secrets
 from pipeline.exporting.progress import RowProgress
@@ -94,15 +94,10 @@ def export(output: str | PathLike[str], config: ExportConfig) -> ExportResult:
     rows = sum(int(part["num_records"]) for part in table.parts)
     version = table.version or 0
     job = Job(config.dest.rstrip("/"), config.stores, table.name, shape, version, rows)
-    opened = target.open(job)
     wanted = State(name, table.name, table.table_id, table.recipe_id, shape.as_json())
     progress = RowProgress(rows)
     try:
-        if isinstance(opened, Mirror):
-            counts, since = _mirror(job, table, opened, wanted, config, progress)
-        else:
-            with closing(opened):
-                counts, since = _follow(job, table, opened, wanted, config, progress)
+        counts, since = _send(job, table, target, wanted, config, progress)
     finally:
         progress.end()
     seconds = time.monotonic() - started
@@ -130,6 +125,30 @@ def _real(url: str) -> str:
     return os.path.realpath(local_path(url) or url)
 
 
+def _send(
+    job: Job, table: Table, target: Target, wanted: State, config: ExportConfig, on: RowProgress
+) -> tuple[Counts, int | None]:
+    """Do what the destination needs; return what was done, and the version that it held before."""
+    opened = target.open(job)
+    if isinstance(opened, Mirror):
+        return _mirror(job, table, opened, wanted, config, on)
+    with closing(opened):
+        try:
+            return _follow(job, table, opened, wanted, config, on)
+        except WrongCount as error:
+            before, done = error.since, error.counts
+            if before is None:
+                raise
+    # Closed, an atomic destination has taken back what was done.
+    again = target.open(job)
+    assert not isinstance(again, Mirror)
+    with closing(again):
+        counts, _ = _follow(job, table, again, wanted, config, on, everything=True)
+    if not again.atomic:
+        counts.add(done)
+    return counts, before
+
+
 def _mirror(
     job: Job, table: Table, target: Mirror, wanted: State, config: ExportConfig, on: RowProgress
 ) -> tuple[Counts, int | None]:
@@ -144,7 +163,13 @@ def _mirror(
 
 
 def _follow(
-    job: Job, table: Table, target: Follower, wanted: State, config: ExportConfig, on: RowProgress
+    job: Job,
+    table: Table,
+    target: Follower,
+    wanted: State,
+    config: ExportConfig,
+    on: RowProgress,
+    everything: bool = False,
 ) -> tuple[Counts, int | None]:
     found = None if config.replace else target.read_state()
     if found is None and not config.replace and config.since is None and not target.is_empty():
@@ -165,10 +190,12 @@ def _follow(
     since = start.version
     held = (start.version, start.stage, start.fingerprint)
     if config.since is None and held == (table.version, "done", fingerprint_of(table)):
-        return Counts(), since
+        if not target.adds or target.count() in (None, job.rows):
+            return Counts(), since
+        everything = True
     if not target.adds:
         start = replace(start, stage="clearing")
-    return follow(job, table, target, start, on), since
+    return follow(job, table, target, start, on, everything), since
 
 
 def _fingerprint_at(table: Table, version: int) -> str:

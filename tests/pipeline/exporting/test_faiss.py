@@ -161,3 +161,12 @@ def test_a_table_that_becomes_empty_and_full_again(place):
     place.export("faiss")
     index, _ = opened(place)
     assert index.ntotal == 6
+
+
+def test_a_state_with_another_number_of_rows_is_compared_in_full(place):
+    place.export("faiss")
+    file = place.dest / "export.json"
+    file.write_text(file.read_text().replace('"rows": 6', '"rows": 5'))
+    assert counts(place.export("faiss")) == (0, 0, 0)
+    assert json.loads(file.read_text())["rows"] == 6
+    check(place)

@@ -76,6 +76,18 @@ def test_a_table_that_was_killed_while_it_was_made_is_made_anew(place, dest, mon
     check(place, dest)
 
 
+@pytest.mark.parametrize("night", [1, 2])
+def test_rows_that_were_lost_are_sent_again(place, dest, night):
+    place.export("lance", dest)
+    lancedb.connect(str(dest.parent)).open_table("photos").delete("uri LIKE '%chelsea%'")
+    place.night(night)
+    assert counts(place.export("lance", dest)) == [(1, 0, 0), (3, 1, 1)][night - 1]
+    check(place, dest)
+    lancedb.connect(str(dest.parent)).drop_table("photos")
+    assert counts(place.export("lance", dest)) == (place.table().num_rows, 0, 0)
+    check(place, dest)
+
+
 def test_a_table_of_others_is_refused_and_replaced(place, dest):
     lancedb.connect(str(dest.parent)).create_table("photos", [{"a": 1}])
     with pytest.raises(UserError, match="no export has noted"):

@@ -135,14 +135,37 @@ def test_two_exports_at_once_are_not_mixed(place, database, monkeypatch):
     check(place, database)
 
 
-def test_rows_of_others_are_noticed(place, database):
+@pytest.mark.parametrize("night", [1, 2])
+def test_rows_of_others_and_lost_ones_are_noticed(place, database, night):
     place.export("pgvector", database)
     with psycopg.connect(database) as link:
         link.execute("INSERT INTO features (uri) VALUES ('theirs')")
+    place.night(night)
+    assert counts(place.export("pgvector", database)) == [(0, 0, 1), (2, 1, 2)][night - 1]
+    check(place, database)
+    with psycopg.connect(database) as link:
+        link.execute("DELETE FROM features WHERE uri LIKE '%coffee%'")
+    assert counts(place.export("pgvector", database)) == (1, 0, 0)
+    check(place, database)
+
+
+def test_a_table_that_was_dropped_is_filled_again(place, database):
+    place.export("pgvector", database)
+    with psycopg.connect(database) as link:
+        link.execute("DROP TABLE features")
+    assert counts(place.export("pgvector", database)) == (6, 0, 0)
+    check(place, database)
+
+
+def test_rows_that_no_comparison_finds_are_one_clear_line(place, database):
+    place.export("pgvector", database, id="int64")
+    with psycopg.connect(database) as link:
+        link.execute("INSERT INTO features (id) VALUES (1)")
     place.night(2)
-    with pytest.raises(RunFailed, match="has 8 rows, and the table has 7"):
-        place.export("pgvector", database)
-    place.export("pgvector", database, replace=True)
+    for _ in range(2):
+        with pytest.raises(RunFailed, match=r"has 8 rows, and the table has 7\..*Give --replace"):
+            place.export("pgvector", database, id="int64")
+    place.export("pgvector", database, id="int64", replace=True)
     check(place, database)
 
 
