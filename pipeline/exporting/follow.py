@@ -114,6 +114,13 @@ def _sides(table: Snapshot, target: Follower, state: State, was: str, everything
     if everything:
         _LOG.info("the number of rows is wrong: comparing with all rows that are there")
         return Sides.of_rows(table, target.stored, target.count())
+    if state.version > (table.version or 0):
+        _LOG.info(
+            "version %d is later than the newest one of the table: comparing with all rows that "
+            "are there",
+            state.version,
+        )
+        return Sides.of_rows(table, target.stored, target.count())
     try:
         old = table.at(state.version)
         if fingerprint_of(old) != state.fingerprint:

@@ -12,6 +12,8 @@ from transforms.storage import NotFound, Storage
 
 FILE = "export.json"
 FORMAT = 1
+# More than any table has: deltalake searches long for a version far above, or overflows.
+_VERSIONS = 1 << 31
 # ``clearing`` and ``sending``: a call is at work, or was killed.
 Stage = Literal["clearing", "sending", "done"]
 
@@ -65,7 +67,7 @@ def decode_state(data: bytes | str, where: str) -> State:
         state = State(**fields)
         _check_types(state)
         return state
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{where} is not what an export of this version writes ({error}). Give --replace to "
             "send all rows anew"
@@ -84,8 +86,8 @@ def _check_types(state: State) -> None:
     )
     right = (
         all(isinstance(text, str) for text in texts)
-        and isinstance(state.version, int | None)
-        and (state.version or 0) >= 0
+        and (state.version is None or _is_number(state.version, _VERSIONS))
+        and _is_number(state.rows, 1 << 62)
         and state.stage in get_args(Stage)
         and isinstance(state.shape, dict)
         and isinstance(state.files, dict)
@@ -93,6 +95,10 @@ def _check_types(state: State) -> None:
     )
     if not right:
         raise ValueError("a field holds something else")
+
+
+def _is_number(value: object, end: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < end
 
 
 def read_state(storage: Storage, key: str = FILE) -> State | None:

@@ -161,7 +161,11 @@ def test_another_shape_or_table_is_refused_and_replaced(place):
         place.export("npy,numbers=float16", columns=("uri=image_path", "width"), id="sha256")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}', b'{"format": 2}', b"\xff"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b'{"format": 1}', b'{"format": 2}', b"\xff", b"[" * 200_000],
+    ids=range(7),
+)
 def test_a_damaged_state_is_one_clear_line(place, data, capsys):
     place.export("npy")
     (place.dest / "export.json").write_bytes(data)
@@ -169,6 +173,17 @@ def test_a_damaged_state_is_one_clear_line(place, data, capsys):
     assert "--replace" in capsys.readouterr().err
     place.export("npy", replace=True)
     check(place, "npy")
+
+
+@pytest.mark.parametrize("version", [True, -1, 2**31, 2**63, 10**30, 0.5, "0"])
+def test_a_version_that_no_table_has_is_one_clear_line(place, version):
+    for to in ("npy", "vertex"):
+        dest = place.dest / to
+        place.export(to, dest)
+        state = json.loads((dest / "export.json").read_text())
+        (dest / "export.json").write_text(json.dumps({**state, "version": version}))
+        with pytest.raises(UserError, match=r"is not what an export .*--replace"):
+            place.export(to, dest)
 
 
 def test_other_peoples_files_are_neither_read_nor_deleted(place):

@@ -61,6 +61,7 @@ def test_a_higher_version_than_the_newest_one_is_compared_in_full(place, to, des
     with caplog.at_level("INFO"):
         place.export(to, dest)
     check(place, to, dest)
+    assert to != "lance" or "later than the newest one" in caplog.text
 
 
 def test_a_state_without_a_fingerprint_is_compared_once(place, caplog):
