@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from contextlib import closing
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
 from pipeline.exporting.base import Follower, Job, Mirror
+from pipeline.exporting.begin import fingerprint_at, start_of
 from pipeline.exporting.differences import Counts
 from pipeline.exporting.follow import WrongCount, fingerprint_of, follow
 from pipeline.exporting.mirror import Folder, mirror
@@ -20,8 +20,8 @@ from pipeline.exporting.state import State, read_state
 from pipeline.exporting.targets import DEFAULT_COLUMNS, IdKind, Target, parse_target
 from pipeline.tables import Tables
 from pipeline.tables.table import Table
-from transforms.errors import Damaged, UserError
-from transforms.storage import StorageError, open_storage
+from transforms.errors import UserError
+from transforms.storage import open_storage
 from transforms.storage.settings import Stores
 from transforms.storage.urls import local_path
 
@@ -158,7 +158,7 @@ def _mirror(
     found = None if config.replace else read_state(folder.storage)
     if found is None and not config.replace:
         folder.check_new()
-    start = _start(found, wanted, job, config.replace)
+    start = start_of(found, wanted, job, config.replace)
     return mirror(job, table, folder, start, on), start.version
 
 
@@ -177,13 +177,13 @@ def _follow(
             f"{job.dest} holds something that no export has noted. Give another --dest; or "
             "--since VERSION if it holds that version of the table; or --replace to delete it"
         )
-    start = _start(found, wanted, job, config.replace)
+    start = start_of(found, wanted, job, config.replace)
     if config.since is not None:
         if config.since > job.version:
             raise UserError(
                 f"--since {config.since}: the newest version of the table is {job.version}"
             )
-        mark = _fingerprint_at(table, config.since)
+        mark = fingerprint_at(table, config.since)
         start = replace(start, version=config.since, stage="done", fingerprint=mark)
     elif found is None:
         start = replace(start, stage="clearing")
@@ -196,52 +196,3 @@ def _follow(
     if not target.adds:
         start = replace(start, stage="clearing")
     return follow(job, table, target, start, on, everything), since
-
-
-def _fingerprint_at(table: Table, version: int) -> str:
-    """Return the fingerprint of a version; "" for one that cannot be read any more."""
-    try:
-        return fingerprint_of(table.at(version))
-    except (Damaged, StorageError):
-        return ""
-
-
-def _start(found: State | None, wanted: State, job: Job, anew: bool) -> State:
-    """Return the state that a call begins with.
-
-    Raises:
-        UserError: The destination holds something else than what is asked for.
-    """
-    call = uuid.uuid4().hex
-    if found is None and not job.rows:
-        raise UserError(f"{job.name} has no rows to export")
-    if anew or found is None:
-        return replace(wanted, call=call, stage="clearing" if anew else "done")
-    asked = {
-        "target": (found.target, wanted.target),
-        "table": (found.table, wanted.table),
-        "table's id": (found.table_id, wanted.table_id),
-        "recipe": (found.recipe, wanted.recipe if job.rows else found.recipe),
-        **{
-            {"columns": "columns", "id": "kind of ids"}.get(name, name): (old, new)
-            for name, (old, new) in _pairs(found.shape, wanted.shape).items()
-        },
-    }
-    for what, (old, new) in asked.items():
-        if old != new:
-            raise UserError(
-                f"{job.dest} holds another {what}: {_text(old)}; this is {_text(new)}. Give "
-                "another --dest, or --replace to send all rows anew"
-            )
-    return replace(found, call=call)
-
-
-def _pairs(old: object, new: object) -> dict[str, tuple[object, object]]:
-    before, now = (dict(side) if isinstance(side, dict) else {} for side in (old, new))
-    return {name: (before.get(name), now.get(name)) for name in sorted(before | now)}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={item}" for name, item in value.items()) or "none"
-    return str(value)[:300]

@@ -175,6 +175,22 @@ def test_a_folder_that_is_in_use_is_refused(place, capsys):
     check(place)
 
 
+def test_another_kind_of_ids_can_be_chosen_after_a_first_export_that_was_refused(
+    place, monkeypatch
+):
+    def refuse(*_):
+        raise UserError("holds a line break, which no id may. Give --id sha256")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.exporting.vertex.encode_lines", refuse)
+        with pytest.raises(UserError, match="--id sha256"):
+            place.export("vertex")
+    assert counts(place.export("vertex", id="sha256")) == (6, 0, 0)
+    check(place, kind="sha256")
+    with pytest.raises(UserError, match="holds another kind of ids"):
+        place.export("vertex")
+
+
 def test_names_that_a_format_cannot_express_are_refused():
     for name in ("a\nb", "a\u2028b"):
         with pytest.raises(UserError, match="line break"):

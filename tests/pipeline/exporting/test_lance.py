@@ -88,6 +88,19 @@ def test_rows_that_were_lost_are_sent_again(place, dest, night):
     check(place, dest)
 
 
+def test_rows_of_another_shape_that_a_stopped_first_export_left_are_deleted(
+    place, dest, monkeypatch
+):
+    from pipeline.exporting.lance import Lance
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lance, "count", None)
+        with pytest.raises(TypeError):
+            place.export("lance", dest)
+    assert counts(place.export("lance", dest, id="sha256", columns=("width",))) == (6, 0, 0)
+    check(place, dest)
+
+
 def test_a_table_of_others_is_refused_and_replaced(place, dest):
     lancedb.connect(str(dest.parent)).create_table("photos", [{"a": 1}])
     with pytest.raises(UserError, match="no export has noted"):
