@@ -5,6 +5,7 @@ The state is a property of the collection.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -57,7 +58,10 @@ class Milvus:
         except ImportError as error:
             command = install_command("milvus")
             raise UserError(f"--to milvus needs Milvus' client. {command}") from error
+        # It logs each error that it raises, with its traceback.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._job = job
+        self._loaded = False
         self._milvus: Any = pymilvus
         self._failures = (pymilvus.MilvusException, OSError, ValueError, RuntimeError)
         url, self._name = split_dest(job.dest, job.name)
@@ -73,6 +77,10 @@ class Milvus:
             return None
         with self._errors():
             found = self._client.describe_collection(self._name)["properties"].get(_KEY)
+            if found and not self._loaded:
+                # Milvus Lite opens a collection without it, and a server may have released it.
+                self._client.load_collection(self._name)
+                self._loaded = True
         where = f"the property {_KEY} of {self._job.dest}"
         return states.decode_state(found, where) if found else None
 
@@ -163,4 +171,4 @@ def open_target(job: Job) -> Milvus:
 def hint(job: Job) -> str:
     """Say how to search."""
     _, name = split_dest(job.dest, job.name)
-    return f'client.search("{name}", [VECTOR], limit=10)'
+    return f'client.load_collection("{name}"); client.search("{name}", [VECTOR], limit=10)'

@@ -1,5 +1,6 @@
 """Collections of Qdrant and of Milvus, in their local modes, follow the table."""
 
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +41,7 @@ def check(place, to, dest):
         from pymilvus import MilvusClient
 
         client = MilvusClient(path)
+        client.load_collection(name)
         rows = client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"]
 
         def search(query):
@@ -90,6 +92,45 @@ def test_a_stopped_export_is_compared_in_full(place, to, dest, monkeypatch, capl
         assert counts(place.export(to, dest)) == (0, 0, 0)
     assert "comparing with all rows" in caplog.text
     check(place, to, dest)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_released_collection_of_milvus_is_loaded(place, monkeypatch, stopped):
+    """As Milvus Lite has each collection in a new process."""
+    dest = f"{place.root / 'a.db'}#photos"
+    place.export("milvus", dest)
+    place.night(2)
+    if stopped:
+        with monkeypatch.context() as patch:
+            patch.setattr(Milvus, "remove", None)
+            with pytest.raises(TypeError):
+                place.export("milvus", dest)
+    real = Milvus.__init__
+
+    def start(self, job):
+        real(self, job)
+        self._client.release_collection("photos")
+
+    monkeypatch.setattr(Milvus, "__init__", start)
+    assert counts(place.export("milvus", dest)) == ((0, 0, 1) if stopped else (2, 1, 1))
+    assert counts(place.export("milvus", dest)) == (0, 0, 0)
+    check(place, "milvus", dest)
+
+
+def test_an_error_of_milvus_is_logged_by_nobody_else(place):
+    """In a process of its own, since pytest takes what is logged."""
+    dest = f"{place.root / 'a.db'}#photos"
+    text = (
+        "import sys, pipeline; from pipeline.exporting.milvus import Milvus\n"
+        "Milvus.remove = lambda self, keys: setattr(self, '_name', 'none') or self.count()\n"
+        "from pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", text, "export", str(place.output)]
+    command += ["--to", "milvus", "--dest", dest]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Milvus failed at" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_first_export_that_is_killed_goes_on(place, to, dest, monkeypatch):
