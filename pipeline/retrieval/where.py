@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.tables.table import Table
-from transforms.errors import Damaged, UserError, first_line
+from transforms.errors import UserError, first_line
 from transforms.extras import install_command
 
 # With these settings a condition reaches no file, no network, no variable of this process.
@@ -55,12 +55,30 @@ def matching_uris(table: Table, condition: str) -> pa.Array:
         return table.scan(select)
     except duckdb.Error as error:
         if isinstance(error, duckdb.IOException | duckdb.InvalidInputException):
-            raise Damaged(f"the table {table.url} cannot be read: {first_line(error)}") from error
+            # A part that cannot be read raises them; so does a pattern such as '('.
+            _check_readable(table)
         columns = ", ".join(name for name in table.column_names if name != "embedding")
         raise UserError(
             f"--where {condition!r}: {first_line(error)}. Write a condition in DuckDB's SQL over "
             f"the columns {columns}, such as \"label = 'tripod'\""
         ) from error
+
+
+def _check_readable(table: Table) -> None:
+    """Read all columns that a condition may use.
+
+    Raises:
+        Damaged: A part cannot be read.
+        StorageError: The bucket does not answer.
+    """
+    names = [name for name in table.column_names if name != "embedding"]
+
+    def read(rows: Any) -> pa.Table:
+        for _ in rows.scanner(columns=names).to_batches():
+            pass
+        return rows.schema.empty_table()
+
+    table.scan(read)
 
 
 def _quoted(name: str) -> str:

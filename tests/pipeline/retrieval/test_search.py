@@ -103,6 +103,8 @@ def test_conditions(output, images):
         "EXISTS (SELECT * FROM glob('/*'))",
         "getenv('HOME') <> ''",
         "EXISTS (SELECT * FROM secret)",
+        "regexp_matches(label, '(')",
+        "regexp_matches(label, uri || '(')",
     ],
 )
 def test_a_condition_reaches_nothing_but_the_columns(where, output, images, tmp_path, capsys):

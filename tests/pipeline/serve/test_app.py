@@ -53,6 +53,8 @@ def test_the_newest_night_and_all(client):
     assert 0 < len(kept) < 7
     assert names(client.get("/api/images?all=1&page=1")) == []
     assert client.get("/api/images?page=-1").status_code == 400
+    pattern = quote("regexp_matches(label, '(')")
+    assert client.get(f"/api/images?all=1&where={pattern}").status_code == 400
     about = client.get("/api/about").json()
     assert (about["rows"], about["failures"], about["version"]) == (7, 1, 1)
 
