@@ -53,8 +53,9 @@ class Lance:
         self._shape: Shape = job.shape
         # What ended the rows that LanceDB was reading, which it tells as text only.
         self._error: Exception | None = None
-        self._database: Any = lancedb.connect(
-            self._storage.url, storage_options=self._storage.delta_options or None
+        options = self._storage.delta_options or None
+        self._database: Any = self._call(
+            lambda: lancedb.connect(self._storage.url, storage_options=options)
         )
 
     @property

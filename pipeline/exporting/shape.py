@@ -35,6 +35,7 @@ def shape_of(
     # An image's uri has no null, but Delta's schema says nothing of it.
     known = {field.name: field.type for field in table.columns}
     chosen: dict[str, str] = {name: name for name in (*NAMES, _VECTOR)}
+    named: dict[str, str] = {}
     for text in columns:
         name, _, new = text.partition("=")
         if name == "all" and not new:
@@ -43,16 +44,35 @@ def shape_of(
         if name not in known:
             raise UserError(f"--columns {text}: the table has no column {name!r}; it has: "
                             f"{', '.join(known)}")  # fmt: skip
+        if named.setdefault(name, new or name) != (new or name):
+            raise UserError(
+                f"--columns gives {name!r} two names, {named[name]!r} and {new or name!r}; a "
+                "column goes along once: give one of them"
+            )
         chosen[name] = new or name
     vector = chosen.pop(_VECTOR)
     names = [*chosen.values(), vector, *(["id"] if kind != "uri" else [])]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(
-                f"two exported columns have the name {name!r}; rename one with --columns NAME=NEW"
-            )
+    _check_different(names)
     types = pa.schema([pa.field(name, plain_type(known[name])) for name in chosen])
     return Shape(kind, chosen, types, vector, dimension_of(table), dict(options))
+
+
+def _check_different(names: Sequence[str]) -> None:
+    """Check that no two columns have one name, also for readers that take A for a.
+
+    Raises:
+        UserError: Two have.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        first = known.get(name.casefold())
+        if first is not None:
+            also = "" if first == name else f", {first!r} in other letters"
+            raise UserError(
+                f"two exported columns have the name {name!r}{also}; rename one with --columns "
+                "NAME=NEW"
+            )
+        known[name.casefold()] = name
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

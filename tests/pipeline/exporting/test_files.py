@@ -292,6 +292,8 @@ def test_a_bucket_is_source_and_destination(place, s3):
         (["--to", "npy,numbers=int4"], "float32 or float16"),
         (["--to", "npy", "--columns", "nope"], "no column 'nope'; it has: uri"),
         (["--to", "npy", "--columns", "label=uri"], "two exported columns have the name 'uri'"),
+        (["--to", "npy", "--columns", "label=URI"], "name 'URI', 'uri' in other letters"),
+        (["--to", "npy", "--columns", "label=a,label=b"], "'label' two names, 'a' and 'b'"),
         (["--to", "npy", "--id", "int64", "--columns", "label=id"], "two exported columns"),
         (["--to", "parquet,partition=labels", "--columns", "labels"], "must be one of"),
         (["--to", "npy", "--since", "0"], "--since is for"),

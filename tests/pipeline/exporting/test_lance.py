@@ -4,6 +4,7 @@ import lancedb
 import pytest
 
 import pipeline
+from pipeline.cli import main
 from tests.helpers.exports import check_nearest, counts
 from transforms.errors import UserError
 
@@ -116,6 +117,16 @@ def test_the_destination_names_a_table(place, name):
         return
     with pytest.raises(UserError, match="write FOLDER/NAME"):
         place.export("lance", place.root / name)
+
+
+def test_a_file_in_place_of_the_folder_is_one_clear_line(place, capsys):
+    file = place.root / "file"
+    file.write_bytes(b"")
+    dest = f"{file}/photos.lance"
+    assert main(["export", str(place.output), "--to", "lance", "--dest", dest]) == 1
+    error = capsys.readouterr().err
+    assert "LanceDB failed at" in error
+    assert error.count("\n") == 1
 
 
 def test_a_bucket_is_a_destination(place, s3):
