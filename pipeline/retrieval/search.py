@@ -6,10 +6,12 @@ from functools import lru_cache
 from os import PathLike, fspath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.retrieval.query import Query
 from pipeline.retrieval.searcher import SearchConfig, Searcher
 from transforms.errors import UserError
+from transforms.parts.vectors import Vectors
 
 # More hits than a person or a page can look at.
 MAX_K = 10_000
@@ -35,7 +37,7 @@ def search(
         output: Folder or URL of the tables.
         query: What to search for; or one of the next three.
         image: Path or URL of a photo.
-        uri: A row's uri. The row itself is then the first result.
+        uri: A row's uri. The row itself is then the first result, if it meets ``where``.
         text: Words, for a backbone with a text tower.
         where: A condition in DuckDB's SQL over the table's columns, which the results meet.
         k: Max number of results.
@@ -54,7 +56,23 @@ def search(
     query = query or Query(None if image is None else fspath(image), uri, text)
     searcher = open_searcher(fspath(output), config or SearchConfig())
     searcher.refresh()
-    return searcher.nearest(searcher.vector(query), k, where)[0]
+    vector = searcher.vector(query)
+    hits = searcher.nearest(vector, k, where)[0]
+    return hits if query.uri is None else _own_first(searcher, vector, hits, query.uri, k, where)
+
+
+def _own_first(
+    searcher: Searcher, vector: Vectors, hits: pa.Table, uri: str, k: int, where: str | None
+) -> pa.Table:
+    """Put the row that was searched for first: others may have the same vector, even k of them."""
+    is_own = pc.equal(hits["uri"], uri)
+    own = hits.filter(is_own)
+    if not own.num_rows:
+        same = "uri = '" + uri.replace("'", "''") + "'"
+        # The condition may end with a comment.
+        both = same if where is None else f"{same} AND ({where}\n)"
+        own = searcher.nearest(vector, 1, both)[0]
+    return pa.concat_tables([own, hits.filter(pc.invert(is_own))]).slice(0, k).combine_chunks()
 
 
 # Each may hold ``SearchConfig.cache_bytes``, so only the last one stays.

@@ -73,6 +73,25 @@ def test_search_goes_on_with_the_next_night(two_nights, photos, tmp_path):
         pipeline.search(tmp_path / "out", image=brick, config=pipeline.SearchConfig(version=9))
 
 
+def test_a_row_is_its_own_first_result_among_equal_ones(photos, tmp_path):
+    folder = make_folder(tmp_path / "images", photos, "brick grass")
+    copies = [str(shutil.copy(folder / "brick.jpg", folder / f"{name}'.jpg")) for name in "abz"]
+    pipeline.extract(pipeline.Config(inputs=(str(folder),), output=str(tmp_path / "out")))
+    brick, grass = (str(folder / f"{name}.jpg") for name in ("brick", "grass"))
+    everyone = {brick, grass, *copies}
+
+    def uris(uri, **options):
+        return pipeline.search(tmp_path / "out", uri=uri, **options)["uri"].to_pylist()
+
+    for uri in (brick, *copies):
+        assert uris(uri, k=1) == uris(uri, k=1, where="width > 0 -- all") == [uri]
+        found = uris(uri)
+        assert (found[0], found[-1], set(found)) == (uri, grass, everyone)
+        assert len(uris(uri, k=3)) == len(set(uris(uri, k=3)) - {grass}) == 3
+    others = uris(copies[-1], where="uri NOT LIKE '%z_.jpg'")
+    assert set(others) == everyone - {copies[-1]}
+
+
 def test_conditions(output, images):
     def names(where, **options):
         hits = pipeline.search(output, image=images / "coffee.jpg", where=where, **options)
