@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 from os import PathLike, fspath
 
 import pyarrow as pa
@@ -67,7 +68,8 @@ def _own_first(
     """Put the row that was searched for first: others may have the same vector, even k of them."""
     is_own = pc.equal(hits["uri"], uri)
     own = hits.filter(is_own)
-    if not own.num_rows:
+    # Without DuckDB, which a condition needs, the row may be missing among as many equal ones.
+    if not own.num_rows and find_spec("duckdb"):
         same = "uri = '" + uri.replace("'", "''") + "'"
         # The condition may end with a comment.
         both = same if where is None else f"{same} AND ({where}\n)"
