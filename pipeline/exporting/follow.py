@@ -103,44 +103,34 @@ def check_call(state: State | None, own: State, dest: str) -> None:
 
 
 def _sides(table: Snapshot, target: Follower, state: State, was: str, everything: bool) -> Sides:
-    """Choose what to compare the table with."""
-    if was == "clearing":
+    """Choose what to compare the table with: an earlier version, or all rows that are there."""
+    stopped = was == "sending" and not target.atomic
+    if was == "clearing" or (state.version is None and not stopped):
         return Sides.first(table)
-    if was == "sending" and not target.atomic:
-        _LOG.info("the last export was stopped: comparing with all rows that are there")
-        return Sides.of_rows(table, target.stored, target.count())
-    if state.version is None:
-        return Sides.first(table)
-    if everything:
-        _LOG.info("the number of rows is wrong: comparing with all rows that are there")
-        return Sides.of_rows(table, target.stored, target.count())
-    if state.version > (table.version or 0):
-        _LOG.info(
-            "version %d is later than the newest one of the table: comparing with all rows that "
-            "are there",
-            state.version,
-        )
-        return Sides.of_rows(table, target.stored, target.count())
-    try:
-        old = table.at(state.version)
-        if fingerprint_of(old) != state.fingerprint:
-            _LOG.info("version %d of the table may have been another one when it was exported, as "
-                      "in a copy of the table: comparing with all rows that are there",
-                      state.version)  # fmt: skip
-            return Sides.of_rows(table, target.stored, target.count())
-        sides = Sides.of_versions(table, old)
-        # A version whose parts were vacuumed is found out here, and not in the middle.
-        for _ in sides.there():
-            pass
-        return sides
-    except (Damaged, StorageError) as error:
-        _LOG.info(
-            "version %d of the table cannot be read any more (%s): comparing with all rows that "
-            "are there",
-            state.version,
-            error,
-        )
-        return Sides.of_rows(table, target.stored, target.count())
+    version = state.version or 0
+    if stopped:
+        doubt = "the last export was stopped"
+    elif everything:
+        doubt = "the number of rows is wrong"
+    elif version > (table.version or 0):
+        doubt = f"version {version} is later than the newest one of the table"
+    else:
+        try:
+            old = table.at(version)
+            if fingerprint_of(old) == state.fingerprint:
+                sides = Sides.of_versions(table, old)
+                # A version whose parts were vacuumed is found out here, and not in the middle.
+                for _ in sides.there():
+                    pass
+                return sides
+            doubt = (
+                f"version {version} of the table may have been another one when it was exported, "
+                "as in a copy of the table"
+            )
+        except (Damaged, StorageError) as error:
+            doubt = f"version {version} of the table cannot be read any more ({error})"
+    _LOG.info("%s: comparing with all rows that are there", doubt)
+    return Sides.of_rows(table, target.stored, target.count())
 
 
 def _batches(

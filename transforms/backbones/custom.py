@@ -70,10 +70,10 @@ def resolve_custom(config: BackboneConfig) -> Resolved:
         labels = read_labels(config.labels)
     facts = chosen.read_facts(path, config)
     if stated and facts.input_size != stated.input_size:
-        height, width = stated.input_size
+        said, own = ("x".join(map(str, size)) for size in (stated.input_size, facts.input_size))
         raise UserError(
-            f"{path_beside(path)}: says that {path.name} takes images of {height}x{width}, and it "
-            "takes {}x{}; copy both files of one training here".format(*facts.input_size)
+            f"{path_beside(path)}: says that {path.name} takes images of {said}, and it takes "
+            f"{own}; copy both files of one training here"
         )
     value_range = _value_range(config, facts)
     notes = _check_labels(labels, facts, config)
