@@ -6,7 +6,6 @@ import uuid
 from dataclasses import replace
 
 from pipeline.exporting.base import Job
-from pipeline.exporting.follow import fingerprint_of
 from pipeline.exporting.state import State
 from pipeline.tables.table import Table
 from transforms.errors import Damaged, UserError
@@ -16,7 +15,7 @@ from transforms.storage import StorageError
 def fingerprint_at(table: Table, version: int) -> str:
     """Return the fingerprint of a version; "" for one that cannot be read any more."""
     try:
-        return fingerprint_of(table.at(version))
+        return table.at(version).fingerprint
     except (Damaged, StorageError):
         return ""
 

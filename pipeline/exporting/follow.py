@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -78,18 +77,8 @@ def follow(
     _check_count(job, target, counts, None if everything else start.version)
     check_call(target.read_state(), start, job.dest)
     target.finish(replace(start, stage="done", version=table.version, rows=job.rows,
-                          fingerprint=fingerprint_of(table)))  # fmt: skip
+                          fingerprint=table.fingerprint))  # fmt: skip
     return counts
-
-
-def fingerprint_of(table: Snapshot) -> str:
-    """Return what tells a version from one of the same number in a copy of the table.
-
-    A copy, or a table that was restored from one, keeps Delta's id and goes on with the same
-    numbers; the path of a part is unique.
-    """
-    paths = sorted(str(part["path"]) for part in table.parts)
-    return hashlib.sha256("\n".join(paths).encode()).hexdigest()
 
 
 def check_call(state: State | None, own: State, dest: str) -> None:
@@ -117,7 +106,7 @@ def _sides(table: Snapshot, target: Follower, state: State, was: str, everything
     else:
         try:
             old = table.at(version)
-            if fingerprint_of(old) == state.fingerprint:
+            if old.fingerprint == state.fingerprint:
                 sides = Sides.of_versions(table, old)
                 # A version whose parts were vacuumed is found out here, and not in the middle.
                 for _ in sides.there():

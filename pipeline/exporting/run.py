@@ -11,7 +11,7 @@ from os import PathLike, fspath
 from pipeline.exporting.base import Follower, Job, Mirror
 from pipeline.exporting.begin import fingerprint_at, start_of
 from pipeline.exporting.differences import Counts
-from pipeline.exporting.follow import WrongCount, fingerprint_of, follow
+from pipeline.exporting.follow import WrongCount, follow
 from pipeline.exporting.mirror import Folder, mirror
 from pipeline.exporting.places import check_secrets
 from pipeline.exporting.progress import RowProgress
@@ -189,7 +189,7 @@ def _follow(
         start = replace(start, stage="clearing")
     since = start.version
     held = (start.version, start.stage, start.fingerprint)
-    if config.since is None and held == (table.version, "done", fingerprint_of(table)):
+    if config.since is None and held == (table.version, "done", table.fingerprint):
         if not target.adds or target.count() in (None, job.rows):
             return Counts(), since
         everything = True

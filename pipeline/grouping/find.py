@@ -102,7 +102,7 @@ def duplicates(
     table = Tables.published(storage, config.table).features
     store = Store(storage, config.table)
     contents = Contents.read(table)
-    done = Done(table.table_id, table.recipe_id, table.version or 0, config.cosine)
+    done = Done.of(table, config.cosine)
     stored = _read(store)
     known, settled = _earlier(store, stored, table, contents, done)
     fresh = np.unique(contents.numbers[~settled[contents.numbers]])
@@ -147,12 +147,15 @@ def _earlier(
         )
         return nothing, settled
     try:
-        before = row_ids(table.at(earlier.version).read(["uri", "run_id"]))
+        old = table.at(earlier.version)
+        before = row_ids(old.read(["uri", "run_id"])) if earlier.stands_for(old) else None
+        doubt = "may have been another one, as in a copy of the table"
     except (Damaged, StorageError):
+        before, doubt = None, "cannot be read any more"
+    if before is None:
         _LOG.warning(
-            "version %s, whose groups %s holds, cannot be read any more: making them anew",
-            earlier.version,
-            store.url,
+            "version %s, whose groups %s holds, %s: making them anew",
+            *(earlier.version, store.url, doubt),
         )
         return nothing, settled
     now = row_ids(pa.table({"uri": contents.uris, "run_id": contents.run_ids}))

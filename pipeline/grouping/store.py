@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id
 from pipeline.tables import Table, groups_table
+from pipeline.tables.snapshot import Snapshot
 from pipeline.tables.table import Commit
 from transforms import parquet
 from transforms.errors import Damaged, UserError
@@ -30,6 +31,23 @@ class Done:
     recipe: str
     version: int  # of the features table
     cosine: float
+    # Of the version's parts; "" in a table of before it was noted.
+    fingerprint: str = ""
+
+    @classmethod
+    def of(cls, features: Snapshot, cosine: float) -> Done:
+        """Return what groups of this version are made from."""
+        return cls(
+            features.table_id,
+            features.recipe_id,
+            features.version or 0,
+            cosine,
+            features.fingerprint,
+        )
+
+    def stands_for(self, features: Snapshot) -> bool:
+        """Tell whether the groups were made from this version of the table."""
+        return self == Done.of(features, self.cosine)
 
 
 class Store:

@@ -57,8 +57,12 @@ def _groups(output: Storage, features: Table) -> str:
         return ""
     rows = store.read()
     groups = counted(len(pc.unique(rows["group"])), "group")
-    same = done.table_id == features.table_id
-    standing = _standing(done.version, features) if same else "of another table"
+    if done.table_id != features.table_id:
+        standing = "of another table"
+    elif done.version == features.version and not done.stands_for(features):
+        standing = f"of another version {done.version}, as in a copy of the table"
+    else:
+        standing = _standing(done.version, features)
     return f"{rows.num_rows:,} images in {groups}; {standing}"
 
 

@@ -13,6 +13,7 @@ from pipeline.retrieval.query import Query
 from pipeline.retrieval.searcher import SearchConfig, Searcher
 from transforms.errors import UserError
 from transforms.parts.vectors import Vectors
+from transforms.storage import local_path
 
 # More hits than a person or a page can look at.
 MAX_K = 10_000
@@ -77,8 +78,6 @@ def _own_first(
     return pa.concat_tables([own, hits.filter(pc.invert(is_own))]).slice(0, k).combine_chunks()
 
 
-# Each may hold ``SearchConfig.cache_bytes``, so only the last one stays.
-@lru_cache(maxsize=1)
 def open_searcher(output: str, config: SearchConfig) -> Searcher:
     """Open a table to search in, or return the one that the last call opened.
 
@@ -86,4 +85,12 @@ def open_searcher(output: str, config: SearchConfig) -> Searcher:
         UserError: No run has published there.
         StorageError: The output cannot be read.
     """
+    # A relative path means another folder when the process has gone to another one.
+    folder = local_path(output)
+    return _opened(output if folder is None else str(folder), config)
+
+
+# Each may hold ``SearchConfig.cache_bytes``, so only the last one stays.
+@lru_cache(maxsize=1)
+def _opened(output: str, config: SearchConfig) -> Searcher:
     return Searcher(output, config)

@@ -91,20 +91,22 @@ class Searcher:
         _LOG.info("searching version %s of %s %s", table.version, table.url, how)
 
     def refresh(self) -> None:
-        """Go on to the newest version, unless the configuration names one.
+        """Go on to the newest version, or to the one that the configuration names.
+
+        That may be another one of the same number, when the table was replaced.
 
         Raises:
             UserError: The table is not there any more.
             StorageError: The output cannot be read.
         """
-        if self.config.version is not None:
-            return
         newest = self.table.newest()
         if newest.version is None:
             raise UserError(f"{newest.url} is not there any more")
+        wanted = self.config.version
+        table = newest if wanted is None else _at(newest, wanted)
         with self._lock:
-            if (newest.version, newest.table_id) != (self.table.version, self.table.table_id):
-                self._open(newest)
+            if not table.is_same(self.table):
+                self._open(table)
 
     @property
     def recipe(self) -> Recipe:

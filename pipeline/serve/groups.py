@@ -44,6 +44,6 @@ def groups_page(output: Storage, view: View, filters: Filters, number: int) -> d
     found = found.append_column("label", allowed["label"].take(places))
     groups = counted(len(pc.unique(found["group"])), "group")
     said = f"{found.num_rows:,} images in {groups} of near-duplicates"
-    if (done.table_id, done.version) != (view.table.table_id, view.table.version):
+    if not done.stands_for(view.table):
         said += f"; they stand for version {done.version}, 'image-features duplicates' updates them"
     return {**page_of(found, number), "said": said}

@@ -74,7 +74,7 @@ class Library:
         with self._lock:
             if time.monotonic() - self._checked >= self._check_seconds:
                 self.searcher.refresh()
-                if not _same(self.searcher.table, self._view.table):
+                if not self.searcher.table.is_same(self._view.table):
                     self._view = self._read()
                 self._checked = time.monotonic()
             return self._view
@@ -126,10 +126,6 @@ class Library:
                 made = Embedder.of(self.searcher.storage, self.searcher.recipe)
                 self._embedder = (recipe_id, made)
             return self._embedder[1].vector(data)
-
-
-def _same(table: Table, other: Table) -> bool:
-    return (table.version, table.table_id) == (other.version, other.table_id)
 
 
 def _newest_run(table: Table, rows: pa.Table) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
@@ -104,6 +106,23 @@ class Snapshot:
         return str(self._delta.metadata().id)
 
     @property
+    def fingerprint(self) -> str:
+        """A digest of the parts' paths, each of which is unique.
+
+        A copy of a table, or a table that was restored from one, keeps Delta's id and goes on with
+        the same numbers of versions. This tells such versions apart.
+        """
+        paths = sorted(self._add_actions()["path"].to_pylist()) if self._delta else []
+        return hashlib.sha256("\n".join(paths).encode()).hexdigest()
+
+    def is_same(self, other: Snapshot) -> bool:
+        """Tell whether another snapshot is of the same version of the same table."""
+        own, others = (
+            (table.version, table.table_id, table.fingerprint) for table in (self, other)
+        )
+        return own == others
+
+    @property
     def recipe_id(self) -> str:
         """The id of the rows' recipe, as the log has it; "" for a table without parts."""
         parts = self.parts
@@ -135,7 +154,7 @@ class Snapshot:
         """Open an earlier version of the same table, for reading only."""
         from deltalake import DeltaTable
 
-        table = self.newest()
+        table = copy(self)
         table._delta = read_delta(
             self.url,
             lambda: DeltaTable(self._delta_url, version=version, storage_options=self._options),

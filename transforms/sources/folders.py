@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 
 from transforms.errors import UserError
 
@@ -24,11 +23,16 @@ def scan(folder: str) -> list[os.DirEntry[str]]:
         raise UserError(f"cannot list the folder {folder}: {error.strerror}") from error
 
 
-def leads_inside(root: str, link: str) -> bool:
-    """Tell whether a link ends below the root: it must not reach other files of this machine."""
-    return os.path.realpath(link).startswith(_real_folder(root))
-
-
-@lru_cache(maxsize=256)
-def _real_folder(root: str) -> str:
+def real_folder(root: str) -> str:
+    """Return the path of a folder without links, and with a slash at the end."""
     return f"{os.path.realpath(root).rstrip('/')}/"
+
+
+def leads_inside(real_root: str, link: str) -> bool:
+    """Tell whether a link ends below the root: it must not reach other files of this machine.
+
+    Args:
+        real_root: What ``real_folder`` returns for the root.
+        link: Path of the link.
+    """
+    return os.path.realpath(link).startswith(real_root)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from transforms.containers.index import Indexes
 from transforms.file_names import IMAGE_EXTENSIONS, Ignored, is_image_name
 from transforms.sources.batches import Row, bucket_batch, local_row, to_batches
-from transforms.sources.folders import leads_inside, scan
+from transforms.sources.folders import leads_inside, real_folder, scan
 from transforms.sources.globs import START, States, compile_pattern
 from transforms.storage.bucket import Bucket
 from transforms.storage.settings import Stores
@@ -130,6 +130,7 @@ def _prefixes(tree: Tree, folder: str) -> list[str]:
 
 def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
     """Walk a local tree; 100,000 files take about a second."""
+    real_root = real_folder(tree.root)
     for part, deep in tree.parts:
         stack = [(_path(tree, part), tree.reach(part))]
         while stack:
@@ -137,7 +138,7 @@ def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
             below = []
             for entry in scan(folder):
                 if not entry.is_dir():
-                    yield from _local_file(tree, states, entry, ignored)
+                    yield from _local_file(tree, real_root, states, entry, ignored)
                 elif inside := tree.enter(states, entry.name):
                     if entry.is_symlink():
                         ignored.links += 1
@@ -147,10 +148,10 @@ def _walk(tree: Tree, ignored: Ignored) -> Iterator[Row]:
 
 
 def _local_file(
-    tree: Tree, states: States, entry: os.DirEntry[str], ignored: Ignored
+    tree: Tree, real_root: str, states: States, entry: os.DirEntry[str], ignored: Ignored
 ) -> Iterator[Row]:
     if tree.takes(states, entry.name):
-        if entry.is_symlink() and not leads_inside(tree.root, entry.path):
+        if entry.is_symlink() and not leads_inside(real_root, entry.path):
             ignored.links += 1
             return
         try:

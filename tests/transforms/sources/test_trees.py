@@ -175,6 +175,16 @@ def test_a_relative_path_and_a_file_url_become_absolute_paths(tmp_path, monkeypa
     assert [uri for batch in source.list_images() for uri in batch["uri"].to_pylist()] == wanted
 
 
+def test_a_root_that_is_a_link_may_lead_elsewhere_at_the_next_listing(tmp_path):
+    for night in ("a", "b"):
+        (make(tmp_path / night, "x.jpg") / "link.jpg").symlink_to("x.jpg")
+    for night in ("a", "b"):
+        (tmp_path / "newest").unlink(missing_ok=True)
+        (tmp_path / "newest").symlink_to(night)
+        uris = listed(tmp_path / "newest")["uri"].to_pylist()
+        assert uris == [f"{tmp_path}/newest/{name}.jpg" for name in ("link", "x")]
+
+
 def test_links_to_files_of_the_tree_are_followed_and_others_are_not(tmp_path):
     make(tmp_path / "elsewhere", "far.jpg")
     make(tmp_path / "root-too", "near.jpg")
