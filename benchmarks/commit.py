@@ -68,7 +68,7 @@ def commit(output: str, parts: int) -> None:
     """Measure the driver's end of a night, in a process of its own."""
     from pipeline.state.run import Run
     from pipeline.tables import Tables
-    from pipeline.tables.table import Commit
+    from pipeline.tables.commit import Commit
     from transforms.storage import open_storage
 
     run = Run("20261124T221943.127Z-1f9c", "", (), {})

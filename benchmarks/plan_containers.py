@@ -17,7 +17,7 @@ def make_output(output: str, pattern: str) -> None:
     from pipeline.state.run import Run
     from pipeline.steps.session import make_recipe
     from pipeline.tables import Tables
-    from pipeline.tables.table import Commit
+    from pipeline.tables.commit import Commit
     from transforms.backbones import resolve
     from transforms.containers.index import Indexes
     from transforms.parts.write import write_part

@@ -62,7 +62,7 @@ def make_table(output: str, images: int) -> None:
     from pipeline.state.run import Run
     from pipeline.steps.session import make_recipe
     from pipeline.tables import Tables
-    from pipeline.tables.table import Commit
+    from pipeline.tables.commit import Commit
     from transforms.backbones import resolve
     from transforms.parts.write import write_part
     from transforms.records import features_schema

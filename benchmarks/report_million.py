@@ -66,7 +66,7 @@ def make_nights(output: Path, images: int) -> None:
 
 def _make_failures(output: Path, run_id: str, count: int) -> None:
     from pipeline.tables import Tables
-    from pipeline.tables.table import Commit
+    from pipeline.tables.commit import Commit
     from transforms.parts.write import write_part
     from transforms.records import ERRORS_SCHEMA
     from transforms.storage import open_storage

@@ -17,7 +17,7 @@ from PIL import Image
 
 import pipeline
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit
+from pipeline.tables.commit import Commit
 from transforms.parts.write import Part, write_part
 from transforms.records import features_schema
 from transforms.storage import open_storage

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id
 from pipeline.tables import Table, groups_table
+from pipeline.tables.commit import Commit
 from pipeline.tables.snapshot import Snapshot
-from pipeline.tables.table import Commit
 from transforms import parquet
 from transforms.errors import Damaged, UserError
 from transforms.parts.write import Part, digest, read_part

@@ -9,7 +9,8 @@ from os import PathLike, fspath
 from pipeline.maintenance.announce import announce_commit
 from pipeline.state.run import new_run_id, unfinished_run
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit, Table
+from pipeline.tables.commit import Commit
+from pipeline.tables.table import Table
 from transforms.errors import Refused
 from transforms.parts.compact import SmallPart, group_parts, is_small, merge_parts
 from transforms.storage import Storage, open_storage

@@ -13,7 +13,8 @@ from pipeline.config import Config
 from pipeline.grouping.store import is_ours
 from pipeline.state.run import new_run_id
 from pipeline.tables import Tables, check_name, groups_table, is_groups
-from pipeline.tables.table import Commit, Table
+from pipeline.tables.commit import Commit
+from pipeline.tables.table import Table
 from transforms.errors import Damaged, UserError
 from transforms.parts.write import read_part
 from transforms.storage import open_storage

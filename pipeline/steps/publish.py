@@ -16,7 +16,8 @@ from pipeline.steps.changes import read_stale
 from pipeline.steps.receipts import is_lost
 from pipeline.steps.reconcile import Reconciled, check_failure_rate, failed_again
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit, Table
+from pipeline.tables.commit import Commit
+from pipeline.tables.table import Table
 from transforms.carried_types import to_arrow
 from transforms.errors import Damaged, Refused
 from transforms.parts.write import Part, Receipt, write_part

@@ -17,7 +17,7 @@ from pipeline.state.run import new_run_id
 from pipeline.steps.networks import save_network
 from pipeline.steps.session import Session
 from pipeline.tables import Table, Tables
-from pipeline.tables.table import Commit
+from pipeline.tables.commit import Commit
 from transforms.backbones.export import head_of
 from transforms.backbones.network import run
 from transforms.engines.base import Outputs

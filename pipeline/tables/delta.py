@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -57,6 +57,32 @@ def read_delta(url: str, read: Callable[[], T]) -> T:
             f"the log of the table {url} cannot be read: {one_line(error)}. Restore its _delta_log "
             "from a copy, or move the output away to process all images again"
         ) from error
+
+
+def holds_run(delta: Any, url: str, run_id: str) -> bool:
+    """Tell whether a run is committed in a version that Delta has opened.
+
+    Args:
+        delta: The table, opened by Delta.
+        url: Its address, for messages.
+        run_id: The run.
+
+    Raises:
+        StorageError: The bucket does not answer, or the log cannot be read.
+    """
+    return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
+
+
+def only_parts(dataset: Any, parts: Collection[str]) -> Any:
+    """Return the dataset of some parts, which are named by their paths."""
+    from pyarrow.dataset import FileSystemDataset
+
+    fragments = [
+        fragment
+        for fragment in dataset.get_fragments()
+        if fragment.path.rsplit("/", 1)[-1] in parts
+    ]
+    return FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
 
 
 def delta_url(url: str) -> str:

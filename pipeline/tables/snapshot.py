@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, cast
 
 import pyarrow as pa
 
-from pipeline.tables.delta import delta_url, one_line, read_delta
+from pipeline.tables.delta import delta_url, holds_run, one_line, only_parts, read_delta
 from pipeline.tables.log import check_newest_entry
 from transforms.carried_types import CarriedType, from_arrow
 from transforms.errors import Damaged
@@ -202,7 +202,7 @@ class Snapshot:
         def read() -> pa.Table:
             dataset = self._delta.to_pyarrow_dataset()
             if parts is not None:
-                dataset = _only(dataset, parts)
+                dataset = only_parts(dataset, parts)
             if limit is not None and limit < sum(rows for _, rows in self.row_counts()):
                 return dataset.head(limit, columns=list(columns), filter=where)
             return dataset.to_table(columns=list(columns), filter=where)
@@ -271,32 +271,6 @@ class Snapshot:
         if self._delta is None:
             return pa.table({})
         return pa.table(read_delta(self.url, lambda: self._delta.get_add_actions(flatten=True)))
-
-
-def _only(dataset: Any, parts: Collection[str]) -> Any:
-    """Return the dataset of some parts."""
-    from pyarrow.dataset import FileSystemDataset
-
-    fragments = [
-        fragment
-        for fragment in dataset.get_fragments()
-        if fragment.path.rsplit("/", 1)[-1] in parts
-    ]
-    return FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
-
-
-def holds_run(delta: Any, url: str, run_id: str) -> bool:
-    """Tell whether a run is committed in a version that Delta has opened.
-
-    Args:
-        delta: The table, opened by Delta.
-        url: Its address, for messages.
-        run_id: The run.
-
-    Raises:
-        StorageError: The bucket does not answer, or the log cannot be read.
-    """
-    return read_delta(url, lambda: delta.transaction_version(run_id)) is not None
 
 
 def no_rows(columns: Sequence[str]) -> pa.Table:

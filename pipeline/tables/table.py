@@ -7,56 +7,36 @@ local disk and on object stores, without a server; see docs/decisions/0001-shard
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.tables.commit import Commit, difference
 from pipeline.tables.delta import (
     add_action,
     commit_error,
     commit_properties,
-    count_missing,
+    holds_run,
     is_there_already,
     missing_fields,
     remove_action,
-    row_ids,
 )
-from pipeline.tables.history import Change, Operation
+from pipeline.tables.history import Change
 from pipeline.tables.log import make_durable
-from pipeline.tables.snapshot import Snapshot, holds_run
-from transforms.errors import Damaged, Refused, RunFailed
+from pipeline.tables.snapshot import Snapshot
+from transforms.errors import Refused, RunFailed
 from transforms.parts.write import BOUNDED, Part
 from transforms.recipe import Recipe
 from transforms.records import carried_fields
 from transforms.storage.retries import broke_off, wait_before
 
-__all__ = ["Commit", "Table"]
-
 _LOG = logging.getLogger(__name__)
-_ROW = ("uri", "run_id")
 # Parts rewritten at once. Each takes some 40 MB, and spends most of its time on compression without
 # the GIL.
 _REWRITES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One transaction of a run: parts to add and parts to remove."""
-
-    run_id: str
-    add: Sequence[Part]
-    remove: Sequence[str] = ()  # paths of parts
-    replace_all: bool = False  # remove every part of the table
-    # Type of the column "source" after the commit; None for no change.
-    source: pa.DataType | None = None
-    # For the history. Delta's readers see no data change in "compact", which only moves rows.
-    operation: Operation = "extract"
-    # Further entries of the history, as JSON can hold them.
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Table(Snapshot):
@@ -110,7 +90,7 @@ class Table(Snapshot):
         if self.has_run(commit.run_id):
             return self.complete(commit.run_id, commit.source)
         schema = self._schema_with(commit.source)
-        properties = commit_properties(commit.run_id, self._change(commit), notes=commit.notes)
+        properties = commit_properties(commit.run_id, commit.change(self), notes=commit.notes)
         fresh = commit.operation != "compact"
         adds = [add_action(part, fresh) for part in commit.add]
         gone = (
@@ -196,28 +176,11 @@ class Table(Snapshot):
             RunFailed: The store does not accept the commit.
             Damaged: A part of the earlier version cannot be read.
         """
-        change = Change("rollback", *self._difference(self.at(version)), restored=version)
+        change = Change("rollback", *difference(self, self.at(version)), restored=version)
         properties = commit_properties(run_id, change)
         return self._transact(
             run_id, lambda: self._delta.restore(version, commit_properties=properties)
         )
-
-    def _difference(self, goal: Snapshot) -> tuple[int, int, int]:
-        """Count the rows of ``goal``, those that it adds, and those that it removes.
-
-        If this version cannot be read, all rows of the added and removed parts count.
-        """
-        after = row_ids(goal.read(_ROW))
-        try:
-            before = row_ids(self.read(_ROW))
-            return len(after), count_missing(after, before), count_missing(before, after)
-        except Damaged:
-            here, there = (
-                {part["path"]: part["num_records"] for part in table.parts}
-                for table in (self, goal)
-            )
-            added = sum(there[path] for path in there.keys() - here.keys())
-            return len(after), added, sum(here[path] for path in here.keys() - there.keys())
 
     def _transact(self, run_id: str, write: Callable[[], None]) -> int:
         """Write a commit, with retries, and return the new version.
@@ -244,24 +207,6 @@ class Table(Snapshot):
         self._delta = self._open()
         make_durable(self.url, first)
         return int(self._delta.version())
-
-    def _change(self, commit: Commit) -> Change:
-        """Return the row counts of a commit; the rows of other runs that it writes only move."""
-        known = {part["path"]: part["num_records"] for part in self.parts}
-        fresh = sum(
-            part.rows
-            for part in commit.add
-            if part.minimum.get("run_id", commit.run_id) == commit.run_id
-        )
-        moved = sum(part.rows for part in commit.add) - fresh
-        gone = (
-            sum(known.values())
-            if commit.replace_all
-            else sum(known[path] for path in commit.remove)
-        )
-        operation: Operation = "rebuild" if commit.replace_all else commit.operation
-        rows = sum(known.values()) + fresh + moved - gone
-        return Change(operation, rows, fresh, gone - moved)
 
     def _is_done(self, run_id: str, error: Exception) -> bool:
         """Tell whether a failed commit of this run exists; raise ``Refused`` if another run's does.

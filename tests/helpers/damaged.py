@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from pipeline.maintenance.verify import verify
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit
+from pipeline.tables.commit import Commit
 from transforms.parts.write import Part, digest, encode_part, read_recipe
 from transforms.storage import open_storage
 

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from pipeline.maintenance.compact import compact
 from pipeline.maintenance.verify import verify
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit
+from pipeline.tables.commit import Commit
 from tests.helpers.runs import vectors
 from transforms.errors import RunFailed
 from transforms.read import ReadPolicy, read_images

@@ -17,7 +17,7 @@ import transforms.work
 from pipeline.cli import main
 from pipeline.state.run import load_runs
 from pipeline.tables import Table, Tables
-from pipeline.tables.table import Commit
+from pipeline.tables.commit import Commit
 from tests.helpers.runs import make_folder, read_errors, read_features
 from transforms.errors import Refused
 from transforms.storage import open_storage

@@ -15,7 +15,7 @@ from pipeline.indexing import update as update_module
 from pipeline.indexing.files import fetch_file
 from pipeline.indexing.held import Held
 from pipeline.tables import Tables
-from pipeline.tables.table import Commit
+from pipeline.tables.commit import Commit
 from tests.helpers.indexes import assert_agree, facts_of, more_rows
 from tests.helpers.outputs import live
 from tests.helpers.runs import make_folder, read_features, vectors
