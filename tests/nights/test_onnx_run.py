@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from pipeline.maintenance.vacuum import vacuum
-from tests.helpers.onnx_nets import ORIENTATION, ort_says, save, small_net
+from tests.helpers.onnx_nets import ORIENTATION, needs_orientation, ort_says, save, small_net
 from tests.helpers.outputs import FORTNIGHT, later
 from tests.helpers.runs import make_folder, read_features
 from transforms.preprocess import Resize, ValueRange
@@ -32,6 +32,7 @@ def theirs(photo: Path, tensor: str) -> np.ndarray:
     return ort_says(ORIENTATION, tensor, values)[0]
 
 
+@needs_orientation
 def test_a_night_in_a_bucket_gives_what_onnxruntime_gives(photos, tmp_path, labels, s3, run):
     folder = make_folder(tmp_path / "photos", photos, "chelsea coffee")
     options = {"backbone": str(ORIENTATION), "preprocess": "torch", "labels": labels}
@@ -50,6 +51,7 @@ def test_a_night_in_a_bucket_gives_what_onnxruntime_gives(photos, tmp_path, labe
         assert abs(row["score"] - shares.max()) < 1e-5
 
 
+@needs_orientation
 def test_the_commands_know_the_network(photos, tmp_path, labels, run, capsys, caplog):
     folder = make_folder(tmp_path / "photos", photos, "chelsea coffee")
     output = tmp_path / "out"

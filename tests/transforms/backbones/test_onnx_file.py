@@ -16,6 +16,7 @@ from tests.helpers.onnx_nets import (
     ORIENTATION,
     SIZE,
     STD,
+    needs_orientation,
     one_operation,
     ort_says,
     save,
@@ -51,11 +52,12 @@ def close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-5) -> None
 @pytest.mark.parametrize(
     ("path", "preprocess", "vector", "answer", "classes", "scale"),
     [
-        (ORIENTATION, "torch", "p2o.pd_op.flatten.0.0", "fetch_name_0", 4,
-         lambda x: standard(x, *TORCH)),
-        (NSFW, "caffe", "Reshape:0", "outputs", 2, caffe),
+        pytest.param(
+            ORIENTATION, "torch", "p2o.pd_op.flatten.0.0", "fetch_name_0", 4,
+            lambda x: standard(x, *TORCH), id="orientation", marks=needs_orientation,
+        ),
+        pytest.param(NSFW, "caffe", "Reshape:0", "outputs", 2, caffe, id="nsfw"),
     ],
-    ids=["orientation", "nsfw"],
 )  # fmt: skip
 def test_a_real_file_gives_the_vectors_and_labels_of_onnxruntime(
     path, preprocess, vector, answer, classes, scale, photos, tmp_path
@@ -220,6 +222,7 @@ def test_wrong_vectors_are_found_by_the_worker(tmp_path):
         load_engine(EngineConfig(str(tmp_path / "made")))
 
 
+@needs_orientation
 def test_each_process_writes_the_same_bytes(tmp_path):
     """Two drivers may write to one folder: the sums of one must fit the graph of the other."""
     options = {"backbone": str(ORIENTATION), "preprocess": "torch"}
@@ -261,12 +264,13 @@ def test_a_head_is_a_part_of_the_graph(normalize, images, tmp_path):
 
 
 def test_no_tensorflow_is_imported(tmp_path):
+    path, made = save(small_net(), tmp_path / "net.onnx"), str(tmp_path / "made")
     code = (
         "import sys, pathlib; from transforms.backbones import *; "
-        f"r = resolve(BackboneConfig(backbone={str(ORIENTATION)!r}, preprocess='torch')); "
-        f"export(r, pathlib.Path({str(tmp_path)!r})); "
+        f"r = resolve(BackboneConfig(backbone={path!r}, preprocess='torch')); "
+        f"export(r, pathlib.Path({made!r})); "
         "from transforms.engines import EngineConfig, load_engine; "
-        f"load_engine(EngineConfig({str(tmp_path)!r})); "
+        f"load_engine(EngineConfig({made!r})); "
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

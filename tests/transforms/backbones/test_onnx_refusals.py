@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
-from tests.helpers.onnx_nets import ORIENTATION, one_operation, save, small_net
+from tests.helpers.onnx_nets import NSFW, one_operation, save, small_net
 from transforms.backbones import BackboneConfig, resolve
 from transforms.backbones.trainable import open_trainable
 from transforms.errors import UserError
@@ -21,7 +21,7 @@ def _several(folder: Path) -> str:
 
 
 def _cut_short(folder: Path) -> str:
-    (folder / "net.onnx").write_bytes(ORIENTATION.read_bytes()[:500_000])
+    (folder / "net.onnx").write_bytes(NSFW.read_bytes()[:500_000])
     return str(folder / "net.onnx")
 
 
