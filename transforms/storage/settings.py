@@ -58,6 +58,8 @@ _FORMS = {
     "anonymous": ("true|false", "true or false"),
     "allow-http": ("true|false", "true or false"),
 }
+# Clients read credentials from variables of these prefixes, once, when they are opened.
+_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +180,19 @@ def environment_settings(
 def open_client(scheme: str, bucket: str, stores: Stores = ()) -> Any:
     """Return the obstore client of a bucket, without sending any request.
 
-    A client is opened once per process.
+    A client is opened once per process, and again when the environment has other credentials.
 
     Raises:
         UserError: For an invalid ``--store``.
     """
-    return _open(scheme, bucket, tuple(sorted(client_options(scheme, bucket, stores).items())))
+    options = tuple(sorted(client_options(scheme, bucket, stores).items()))
+    return _open(scheme, bucket, options, _credentials(scheme))
+
+
+def _credentials(scheme: str) -> int:
+    """Return a hash of a cloud's variables: two of them tell whether a client is out of date."""
+    prefix = _PREFIXES[scheme]
+    return hash(frozenset(pair for pair in os.environ.items() if pair[0].startswith(prefix)))
 
 
 def plain_http(scheme: str, bucket: str, stores: Stores = ()) -> bool:
@@ -192,7 +201,7 @@ def plain_http(scheme: str, bucket: str, stores: Stores = ()) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _open(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> Any:
+def _open(scheme: str, bucket: str, options: tuple[tuple[str, str], ...], credentials: int) -> Any:
     from obstore import store
 
     config = dict(options)

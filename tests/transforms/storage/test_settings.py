@@ -10,6 +10,7 @@ from transforms.storage.bucket import Bucket
 from transforms.storage.settings import (
     client_options,
     environment_settings,
+    open_client,
     parse_store,
     plain_http,
 )
@@ -138,3 +139,20 @@ def test_an_anonymous_request_is_not_signed(s3, s3_endpoint, monkeypatch):
 def test_plain_http_is_told_by_the_endpoint(monkeypatch, endpoint, plain):
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     assert plain_http("s3", "bucket") == plain
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [("s3", "AWS_SECRET_ACCESS_KEY"), ("gs", "GOOGLE_ANY"), ("az", "AZURE_CLIENT_ID")],
+)
+def test_a_client_is_opened_again_with_other_credentials(scheme, name, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv(name, "true")
+    first = open_client(scheme, "bucket")
+    monkeypatch.setenv("HOME", "/elsewhere")
+    assert open_client(scheme, "bucket") is first
+    monkeypatch.setenv(name, "false")
+    assert open_client(scheme, "bucket") is not first
+    monkeypatch.setenv(name, "true")
+    assert open_client(scheme, "bucket") is first
