@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from transforms.engines.base import (
     read_exported,
 )
 from transforms.engines.choose import choose_engine, no_accelerator
+from transforms.engines.models import sums_of
 
 __all__ = ["Engine", "EngineConfig", "ExportedModel", "Outputs"]
 __all__ += [
@@ -57,15 +59,19 @@ class EngineConfig:
     require_accelerator: bool = False
 
 
-_loaded: dict[EngineConfig, Engine] = {}
+# Engines that stay in memory, each with some 100 MB and threads of its own: more than a run has
+# backbones.
+_KEPT = 16
+# The last one that was asked for comes last.
+_loaded: OrderedDict[EngineConfig, Engine] = OrderedDict()
 _loading = threading.Lock()
 
 
 def load_engine(config: EngineConfig) -> Engine:
     """Return the engine of this process; load and check it at the first call.
 
-    It lives in the process and not in a DoFn, because runners call ``setup`` when and as often as
-    they like.
+    Equal networks share an engine, in whichever outputs they lie. It lives in the process and not
+    in a DoFn, because runners call ``setup`` when and as often as they like.
 
     Raises:
         UserError: The engine is not installed.
@@ -73,10 +79,16 @@ def load_engine(config: EngineConfig) -> Engine:
     """
     if config.require_accelerator and not has_accelerator():
         raise RuntimeError(no_accelerator())
+    sums = sums_of(Path(config.model))
+    key = replace(config, model=sums.decode()) if sums else config
     with _loading:
-        if config not in _loaded:
-            _loaded[config] = _checked(config)
-        return _loaded[config]
+        engine = _loaded.pop(key, None) or _checked(config)
+        # The output that it was loaded from may be gone, and an engine may read more files later.
+        engine.model = replace(engine.model, directory=Path(config.model))
+        _loaded[key] = engine
+        while len(_loaded) > _KEPT:
+            _loaded.popitem(last=False)
+        return engine
 
 
 def _checked(config: EngineConfig) -> Engine:

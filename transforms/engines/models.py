@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,9 @@ _OTHERS = ("golden.npz", _FACTS)
 # sums are right is whole.
 _SUMS = "SHA256SUMS"
 _DAY = 86_400
+# Networks for which no cache can be written, by their ids.
+_of_process: dict[str, tempfile.TemporaryDirectory[str]] = {}
+_filling = threading.Lock()
 
 
 def cache_folder() -> Path:
@@ -34,7 +38,7 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     """Return the cached folder of ``model_id``; ``fill(folder)`` writes a missing or damaged one.
 
     Processes that fill it at once do not disturb each other: the first rename wins. Where no cache
-    can be written (a read-only home), a folder of this process serves.
+    can be written (a read-only home), a folder serves that is deleted when this process ends.
 
     Raises:
         StorageError: The disk is full.
@@ -47,9 +51,7 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
         _delete_scratch(folder.parent)
         scratch = Path(tempfile.mkdtemp(prefix=f"{model_id[:12]}-", dir=folder.parent))
     except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="image-features-"))
-        fill(folder)
-        return folder
+        return _model_of_process(model_id, fill)
     try:
         fill(scratch)
         seal(scratch)
@@ -70,6 +72,18 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _model_of_process(model_id: str, fill: Callable[[Path], None]) -> Path:
+    """Return a folder with a network for this process alone, which fills it once."""
+    with _filling:
+        held = _of_process.get(model_id)
+        if held is None or not is_whole(Path(held.name)):
+            held = tempfile.TemporaryDirectory(prefix="image-features-", ignore_cleanup_errors=True)
+            fill(Path(held.name))
+            seal(Path(held.name))
+            _of_process[model_id] = held
+    return Path(held.name)
 
 
 def _delete_scratch(cache: Path) -> None:

@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from benchmarks.images import PHOTOS, SIZES, crop, load_photo
 from transforms.backbones import BackboneConfig, export, resolve
 from transforms.decode.image import DecodePolicy, decode
-from transforms.engines import EngineConfig, cosine, load_engine, unload_engines
+from transforms.engines import EngineConfig, cosine, load_engine, read_exported, unload_engines
+from transforms.engines.models import cache_folder, seal
 from transforms.preprocess import image_chain
 
 pytestmark = pytest.mark.usefixtures("own_engines")
@@ -96,6 +98,32 @@ def test_an_engine_that_computes_other_vectors_stops_before_the_first_image(
 def test_an_engine_is_loaded_once_a_process(model):
     config = EngineConfig(str(model), "openvino")
     assert load_engine(config) is load_engine(EngineConfig(str(model), "openvino"))
+
+
+def test_outputs_share_the_engine_of_an_equal_network(model, images, tmp_path):
+    folders = [shutil.copytree(model, tmp_path / name) for name in ("one", "two", "unsealed")]
+    for folder in folders[:2]:
+        seal(folder)
+    one, two, other = (load_engine(EngineConfig(str(folder), "openvino")) for folder in folders)
+    assert one is two is not other
+    assert load_engine(EngineConfig(str(folders[0]), "openvino", "bfloat16")) is not one
+    # The first output is gone, and the engine reads its network again.
+    shutil.rmtree(folders[0])
+    shutil.rmtree(cache_folder().parent / "openvino")
+    two.batch_size = 2
+    assert two.run(images[:3]).features.shape == (3, 1280)
+
+
+def test_a_process_keeps_few_engines(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("transforms.engines._KEPT", 2)
+    monkeypatch.setattr("transforms.engines._checked", lambda config: SimpleNamespace(model=seen))
+    seen = read_exported(model)
+    configs = [EngineConfig(str(model), cores=cores) for cores in (1, 2, 3)]
+    one, two = map(load_engine, configs[:2])
+    assert load_engine(configs[0]) is one
+    three = load_engine(configs[2])
+    assert [load_engine(config) for config in (configs[2], configs[0])] == [three, one]
+    assert load_engine(configs[1]) is not two
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,8 +1,10 @@
 """The exported network, in the cache and in the output: the next start repairs damage."""
 
+import gc
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,20 @@ def test_a_network_outside_its_folder_is_refused(file, tmp_path, s3):
     output.write(f"models/{'1' * 64}/model.json", facts.encode())
     with pytest.raises(StorageError, match="is not what was exported"):
         load_model(output, "1" * 64)
+
+
+def test_without_a_cache_a_process_makes_a_network_once_and_deletes_it_at_its_end(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("transforms.engines.models._of_process", held := {})
+    made = [cached_model(digit * 64, fill) for digit in "121"]
+    assert made[0] == made[2] != made[1]
+    (made[0] / "graph.pb").write_bytes(b"damaged")
+    again = cached_model("1" * 64, fill)
+    assert (again / "graph.pb").read_bytes() == FILES["graph.pb"]
+    assert len(list(tmp_path.glob("image-features-*"))) == 2
+    held.clear()
+    gc.collect()
+    assert not list(tmp_path.glob("image-features-*"))
