@@ -118,8 +118,9 @@ class View:
             found = self._place >= 0
             found[found] = mask[self._place[found]]
             chosen = ivf.Chosen.of(found)
-            # The fewer rows are allowed, the more cells hold as many of them.
-            probes = math.ceil(probes * self._all.count / max(1, chosen.count))
+            # The fewer rows are allowed, the more cells hold as many of them. All rows of the index
+            # may have left the table.
+            probes = math.ceil(probes * max(1, self._all.count) / max(1, chosen.count))
         coarse = self._lists.facts.bytes_per_number == 1
         scores, ids = self._lists.nearest(queries, k + RERANKED * coarse, probes, chosen)
         hits = []

@@ -24,6 +24,17 @@ from transforms.storage import open_storage
 BYTES = pytest.mark.parametrize("width", [2, 1])
 
 
+def test_an_index_whose_rows_have_all_left(copied):
+    rows = Tables.published(open_storage(str(copied))).features
+    more_rows(copied, 40, night=1)
+    newest = rows.newest()
+    old = [part["path"] for part in rows.parts]
+    newest.commit(Commit("20261128T000000.000Z-0000", [], old))
+    searcher = assert_agree(copied, where="uri <> ''")
+    assert "40 rows added since" in str(searcher.view)
+    assert_agree(copied)
+
+
 @BYTES
 def test_nights_of_real_photos(width, two_nights, photos, tmp_path):
     images = shutil.copytree(two_nights / "images", tmp_path / "images")
