@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline.serve.filters import Filters
+from pipeline.serve.filters import WHERE_SECONDS, Filters
 from pipeline.serve.groups import groups_page
 from pipeline.serve.guards import Guards
 from pipeline.serve.images import Pictures
@@ -42,11 +44,13 @@ class Site:
     Args:
         library: What is shown.
         pictures: Makes the thumbnails.
+        where_seconds: How long a condition may compute.
     """
 
-    def __init__(self, library: Library, pictures: Pictures) -> None:
+    def __init__(self, library: Library, pictures: Pictures, where_seconds: float) -> None:
         self._library = library
         self._pictures = pictures
+        self._where_seconds = where_seconds
         self._map = Map()
         self._uploads = asyncio.Semaphore(_UPLOADS)
 
@@ -67,7 +71,7 @@ class Site:
         """List rows by uri: of the newest night, or with ``all=1`` of all nights."""
         view = self._library.view()
         rows = view.rows if request.query_params.get("all") else view.newest()
-        return _page(request, _filters(request).select(rows, view.table))
+        return _page(request, self._filters(request).select(rows, view.table))
 
     def failures(self, request: Request) -> Response:
         """List the images without a vector, with the reasons."""
@@ -79,7 +83,7 @@ class Site:
         """List the groups of near-duplicates."""
         output = self._library.searcher.storage
         view = self._library.view()
-        return JSONResponse(groups_page(output, view, _filters(request), _number(request)))
+        return JSONResponse(groups_page(output, view, self._filters(request), _number(request)))
 
     def similar(self, request: Request) -> Response:
         """List the rows nearest to the row ``to``."""
@@ -99,25 +103,34 @@ class Site:
         return self._nearest(request, view, self._library.vector_of_photo(photo))
 
     def _nearest(self, request: Request, view: View, vector: Any) -> Response:
-        hits = self._library.similar(vector, view, _filters(request), _NEIGHBOURS)
+        hits = self._library.similar(vector, view, self._filters(request), _NEIGHBOURS)
         return JSONResponse({"total": hits.num_rows, "items": shown(hits)})
 
     def map(self, request: Request) -> Response:
         """Return the places of the rows that meet the filters."""
         view = self._library.view()
-        rows = _filters(request).select(view.rows, view.table)
+        rows = self._filters(request).select(view.rows, view.table)
         return JSONResponse(self._map.points(view, rows))
 
     def picture(self, request: Request) -> Response:
         """Return the thumbnail of the row ``uri``: no other file is ever read."""
         row = _row(self._library.view(), request.query_params.get("uri", ""))
-        headers = {"Cache-Control": "private, max-age=3600"}
+        # A later night may have another image of this uri, so the browser asks each time.
+        mark = json.dumps(hashlib.sha256(row["etag"][0].as_py().encode()).hexdigest())
+        headers = {"Cache-Control": "private, no-cache", "ETag": mark}
+        if request.headers.get("if-none-match") == mark:
+            return Response(status_code=304, headers=headers)
         return Response(self._pictures.of(row), media_type="image/jpeg", headers=headers)
 
+    def _filters(self, request: Request) -> Filters:
+        asked = request.query_params
+        label, uri, where = (asked.get(name, "").strip() for name in ("label", "uri", "where"))
+        return Filters(label, uri, where, self._where_seconds)
 
-def make_app(library: Library, pictures: Pictures) -> Guards:
+
+def make_app(library: Library, pictures: Pictures, where_seconds: float = WHERE_SECONDS) -> Guards:
     """Return the application that serves a library."""
-    site = Site(library, pictures)
+    site = Site(library, pictures, where_seconds)
     routes = [
         *(Route(path, partial(_file, name)) for path, name in _FILES.items()),
         Route("/api/about", site.about),
@@ -157,11 +170,6 @@ def _number(request: Request) -> int:
     if not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise HTTPException(400, f"page={number!r}: a number, 0 or more")
     return int(number)
-
-
-def _filters(request: Request) -> Filters:
-    asked = request.query_params
-    return Filters(*(asked.get(name, "").strip() for name in ("label", "uri", "where")))
 
 
 def _row(view: View, uri: str) -> pa.Table:

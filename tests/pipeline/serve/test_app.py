@@ -4,12 +4,14 @@ import io
 import shutil
 from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 import pipeline
 from pipeline.cli import main
 from pipeline.retrieval.searcher import SearchConfig
+from pipeline.serve import filters
 from pipeline.serve.app import make_app
 from pipeline.serve.images import Pictures
 from pipeline.serve.library import Library
@@ -18,10 +20,10 @@ from tests.helpers.runs import make_folder
 TestClient = pytest.importorskip("starlette.testclient").TestClient
 
 
-def client_of(output, **options):
+def client_of(output, where_seconds=10.0, **options):
     library = Library(str(output), SearchConfig(), check_seconds=0)
     pictures = Pictures(library.searcher.storage, (), **options)
-    app = make_app(library, pictures)
+    app = make_app(library, pictures, where_seconds)
     client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
     return client, pictures
 
@@ -115,6 +117,13 @@ def test_only_rows_have_pictures(client, images, tmp_path):
     assert picture.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(picture.content)) as image:
         assert max(image.size) == 256
+    # The browser asks each time whether it still is the picture of this uri.
+    known = {"uri": str(images / "coffee.jpg")}, {"If-None-Match": picture.headers["etag"]}
+    again = client.get("/picture", params=known[0], headers=known[1])
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["cache-control"] == "private, no-cache"
+    other = {"uri": str(images / "chelsea.jpg")}
+    assert client.get("/picture", params=other, headers=known[1]).status_code == 200
     shutil.copy(images / "coffee.jpg", tmp_path / "secret.jpg")
     nobody = [str(tmp_path / "secret.jpg"), "/etc/passwd", str(images / "broken.jpg"), ""]
     nobody += [str(images / "new" / ".." / "coffee.jpg"), f"file://{images}/coffee.jpg"]
@@ -203,6 +212,26 @@ def test_a_bad_condition_gets_a_reason(client, where):
     answer = client.get("/api/images", params={"where": where})
     assert answer.status_code == 400
     assert "over the columns" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["images?all=1", "map?all=1"])
+def test_a_condition_that_takes_too_long_is_given_up(two_nights, path):
+    client, _ = client_of(two_nights / "out", where_seconds=0.01)
+    endless = "(SELECT count(*) FROM range(1000000000) a, range(1000000000) b) > width"
+    answer = client.get(f"/api/{path}&where={quote(endless)}")
+    assert answer.status_code == 400
+    assert "took longer than 0.01 seconds, which are allowed here. Write" in answer.text
+
+
+def test_the_answer_to_a_condition_is_kept_for_a_minute(two_nights, monkeypatch):
+    asked = []
+    client, _ = client_of(two_nights / "out")
+    monkeypatch.setattr(filters, "matching_uris", lambda *a: asked.append(a) or pa.array([""]))
+    for moment in (600.0, 659.0, 660.0, 661.0):
+        monkeypatch.setattr(filters, "monotonic", lambda moment=moment: moment)
+        answer = client.get("/api/images?all=1&where=extracted_at%20%3E%20now()")
+        assert names(answer) == []
+    assert len(asked) == 2
 
 
 def test_the_cache_of_pictures_is_bounded(two_nights):
