@@ -92,6 +92,7 @@ class FaissFile:
         # The keys of the old index and of its rows; none when there are no old files.
         self._keys: dict[str, str] = {}
         self._noted = 0
+        self._sizes: dict[str, int] = {}
         self._old: dict[str, Path] = {}
         self._draft: _Draft | None = None
         # Ids that the old files have, and the new ones are not to copy; int64 arrays.
@@ -110,6 +111,7 @@ class FaissFile:
     def _note(self, state: State) -> None:
         self._keys = {name: next(iter(sizes), "") for name, sizes in state.files.items()}
         self._noted = state.rows
+        self._sizes = {key: size for own in state.files.values() for key, size in own.items()}
 
     def is_empty(self) -> bool:
         return not self._files.sizes()
@@ -139,13 +141,12 @@ class FaissFile:
         self._gone.extend(ids.to_numpy() for ids in keys)
 
     def count(self) -> int | None:
-        # Whole files have what the state says, and reading them takes long.
         draft = self._draft
-        return (
-            self._noted
-            if draft is None
-            else draft.count + sum(int(stay.sum()) for *_, stay in self._old_codes())
-        )
+        if draft is None:
+            # Whole files have what the state says, and reading them takes long.
+            self._files.check(self._sizes)
+            return self._noted
+        return draft.count + sum(int(stay.sum()) for *_, stay in self._old_codes())
 
     def finish(self, state: State) -> None:
         draft = self._open()

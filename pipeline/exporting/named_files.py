@@ -7,7 +7,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,17 @@ class NamedFiles:
         """Return the size in bytes of each file that is there, by its key."""
         entries = self._storage.list()
         return {entry.key: entry.size for entry in entries if self._pattern.fullmatch(entry.key)}
+
+    def check(self, noted: Mapping[str, int]) -> None:
+        """Check that files are there with the sizes in bytes that were noted, by their keys.
+
+        Raises:
+            UserError: One is missing, or has another size.
+        """
+        there = self.sizes()
+        for key, size in noted.items():
+            if there.get(key) != size:
+                raise self._lost(key)
 
     def delete_all(self, but: set[str] | None = None) -> None:
         """Delete the files that are there, but for some keys."""
@@ -81,7 +92,10 @@ class NamedFiles:
                         return path
             except (NotFound, ValueError):
                 pass
-        raise UserError(
+        raise self._lost(key)
+
+    def _lost(self, key: str) -> UserError:
+        return UserError(
             f"{self._storage.url}/{key} is not what was written. Give --replace to send all rows "
             "anew"
         )

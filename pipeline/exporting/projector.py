@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -25,6 +26,8 @@ MAX_ROWS = 100_000
 _CONFIG = "projector_config.pbtxt"
 _VECTORS = "vectors.bytes"
 _ROWS = "rows.tsv"
+# What the state calls the three.
+_FILES = "files"
 
 
 class Projector:
@@ -52,7 +55,11 @@ class Projector:
         self._lines = ["\t".join(map(_cell, job.shape.schema.names))]
 
     def read_state(self) -> State | None:
-        return states.read_state(self._storage)
+        state = states.read_state(self._storage)
+        if state is None or state.files.get(_FILES) == self._sizes():
+            return state
+        # Files that were lost or cut are written anew, as those of another version.
+        return replace(state, fingerprint="")
 
     def write_state(self, state: State) -> None:
         states.write_state(self._storage, state)
@@ -90,7 +97,12 @@ class Projector:
         self._storage.write(_VECTORS, self._vectors.getvalue())
         self._storage.write(_ROWS, "".join(f"{line}\n" for line in lines).encode())
         self._storage.write(_CONFIG, self._config().encode())
-        states.write_state(self._storage, state)
+        states.write_state(self._storage, replace(state, files={_FILES: self._sizes()}))
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file that is there, by its key."""
+        ours = (_VECTORS, _ROWS, _CONFIG)
+        return {entry.key: entry.size for entry in self._storage.list() if entry.key in ours}
 
     def _config(self) -> str:
         shape = self._job.shape

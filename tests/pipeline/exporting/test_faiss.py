@@ -48,9 +48,10 @@ def test_the_index_follows_the_table(place, to):
     check(place)
 
 
-def test_a_damaged_index_is_not_opened(place):
+@pytest.mark.parametrize("night", [1, 2])
+def test_a_damaged_index_is_not_opened(place, night):
     place.export("faiss")
-    place.night(2)
+    place.night(night)
     index = next(place.dest.glob("index-*"))
     index.write_bytes(index.read_bytes()[:-1])
     with pytest.raises(UserError, match="not what was written"):

@@ -43,6 +43,17 @@ def test_tensorboard_reads_the_newest_night(place):
     assert counts(place.export("projector")) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("name", ["vectors.bytes", "rows.tsv", "projector_config.pbtxt"])
+def test_a_file_that_was_lost_or_cut_is_written_anew(place, name):
+    place.export("projector")
+    file = place.dest / name
+    for damage in (file.unlink, lambda: file.write_bytes(file.read_bytes()[:-1])):
+        damage()
+        assert counts(place.export("projector")) == (6, 0, 0)
+        check(place)
+    assert counts(place.export("projector")) == (0, 0, 0)
+
+
 def test_a_table_that_a_browser_cannot_draw_is_refused(place, monkeypatch):
     monkeypatch.setattr(projector, "MAX_ROWS", 5)
     with pytest.raises(UserError, match="has 6 rows"):
