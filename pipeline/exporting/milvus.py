@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pipeline.exporting.base import NAMES, Batch, Job
 from pipeline.exporting.places import database_errors, split_dest
 from pipeline.exporting.plain import plain
 from pipeline.exporting.state import State
-from transforms.errors import UserError
+from transforms.errors import RunFailed, UserError
 from transforms.extras import install_command
 
 _KEY = "image_features_export"
@@ -36,6 +37,8 @@ _TYPES = (
     (pa.types.is_float64, "DOUBLE"),
     (pa.types.is_floating, "FLOAT"),
 )
+# By path of a file of Milvus Lite: the device and the number of the one that this process opened.
+_opened: dict[Path, tuple[int, int]] = {}
 
 
 class Milvus:
@@ -71,6 +74,7 @@ class Milvus:
         with self._errors():
             token = os.environ.get("MILVUS_TOKEN", "")
             self._client: Any = pymilvus.MilvusClient(url, token=token)
+        _check_file(url)
 
     def read_state(self) -> State | None:
         if self.is_empty():
@@ -161,6 +165,26 @@ class Milvus:
 
     def _errors(self) -> AbstractContextManager[None]:
         return database_errors("Milvus", self._job.dest, self._failures)
+
+
+def _check_file(url: str) -> None:
+    """Check that the file which Milvus Lite has open is the one that lies there.
+
+    Lite keeps a file open until the process ends, and would answer from one that is gone.
+
+    Raises:
+        RunFailed: The file was deleted, moved or replaced since this process opened it.
+    """
+    if "://" in url:
+        return
+    path = Path(url).absolute()
+    status = path.stat() if path.exists() else None
+    found = (status.st_dev, status.st_ino) if status else None
+    if found is None or _opened.setdefault(path, found) != found:
+        raise RunFailed(
+            f"{url} was deleted, moved or replaced, and Milvus Lite still has the old one open in "
+            "this process. Export in a new process"
+        )
 
 
 def open_target(job: Job) -> Milvus:

@@ -69,6 +69,17 @@ def test_the_collection_follows(place, to, dest, kind):
     check(place, to, dest)
 
 
+def test_a_file_that_milvus_lite_still_has_open_and_that_is_gone_is_refused(place):
+    """Its server would answer from the old one: the export would send nothing."""
+    path = place.root / "a.db"
+    place.export("milvus", f"{path}#photos")
+    path.rename(place.root / "moved.db")
+    for _ in range(2):
+        with pytest.raises(RunFailed, match="still has the old one open in this process"):
+            place.export("milvus", f"{path}#photos")
+        path.mkdir(exist_ok=True)
+
+
 def test_all_columns_are_taken_along(place, to, dest):
     place.export(to, dest, columns=("all",))
     place.night(2)
