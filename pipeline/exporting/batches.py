@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ import pyarrow as pa
 from pipeline.exporting import state as states
 from pipeline.exporting.base import NAMES, Batch, Job
 from pipeline.exporting.differences import hash_of, is_in, sorted_hashes
-from pipeline.exporting.state import State
+from pipeline.exporting.state import State, taken_over
 from transforms import parquet
 from transforms.errors import UserError
 from transforms.storage import Storage, open_storage
@@ -65,6 +66,7 @@ class Batches:
         self._storage: Storage = open_storage(job.dest, job.stores)
         self._files = 0
         self._until: int | None = None
+        self._written: set[str] = set()
 
     def read_state(self) -> State | None:
         return states.read_state(self._storage)
@@ -76,6 +78,8 @@ class Batches:
         self._until = state.version
         if state.stage == "sending":
             self._delete(after=-1 if state.version is None else state.version)
+            # Another call may have ended meanwhile, and its batch is deleted now.
+            states.write_state(self._storage, state)
 
     def is_empty(self) -> bool:
         return next(iter(self._storage.list()), None) is None
@@ -115,7 +119,7 @@ class Batches:
         for ids in keys:
             self._begin()
             name = f"part-{self._files:05d}.{self._form.delete_ending}"
-            self._storage.write(f"{self._folder}/delete/{name}", self._form.encode_keys(ids))
+            self._put(f"{self._folder}/delete/{name}", self._form.encode_keys(ids))
             self._note("removed", pa.table({"id": ids}))
 
     def close(self) -> None:
@@ -126,6 +130,10 @@ class Batches:
 
     def finish(self, state: State) -> None:
         states.write_state(self._storage, state)
+        if self._written - {entry.key for entry in self._storage.list()}:
+            # Another call took over in the last moment, and has deleted this batch.
+            states.write_state(self._storage, replace(state, stage="sending", version=self._until))
+            raise taken_over(self._job.dest)
         # Another call, which has stopped since, may have begun another batch.
         self._delete(after=-1 if self._until is None else self._until, but=self._job.version)
 
@@ -154,7 +162,7 @@ class Batches:
     def _write(self, batches: list[Batch]) -> None:
         self._begin()
         key = f"{self._folder}/part-{self._files:05d}.{self._form.ending}"
-        self._storage.write(key, self._form.encode(batches))
+        self._put(key, self._form.encode(batches))
         columns = self._job.shape.columns
         rows = pa.concat_tables([batch.rows for batch in batches])
         names = [rows[columns[name]] for name in NAMES]
@@ -162,8 +170,12 @@ class Batches:
 
     def _note(self, what: str, rows: pa.Table) -> None:
         key = f"rows/{self._folder}-{what}-{self._files:05d}.parquet"
-        self._storage.write(key, parquet.encode(rows))
+        self._put(key, parquet.encode(rows))
         self._files += 1
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._storage.write(key, data)
+        self._written.add(key)
 
     def _delete(self, after: int, but: int | None = None) -> None:
         """Delete the batches of all versions after one, except that of one version."""

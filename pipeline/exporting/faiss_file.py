@@ -8,6 +8,7 @@ files anew, from the new rows and from the old ones that stay, one block after t
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,7 @@ from pipeline.indexing.ivf import faiss
 from pipeline.retrieval.blocks import scale_of
 from transforms.storage import Storage, open_storage
 
+_LOG = logging.getLogger(__name__)
 _ENDINGS = {"index": "faiss", "rows": "parquet"}
 
 
@@ -101,8 +103,20 @@ class FaissFile:
     def read_state(self) -> State | None:
         state = states.read_state(self._storage)
         if state and not self._draft:
+            state = self._without_lost(state)
             self._note(state)
         return state
+
+    def _without_lost(self, state: State) -> State:
+        """Begin anew when a file is lost.
+
+        That also happens when a call notes the old files just after another one has replaced them.
+        """
+        lost = self._files.lost(key for sizes in state.files.values() for key in sizes)
+        if not lost:
+            return state
+        _LOG.warning("%s/%s is missing; all rows are sent anew", self._storage.url, lost[0])
+        return replace(state, version=None, stage="clearing", files={})
 
     def write_state(self, state: State) -> None:
         states.write_state(self._storage, state)

@@ -7,12 +7,12 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.exporting.state import taken_over
-from transforms.errors import UserError
+from transforms.errors import Refused, UserError
 from transforms.storage import NotFound, Storage, StorageError, large, local_path
 
 _SCRATCH = ".tmp-export-"
@@ -42,12 +42,18 @@ class NamedFiles:
         """Check that files are there with the sizes in bytes that were noted, by their keys.
 
         Raises:
-            UserError: One is missing, or has another size.
+            UserError: One has another size.
+            Refused: One is gone, since another call has replaced it.
         """
         there = self.sizes()
         for key, size in noted.items():
             if there.get(key) != size:
                 raise self._lost(key)
+
+    def lost(self, keys: Iterable[str]) -> list[str]:
+        """Return those of the keys that are names of ours, and are not there."""
+        there = self.sizes()
+        return [key for key in keys if self._pattern.fullmatch(key) and key not in there]
 
     def delete_all(self, but: set[str] | None = None) -> None:
         """Delete the files that are there, but for some keys."""
@@ -78,7 +84,8 @@ class NamedFiles:
             check: Raises ``ValueError`` for a file of another form.
 
         Raises:
-            UserError: It is missing, or is not what was written.
+            UserError: It is not what was written.
+            Refused: It is gone, since another call has replaced it.
             StorageError: It cannot be read.
         """
         size = self.sizes().get(key)
@@ -94,7 +101,10 @@ class NamedFiles:
                 pass
         raise self._lost(key)
 
-    def _lost(self, key: str) -> UserError:
+    def _lost(self, key: str) -> UserError | Refused:
+        if self.lost([key]):
+            # It was there when the call began.
+            return taken_over(self._storage.url)
         return UserError(
             f"{self._storage.url}/{key} is not what was written. Give --replace to send all rows "
             "anew"

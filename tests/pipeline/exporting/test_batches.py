@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 import pipeline
 from pipeline.cli import main
 from pipeline.exporting import avro, differences
-from pipeline.exporting.batches import encode_lines
+from pipeline.exporting.batches import Batches, encode_lines
 from pipeline.exporting.ids import ids_of
 from tests.helpers.exports import check_nearest, cosine_search, counts, load_batches, read_avro
 from tests.helpers.outputs import live
@@ -214,3 +214,44 @@ def test_ids_are_stable():
         ids_of(uris, "int64").to_pylist(), ids_of(uris, "sha256").to_pylist(), strict=True
     ):
         assert key == int(digest[:16], 16) >> 1
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_call_that_begins_just_before_another_one_ends_loses_no_row(place, monkeypatch):
+    place.export("vertex")
+    place.night(2)
+    real = Batches.finish
+
+    def late(self, state):
+        with monkeypatch.context() as patch:
+            patch.setattr(Batches, "send", stop)
+            with pytest.raises(KeyboardInterrupt):
+                place.export("vertex")
+        real(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "finish", late)
+        with pytest.raises(Refused, match="another export"):
+            place.export("vertex")
+    assert counts(place.export("vertex")) == (2, 1, 1)
+
+
+def test_a_call_that_ends_while_another_one_begins_loses_no_row(place, monkeypatch):
+    place.export("vertex")
+    place.night(2)
+    real = Batches._delete
+
+    def late(self, after, but=None):
+        monkeypatch.setattr(Batches, "_delete", real)
+        place.export("vertex")
+        monkeypatch.setattr(Batches, "send", stop)
+        real(self, after, but)
+
+    monkeypatch.setattr(Batches, "_delete", late)
+    with pytest.raises(KeyboardInterrupt):
+        place.export("vertex")
+    monkeypatch.undo()
+    assert counts(place.export("vertex")) == (2, 1, 1)

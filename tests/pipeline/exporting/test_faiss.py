@@ -10,6 +10,7 @@ import pytest
 
 import pipeline
 from pipeline.exporting import faiss_file
+from pipeline.exporting.faiss_file import FaissFile
 from pipeline.exporting.faiss_layout import Layout
 from tests.helpers.exports import check_nearest, counts
 from transforms.errors import Refused, RunFailed, UserError
@@ -56,10 +57,37 @@ def test_a_damaged_index_is_not_opened(place, night):
     index.write_bytes(index.read_bytes()[:-1])
     with pytest.raises(UserError, match="not what was written"):
         place.export("faiss")
-    index.unlink()
-    with pytest.raises(UserError, match="not what was written"):
-        place.export("faiss")
     place.export("faiss", replace=True)
+    check(place)
+
+
+@pytest.mark.parametrize("night", [1, 2])
+@pytest.mark.parametrize("name", ["index", "rows"])
+def test_a_lost_file_is_made_anew(place, night, name, caplog):
+    place.export("faiss")
+    place.night(night)
+    next(place.dest.glob(f"{name}-*")).unlink()
+    assert counts(place.export("faiss")) == (5 + night, 0, 0)
+    assert "is missing; all rows are sent anew" in caplog.text
+    check(place)
+
+
+def test_two_calls_of_which_one_notes_files_that_the_other_has_replaced(place, monkeypatch):
+    place.export("faiss")
+    place.night(2)
+    real = FaissFile.write_state
+
+    def late(self, state):
+        with monkeypatch.context() as patch:
+            patch.setattr(FaissFile, "write_state", real)
+            place.export("faiss")
+        real(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaissFile, "write_state", late)
+        with pytest.raises(Refused, match="another export"):
+            place.export("faiss")
+    assert counts(place.export("faiss")) == (7, 0, 0)
     check(place)
 
 
