@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from transforms.scratch import temporary_folder
 
 from pipeline.config import Config
 from pipeline.runners.computing import check_accelerator, check_network, engine_of
@@ -62,12 +63,12 @@ def selfcheck(config: Config) -> Iterator[Machine | RightEngine]:
     """
     yield Machine(versions(), available_cores(), has_gpu())
     check_accelerator(config)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         network = resolve(config.network)
         check_network(config.engine, network)
         if "tensorflow" in network.engines:
             import_tensorflow()
-        export(network, Path(folder))
+        export(network, folder)
         for engine in _engines(config, network):
             start = time.monotonic()
             with _told(engine):
@@ -87,13 +88,13 @@ def _engines(config: Config, network: Resolved) -> tuple[EngineName, ...]:
     return tuple(engine for engine in network.engines if engine not in left_out)
 
 
-def _in_its_format(folder: str, engine: EngineName) -> str:
+def _in_its_format(folder: Path, engine: EngineName) -> str:
     """Return the folder of an export in the format of an engine, lowered for XLA."""
     if engine != "xla":
-        return folder
-    lowered = Path(folder, "stablehlo")
+        return str(folder)
+    lowered = folder / "stablehlo"
     lowered.mkdir(exist_ok=True)
-    lower(Path(folder), lowered)
+    lower(folder, lowered)
     return str(lowered)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from transforms.errors import ImageError, UserError
 from transforms.photo import read_photo
 from transforms.preprocess import ValueRange, image_chain
 from transforms.read import ReadPolicy
+from transforms.storage.local import LocalStorage
 
 _HEADER = ("stage", "shape", "dtype", "from", "to", "seconds", "what")
 _VECTOR_START = 8
@@ -153,8 +155,7 @@ def _labels(outputs: Outputs, names: tuple[str, ...]) -> tuple[tuple[str, float]
 def _save(pixels: np.ndarray, photo: str, folder: str) -> Path:
     from PIL import Image
 
-    directory = Path(folder)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{Path(photo).stem}-as-seen.png"
-    Image.fromarray(pixels).save(path)
-    return path
+    content, name = io.BytesIO(), f"{Path(photo).stem}-as-seen.png"
+    Image.fromarray(pixels).save(content, "PNG")
+    LocalStorage(folder).write(name, content.getvalue())
+    return Path(folder, name)

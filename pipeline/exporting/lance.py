@@ -16,7 +16,7 @@ from pipeline.exporting.numbers import as_lists
 from pipeline.exporting.state import State
 from transforms.errors import RunFailed, UserError, first_line
 from transforms.extras import install_command
-from transforms.storage import Storage, open_storage
+from transforms.storage import Storage, is_full, open_storage
 
 _ENDING = ".lance"
 
@@ -139,7 +139,10 @@ class Lance:
             if self._error:
                 raise self._error from None
             where = f"{self._storage.url}/{self._name}{_ENDING}"
-            raise RunFailed(f"LanceDB failed at {where}: {first_line(error)[:300]}") from error
+            what_to_do = "; make room there" if is_full(error) else ""
+            raise RunFailed(
+                f"LanceDB failed at {where}: {first_line(error)[:300]}{what_to_do}"
+            ) from error
 
 
 def _literal(value: object) -> str:

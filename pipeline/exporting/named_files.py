@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from pipeline.exporting.state import taken_over
 from transforms.errors import Refused, UserError
-from transforms.storage import NotFound, Storage, StorageError, large, local_path
+from transforms.storage import NotFound, Storage, StorageError, is_full, large, local_path
 
 _SCRATCH = ".tmp-export-"
 
@@ -145,5 +144,5 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not folder.exists():
             raise taken_over(str(folder.parent)) from error
-        room = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        room = "; make room there" if is_full(error) else ""
         raise StorageError(f"cannot write to {folder}: {error.strerror}{room}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -13,7 +15,8 @@ from pathlib import Path
 
 from pipeline.indexing.facts import FOLDER, FileFacts, IndexFacts
 from transforms.engines.models import cache_folder
-from transforms.storage import Storage, StorageError, large, local_path
+from transforms.errors import first_line
+from transforms.storage import Storage, StorageError, is_full, large, local_path
 from transforms.storage.large import scratch_folder
 
 # The cells and the sizes of the lists lie in the first bytes of the large file. Wrong ones could
@@ -46,15 +49,23 @@ def save_file(output: Storage, table: str, name: str, write: Callable[[Path], No
         try:
             write(temporary)
         except RuntimeError as error:
-            # FAISS: of a full disk, say.
-            raise StorageError(f"cannot write {temporary}: {error}") from error
+            # FAISS says at its end why, as in "(No space left on device)".
+            raise StorageError(f"cannot write {temporary}: {_why(error)}") from error
         facts = _describe(temporary, *name.split("."))
         large.store_file(output, f"{FOLDER}/{table}/{facts.name}", temporary)
     except OSError as error:
-        raise StorageError(f"cannot write the index to {scratch}: {error.strerror}") from error
+        raise StorageError(f"cannot write the index to {scratch}: {_why(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A read-only disk refuses it, even where no file is.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return facts
+
+
+def _why(error: Exception) -> str:
+    if is_full(error):
+        return f"{os.strerror(errno.ENOSPC)}; make room there"
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 def fetch_file(output: Storage, facts: IndexFacts, file: FileFacts) -> Path:

@@ -4,6 +4,9 @@ A commit notes the parts that it adds and looks for deletions. A deletion notes 
 for commits. So in either order at least one of the two sees the other and stops. A note exists for
 seconds. The note of a killed process stops counting after ``ABANDONED``, by the storage's own
 clock.
+
+The note of a deletion is empty where a full disk has no room for its text. It stands for all files:
+vacuum is what makes room.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from transforms.errors import Refused, RunFailed
-from transforms.storage import NotFound, Storage
+from transforms.storage import NoRoom, NotFound, Storage
 
 FOLDER = "announced"
 ABANDONED = timedelta(hours=1)
@@ -47,7 +50,8 @@ def announce_commit(output: Storage, keys: Collection[str]) -> Iterator[None]:
     note = _write(output, "commit", keys)
     try:
         for other in _others(output, note, "vacuum"):
-            if found := sorted(set(keys) & set(_read(output, other))):
+            deleted = _read(output, other)
+            if found := sorted(set(keys) & (set(keys) if deleted is None else deleted)):
                 raise Refused(
                     f"vacuum is deleting {found[0]}, which is needed here; nothing was done. Run "
                     "the same command again when vacuum has ended; one that was killed holds it "
@@ -114,7 +118,12 @@ def announce_deletion(output: Storage, keys: Collection[str]) -> Iterator[float]
 def _write(output: Storage, kind: Kind, keys: Collection[str]) -> str:
     """Write a note of this process alone; a second process on the same run writes another."""
     note = f"{FOLDER}/{kind}-{secrets.token_hex(8)}.json"
-    output.write_if_absent(note, json.dumps(sorted(keys)).encode())
+    try:
+        output.write_if_absent(note, json.dumps(sorted(keys)).encode())
+    except NoRoom:
+        if kind != "vacuum":
+            raise
+        output.write_if_absent(note, b"")
     return note
 
 
@@ -134,14 +143,14 @@ def _others(output: Storage, mine: str, kind: Kind) -> list[str]:
     return found
 
 
-def _read(output: Storage, note: str) -> list[str]:
-    """Return the keys in a note; none when it has been deleted."""
+def _read(output: Storage, note: str) -> set[str] | None:
+    """Return the keys in a note: None if it stands for all, none when it has been deleted."""
     try:
-        keys: list[str] = json.loads(output.read(note))
+        text = output.read(note)
     except NotFound:
         # The other process has ended since.
-        return []
-    return keys
+        return set()
+    return set(json.loads(text)) if text else None
 
 
 def _check_there(output: Storage, keys: Collection[str]) -> None:

@@ -6,7 +6,6 @@ Holds the Beam graph of the listing.
 from __future__ import annotations
 
 import functools
-import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from transforms.scratch import temporary_folder
 
 from pipeline.runners.jobs import Submission
 from pipeline.runners.pipeline import new_pipeline, run_failed
@@ -169,8 +169,8 @@ def list_here(sources: Sequence[Source], output: Storage) -> Iterator[Listing]:
     """List all sources in this process for a dry run, without writing into the output."""
     indexes = Indexes(output, write=False)
     pieces = [piece for source in sources for piece in source.split()]
-    with tempfile.TemporaryDirectory(prefix="image-features-listing-") as folder:
-        scratch = open_storage(folder)
+    with temporary_folder() as folder:
+        scratch = open_storage(str(folder))
         for number, piece in enumerate(pieces):
             write_listing(piece, scratch, f"listing/{number:06d}", indexes)
         yield Listing(scratch, "listing")

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from transforms.scratch import temporary_folder
+
 from transforms.errors import UserError
 from transforms.storage import local_path
 
@@ -56,9 +58,13 @@ def companions(path: Path) -> dict[str, Path]:
 
 
 def encode_keras(model: Any) -> bytes:
-    """Return the content of ``head.keras``; equal models give equal bytes."""
-    with tempfile.TemporaryDirectory(prefix="image-features-") as folder:
-        path = Path(folder) / "head.keras"
+    """Return the content of ``head.keras``; equal models give equal bytes.
+
+    Raises:
+        StorageError: The temporary folder is full.
+    """
+    with temporary_folder() as folder:
+        path = folder / "head.keras"
         model.save(path)
         with zipfile.ZipFile(path) as saved:
             members = {name: saved.read(name) for name in sorted(saved.namelist())}

@@ -7,8 +7,6 @@ mostly share a label, do not come together, and no epoch decodes the table's par
 
 from __future__ import annotations
 
-import errno
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+from transforms.scratch import temporary_folder
 
 from pipeline.tables.table import Table
 from pipeline.training.examples import SIDES, Examples, Rows
@@ -25,6 +24,7 @@ from transforms.errors import Damaged, UserError, first_line
 from transforms.parts.vectors import Vectors, read_rows
 from transforms.parts.write import read_part
 from transforms.prefetch import prefetch
+from transforms.storage import is_full
 
 # Bytes of vectors that stay in memory: 200,000 of 1280 numbers.
 MEMORY_BYTES = 1 << 30
@@ -109,8 +109,8 @@ def collect(features: Table, examples: Examples, seed: int = 0) -> Iterator[Coll
         if size <= MEMORY_BYTES:
             keep: _Memory | _Files = _Memory(examples, first[1].shape[1])
         else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="image-features-"))
-            keep = stack.enter_context(_Files(Path(folder), examples, size, seed))
+            folder = stack.enter_context(temporary_folder())
+            keep = stack.enter_context(_Files(folder, examples, size, seed))
         moments = _Moments(first[1].shape[1])
         for rows, vectors in _chain(first, blocks):
             keep.add(rows, vectors)
@@ -249,7 +249,7 @@ def _write(file: BinaryIO, vectors: Vectors) -> None:
     try:
         file.write(vectors.data)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         raise UserError(
             f"there is no room for the vectors in {Path(file.name).parent.parent}: they take as "

@@ -6,8 +6,10 @@ import subprocess
 
 import pytest
 
+import pipeline
 from pipeline.cli import main
 from pipeline.maintenance.verify import verify
+from tests.helpers.outputs import FORTNIGHT, later
 from tests.helpers.runs import read_features
 
 
@@ -79,3 +81,50 @@ def test_a_full_disk_stops_the_night_with_one_line_and_the_same_command_goes_on(
         assert main(command) == 0
         assert verify(str(output)).clean
         assert len(read_features(output)) == 6
+
+
+def test_vacuum_makes_room_on_a_full_disk(disk, folder, run):
+    output = disk / "out"
+    run(folder, output)
+    run(folder, output, rebuild=True)
+    fill(disk, 0)
+    freed = pipeline.vacuum(output, FORTNIGHT, now=later())
+    assert freed.garbage
+    assert not list((output / "announced").iterdir())
+    assert not pipeline.vacuum(output, FORTNIGHT, now=later()).garbage
+    assert verify(str(output)).clean
+
+
+COMMANDS = {
+    "index": "index {out}",
+    "duplicates": "duplicates {out}",
+    "duplicates --html": "duplicates {out} --html {disk}/page.html",
+    "search": "search {out} --image {photo} --html {disk}/page.html",
+    "report": "report {out} --html {disk}/page.html",
+    "trace": "trace {photo} --save {disk}/seen",
+    "lance": "export {out} --to lance --dest {disk}/photos.lance",
+    **{
+        to: f"export {{out}} --to {to} --dest {{disk}}/dest"
+        for to in ("npy", "parquet", "faiss", "projector", "vertex")
+    },
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_says_so_in_one_line_and_works_when_there_is_room(
+    name, disk, folder, run, capsys
+):
+    output = disk / "out"
+    run(folder, output)
+    words = COMMANDS[name].format(out=output, disk=disk, photo=folder / "coffee.jpg").split()
+    full = fill(disk, 0)
+    capsys.readouterr()
+    code, said = main(words), lines(capsys)
+    full.unlink()
+    assert code in (1, 2), said
+    assert len(said) == 1, said
+    assert "No space left on device" in said[0]
+    assert "make room there" in said[0] or "cannot commit to" in said[0]
+    assert main(words) == 0
+    assert verify(str(output)).clean
+    assert not list(disk.rglob(".tmp-*"))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from transforms.backbones.network import (
 from transforms.backbones.spec import BLOCK5_POOL, POOL_NORM, Backbone, Resolved
 from transforms.backbones.weights import is_legacy
 from transforms.errors import UserError, first_line
+from transforms.scratch import temporary_folder
 
 # The deviations of keras/src/applications/efficientnet.py, IMAGENET_STDDEV_RGB.
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -167,10 +166,8 @@ def _load(model: Any, resolved: Resolved) -> None:
 
         load_embedded(model, path)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        link = Path(folder) / (
-            "w.h5" if is_legacy(path) else "w.weights.h5"
-        )  # Keras goes by the name
+    with temporary_folder() as folder:
+        link = folder / ("w.h5" if is_legacy(path) else "w.weights.h5")  # Keras goes by the name
         link.symlink_to(path.resolve())
         try:
             model.load_weights(link)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transforms.backbones.onnx_model import OnnxModel
 from transforms.backbones.onnx_tensors import pool_axes
 from transforms.backbones.spec import Resolved
 from transforms.preprocess import ValueRange
+from transforms.scratch import temporary_folder
 
 # As in stages.py.
 _EPSILON = np.float32(1e-12)
@@ -103,8 +103,8 @@ def _of_head(head: Any, features: Any, dimension: int) -> Any:
     vectors = tf.TensorSpec([None, dimension], tf.float32, "vectors")
     function = call.get_concrete_function(vectors)
     graph = cut(frozen_graph(function), [function.outputs[0].name])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "head.pb"
+    with temporary_folder() as folder:
+        path = folder / "head.pb"
         path.write_bytes(graph.SerializeToString())
         model = ov.Core().read_model(path)
     _forget_names(model)

@@ -100,7 +100,9 @@ def _with_weights_as_inputs(model: ExportedModel, tf: Any) -> tuple[Any, list[np
                 node.attr["shape"].shape.CopyFrom(node.attr["value"].tensor.tensor_shape)
                 del node.attr["value"]
     function = function_of(graph, model, tuple(weights))
-    return tf.function(function, jit_compile=True), list(weights.values())
+    # AutoGraph would leave a file in TMPDIR: it deletes it at a normal exit only.
+    function = tf.function(function, jit_compile=True, autograph=False)
+    return function, list(weights.values())
 
 
 def _module(function: Any, inputs: Sequence[Any]) -> bytes:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from transforms.engines.base import read_network
+from transforms.scratch import PREFIX, no_temporary_folder
 from transforms.storage import NotFound, Storage, StorageError, local_path
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def cached_model(model_id: str, fill: Callable[[Path], None]) -> Path:
     can be written (a read-only home), a folder serves that is deleted when this process ends.
 
     Raises:
-        StorageError: The disk is full.
+        StorageError: The disk is full, or no folder can be written.
     """
     folder = cache_folder() / model_id
     if is_whole(folder):
@@ -79,9 +80,12 @@ def _model_of_process(model_id: str, fill: Callable[[Path], None]) -> Path:
     with _filling:
         held = _of_process.get(model_id)
         if held is None or not is_whole(Path(held.name)):
-            held = tempfile.TemporaryDirectory(prefix="image-features-", ignore_cleanup_errors=True)
-            fill(Path(held.name))
-            seal(Path(held.name))
+            try:
+                held = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+                fill(Path(held.name))
+                seal(Path(held.name))
+            except OSError as error:
+                raise no_temporary_folder(error) from error
             _of_process[model_id] = held
     return Path(held.name)
 

@@ -6,23 +6,27 @@ Keys are relative, separated by "/" and raw: never percent-encoded, whatever cha
 from __future__ import annotations
 
 from transforms.storage.base import (
+    NoRoom,
     NotFound,
     PermissionDenied,
     Storage,
     StorageError,
     StoredObject,
     Unaddressable,
+    is_full,
 )
 from transforms.storage.settings import Stores
 from transforms.storage.urls import local_path, parse_url
 
 __all__ = [
+    "NoRoom",
     "NotFound",
     "PermissionDenied",
     "Storage",
     "StorageError",
     "StoredObject",
     "Unaddressable",
+    "is_full",
     "local_path",
     "open_storage",
 ]

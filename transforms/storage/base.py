@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StorageError(Exception):
@@ -20,8 +24,22 @@ class PermissionDenied(StorageError):
     """The credentials do not allow the request, or there are none."""
 
 
+class NoRoom(StorageError):
+    """The disk, or its user's share of it, is full."""
+
+
 class Unaddressable(StorageError):
     """The key is valid in the bucket, but the client cannot express it."""
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether an error means that the disk, or its user's share of it, is full.
+
+    Libraries may keep only the text of the system's error.
+    """
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return any(os.strerror(number) in str(error) for number in _FULL)
 
 
 @dataclass(frozen=True, slots=True)

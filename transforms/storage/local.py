@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from transforms.storage.base import NotFound, PermissionDenied, StorageError, StoredObject
+from transforms.storage.base import (
+    NoRoom,
+    NotFound,
+    PermissionDenied,
+    StorageError,
+    StoredObject,
+    is_full,
+)
 from transforms.storage.urls import local_path
 from transforms.times import file_time
 
@@ -143,9 +149,11 @@ def _translated(verb: str, path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFound(f"{path} is not there") from error
     except OSError as error:
+        seen = f"cannot {verb} {path}: {error.strerror}"
+        if is_full(error):
+            raise NoRoom(f"{seen}; make room there") from error
         kind = PermissionDenied if isinstance(error, PermissionError) else StorageError
-        what_to_do = "; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise kind(f"cannot {verb} {path}: {error.strerror}{what_to_do}") from error
+        raise kind(seen) from error
 
 
 def _raise(error: OSError) -> None:

@@ -1,6 +1,7 @@
 """The engine xla, on a CPU: the same vectors as Keras and TensorFlow, in a process without them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,20 @@ def test_a_whole_run_gives_the_table_of_tensorflow(folder, tmp_path):
     assert stored == set(network_ids(recipe))
     vacuum(tmp_path / "xla", FORTNIGHT, now=later())
     assert {path.name for path in (tmp_path / "xla/models").iterdir()} == stored
+
+
+def test_lowering_leaves_no_temporary_file(small, tmp_path):
+    """AutoGraph would write one for each process, and delete it only at a normal end."""
+    for name in ("scratch", "lowered"):
+        (tmp_path / name).mkdir()
+    code = (
+        "import os; from pathlib import Path; from transforms.backbones.stablehlo import lower; "
+        f"lower(Path({str(small[0])!r}), Path({str(tmp_path / 'lowered')!r})); os._exit(0)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert (tmp_path / "lowered/weights.npz").exists()
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_the_batch_sizes_share_the_weights(small):
