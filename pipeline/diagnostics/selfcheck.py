@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from transforms.scratch import temporary_folder
-
 from pipeline.config import Config
 from pipeline.runners.computing import check_accelerator, check_network, engine_of
 from pipeline.runners.version import versions
@@ -21,6 +19,7 @@ from transforms.engines import EngineConfig, load_engine
 from transforms.engines.base import available_cores, has_gpu
 from transforms.engines.tensorflow_engine import import_tensorflow
 from transforms.errors import RunFailed
+from transforms.scratch import temporary_folder
 
 
 @dataclass(frozen=True, slots=True)

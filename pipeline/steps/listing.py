@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from transforms.scratch import temporary_folder
 
 from pipeline.runners.jobs import Submission
 from pipeline.runners.pipeline import new_pipeline, run_failed
@@ -22,6 +21,7 @@ from transforms.containers.index import Indexes
 from transforms.errors import UserError
 from transforms.plan import Range, in_range
 from transforms.records import LISTING_SCHEMA
+from transforms.scratch import temporary_folder
 from transforms.sources import Source
 from transforms.sources.files import (
     GROUP_ROWS,

@@ -14,9 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from transforms.scratch import temporary_folder
-
 from transforms.errors import UserError
+from transforms.scratch import temporary_folder
 from transforms.storage import local_path
 
 # The time of all members of head.keras: equal heads are equal files.

@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-from transforms.scratch import temporary_folder
 
 from pipeline.tables.table import Table
 from pipeline.training.examples import SIDES, Examples, Rows
@@ -24,6 +23,7 @@ from transforms.errors import Damaged, UserError, first_line
 from transforms.parts.vectors import Vectors, read_rows
 from transforms.parts.write import read_part
 from transforms.prefetch import prefetch
+from transforms.scratch import temporary_folder
 from transforms.storage import is_full
 
 # Bytes of vectors that stay in memory: 200,000 of 1280 numbers.
