@@ -20,10 +20,10 @@ from transforms.storage import NoRoom, StorageError
 )
 def test_a_full_folder_is_named(error, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(NoRoom, match=f"cannot write to {tmp_path}: .*; make room there, or name"):  # noqa: PT012, SIM117
-        with temporary_folder() as folder:
-            (folder / "half").write_bytes(b"half")
-            raise error
+    said = f"cannot write to {tmp_path}: .*; make room there, or name"
+    with pytest.raises(NoRoom, match=said), temporary_folder() as folder:  # noqa: PT012
+        (folder / "half").write_bytes(b"half")
+        raise error
     assert not list(tmp_path.iterdir())
 
 
